@@ -1,0 +1,1 @@
+//! Pure rules over headers, targets and media types. No I/O.

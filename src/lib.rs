@@ -1,0 +1,4 @@
+//! map to come
+pub mod http;
+pub mod net;
+pub mod words;

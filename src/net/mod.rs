@@ -1,0 +1,1 @@
+//! Sockets: everything that owns one.

@@ -1,0 +1,143 @@
+//! Every number the program counts, as plain handles that any floor may hold.
+//!
+//! A metric is recorded once, from the outcome, where a use case ends. Labels are bounded: provider names come from the
+//! configuration, everything else from an enum. No consent id is ever a label.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels of a proxied call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// The api's name in the configuration; `-` where no api matched.
+    pub api: String,
+    /// Who answered: `bank` or `consentry`.
+    pub answered_by: &'static str,
+    /// The status code's class (`2xx`) for the bank's answers, the problem's slug for ours.
+    pub outcome: &'static str,
+}
+
+/// Labels of what was done for a provider, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// A word from an outcome enum.
+    pub outcome: &'static str,
+}
+
+/// Labels of a lost consent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LossLabels {
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// Why the consent could not be kept.
+    pub cause: &'static str,
+}
+
+/// Labels of an event that needs only its kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabels {
+    /// What kind.
+    pub kind: &'static str,
+}
+
+/// The handles. Cheap to clone; all clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Calls answered by the proxy listener.
+    pub calls: Family<CallLabels, Counter>,
+    /// Seconds from a request's head to its response's head.
+    pub call_seconds: Histogram,
+    /// Calls whose response is not finished.
+    pub calls_in_flight: Gauge,
+    /// Token requests sent, by outcome.
+    pub token_requests: Family<OutcomeLabels, Counter>,
+    /// Seconds a token endpoint took to answer.
+    pub token_request_seconds: Histogram,
+    /// Consents that the customer has to give again because a refresh's answer was lost.
+    pub consents_lost: Family<LossLabels, Counter>,
+    /// Requests that were answered from memory, or had to wait for the store or a refresh.
+    pub token_lookups: Family<KindLabels, Counter>,
+    /// Operations of the store that failed, by operation.
+    pub store_errors: Family<KindLabels, Counter>,
+    /// 1 while the store's change subscription is up.
+    pub store_connected: Gauge,
+    /// Spills written, replayed, unreadable, or failed to write.
+    pub spills: Family<KindLabels, Counter>,
+    /// Consents and client tokens held in memory.
+    pub tokens_cached: Gauge,
+}
+
+impl Metrics {
+    /// Makes the handles and registers them under their names.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            calls: Family::default(),
+            call_seconds: Histogram::new(exponential_buckets(0.001, 2.5, 12)),
+            calls_in_flight: Gauge::default(),
+            token_requests: Family::default(),
+            token_request_seconds: Histogram::new(exponential_buckets(0.01, 2.5, 11)),
+            consents_lost: Family::default(),
+            token_lookups: Family::default(),
+            store_errors: Family::default(),
+            store_connected: Gauge::default(),
+            spills: Family::default(),
+            tokens_cached: Gauge::default(),
+        };
+        registry.register("calls", "Calls answered by the proxy listener", metrics.calls.clone());
+        registry.register_with_unit(
+            "call_duration",
+            "From a request's head to its response's head",
+            Unit::Seconds,
+            metrics.call_seconds.clone(),
+        );
+        registry.register(
+            "calls_in_flight",
+            "Calls whose response is not finished",
+            metrics.calls_in_flight.clone(),
+        );
+        registry.register(
+            "token_requests",
+            "Requests sent to a token endpoint",
+            metrics.token_requests.clone(),
+        );
+        registry.register_with_unit(
+            "token_request_duration",
+            "How long a token endpoint took to answer",
+            Unit::Seconds,
+            metrics.token_request_seconds.clone(),
+        );
+        registry.register(
+            "consents_lost",
+            "Consents that have to be given again because of a loss on our side of the bank's answer",
+            metrics.consents_lost.clone(),
+        );
+        registry.register(
+            "token_lookups",
+            "How a call came by its token",
+            metrics.token_lookups.clone(),
+        );
+        registry.register(
+            "store_errors",
+            "Operations of the store that failed",
+            metrics.store_errors.clone(),
+        );
+        registry.register(
+            "store_connected",
+            "1 while changes arrive from the store",
+            metrics.store_connected.clone(),
+        );
+        registry.register("spills", "What became of spilled token answers", metrics.spills.clone());
+        registry.register(
+            "tokens_cached",
+            "Token sets held in memory",
+            metrics.tokens_cached.clone(),
+        );
+        metrics
+    }
+}
