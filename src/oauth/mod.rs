@@ -1,0 +1,100 @@
+//! The bank's authorization server, seen from a client: what is asked of its token endpoint, and what its answers mean.
+//!
+//! [`TokenEndpoint`] is the seam. Its two steps are apart on purpose: connecting sends nothing, so that the intent can
+//! be written between the two, and sending happens once. Every way an answer can turn out is a [`TokenOutcome`]; whether
+//! the refresh token was spent is the question each variant settles.
+
+use std::future::Future;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::words::secrets::RefreshToken;
+use crate::words::token_set::{Scope, TokenSet};
+
+/// One provider's token endpoint. One of the program's three seams.
+pub trait TokenEndpoint: Send + Sync + 'static {
+    /// A connection on which nothing was sent.
+    type Connection: Send;
+
+    /// Opens a connection of its own for one request, TLS handshake included.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, NotSent>> + Send;
+
+    /// Sends the request, once, and reads the whole answer. Takes as long as the bank takes: the caller bounds it.
+    fn send(
+        &self,
+        connection: Self::Connection,
+        request: &TokenRequest<'_>,
+    ) -> impl Future<Output = TokenOutcome> + Send;
+
+    /// The thumbprint of the client certificate that is presented, if one is (RFC 8705 §3.1).
+    fn certificate(&self) -> Option<String>;
+}
+
+/// What is asked of a token endpoint.
+#[derive(Debug)]
+pub enum TokenRequest<'a> {
+    /// RFC 6749 §6.
+    Refresh {
+        /// What is spent.
+        refresh: &'a RefreshToken,
+        /// The scope to repeat, for banks that want it.
+        scope: Option<&'a Scope>,
+    },
+    /// RFC 6749 §4.4.
+    ClientCredentials {
+        /// Which API the token is for, for authorization servers that have several.
+        audience: Option<&'a str>,
+        /// What it is for.
+        scope: Option<&'a Scope>,
+    },
+}
+
+/// How a token request turned out.
+#[derive(Debug)]
+pub enum TokenOutcome {
+    /// A token set. If a refresh token was sent and a new one came, the old one is dead.
+    Granted(TokenSet),
+    /// Nothing reached the bank's application. Not spent.
+    NotSent(NotSent),
+    /// The bank said that it did not process the request. Not spent.
+    NotProcessed {
+        /// The class, a word.
+        why: &'static str,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// `invalid_grant`: the bank does not accept this refresh token (RFC 6749 §5.2). Not spent by this request.
+    InvalidGrant,
+    /// Our registration, certificate or request is at fault, the consent is not. Not spent.
+    Misconfigured {
+        /// The class, a word: the error code, or what TLS said.
+        why: &'static str,
+    },
+    /// Nobody knows whether it was processed. Perhaps spent.
+    Unknown {
+        /// The class, a word.
+        why: &'static str,
+    },
+    /// The bank said yes in a way that cannot be read. Spent; the bytes are all there is of the new token set.
+    Unreadable {
+        /// What is wrong with them.
+        why: &'static str,
+        /// The body as it came.
+        body: Zeroizing<Vec<u8>>,
+    },
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// Name resolution, TCP, or time ran out before a connection stood.
+    #[error("no connection to the token endpoint: {0}")]
+    Unreachable(String),
+    /// The TLS handshake failed: a certificate, ours or theirs, is not accepted.
+    #[error("the TLS handshake with the token endpoint failed: {0}")]
+    Tls(String),
+    /// Our own side could not make the request.
+    #[error("the token request could not be made: {0}")]
+    Request(String),
+}

@@ -1,0 +1,578 @@
+//! The steps of the refresh protocol as a store offers them.
+//!
+//! Every step is atomic on one record, runs on the store's own clock, and is idempotent: the same step of the same
+//! attempt answers the same after a lost reply. Durations cross this seam, never timestamps, because the clocks on its
+//! two sides differ. The exception is when a consent ends, which is a date of the calendar.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::words::clock::WallTime;
+use crate::words::ids::{AttemptId, Fence, Fingerprint, GrantId, ProviderId, TokenKey, Version};
+use crate::words::token_set::Scope;
+
+/// Keeps records. One of the program's three seams.
+///
+/// An `Err` says that the step's outcome is not known unless the variant says otherwise; the caller repeats the same
+/// step of the same attempt.
+pub trait Store: Send + Sync + 'static {
+    /// Reads a record without changing it. `None`: there is none.
+    fn read(
+        &self,
+        key: &TokenKey,
+    ) -> impl Future<Output = Result<Option<Snapshot>, StoreError>> + Send;
+
+    /// Asks for a token, or for the right to get one.
+    fn begin(
+        &self,
+        key: &TokenKey,
+        begin: &Begin,
+    ) -> impl Future<Output = Result<BeginOutcome, StoreError>> + Send;
+
+    /// Writes down, durably, that the refresh token of this version is being spent. Nothing may be sent before.
+    fn arm(
+        &self,
+        key: &TokenKey,
+        arm: &Arm,
+    ) -> impl Future<Output = Result<ArmOutcome, StoreError>> + Send;
+
+    /// Prolongs a lease while the bank thinks.
+    fn renew(
+        &self,
+        key: &TokenKey,
+        renew: &Renew,
+    ) -> impl Future<Output = Result<RenewOutcome, StoreError>> + Send;
+
+    /// Replaces the token set of the version that was spent, whether or not the lease still holds, and tells every
+    /// replica.
+    fn commit(
+        &self,
+        key: &TokenKey,
+        commit: &Commit,
+    ) -> impl Future<Output = Result<CommitOutcome, StoreError>> + Send;
+
+    /// Ends a lease without a new token set.
+    fn fail(
+        &self,
+        key: &TokenKey,
+        fail: &Fail,
+    ) -> impl Future<Output = Result<FailOutcome, StoreError>> + Send;
+
+    /// Puts back a record of which the store remembers less than we do.
+    fn restore(
+        &self,
+        key: &TokenKey,
+        restore: &Restore,
+    ) -> impl Future<Output = Result<RestoreOutcome, StoreError>> + Send;
+
+    /// Stores the first token set of a new grant: an import or a fresh consent.
+    fn seed(
+        &self,
+        key: &TokenKey,
+        seed: &Seed,
+    ) -> impl Future<Output = Result<SeedOutcome, StoreError>> + Send;
+
+    /// Ends a consent for good: the tokens are wiped, a tombstone stays.
+    fn end(
+        &self,
+        key: &TokenKey,
+        end: &End,
+    ) -> impl Future<Output = Result<EndOutcome, StoreError>> + Send;
+
+    /// Tells `changes` of every record that was replaced by anybody, until the receiver is dropped. Reconnects by
+    /// itself and says when it is blind.
+    fn follow(&self, changes: mpsc::Sender<Change>) -> impl Future<Output = ()> + Send;
+}
+
+/// A token as the store keeps it: opaque bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Sealed(Arc<[u8]>);
+
+impl Sealed {
+    /// Wraps bytes that came out of a seal.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The sealed bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// The state of a record. `Leased` and `Armed` are phases of a refresh; to an app both are an active consent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordState {
+    /// The customer has not come back from the bank yet.
+    Pending,
+    /// Usable, and nobody is refreshing it.
+    Active,
+    /// Somebody may refresh; nothing was sent.
+    Leased,
+    /// The intent is written: a token request may have been sent.
+    Armed,
+    /// A token request was sent and nobody knows what became of it.
+    Uncertain,
+    /// The bank refused the refresh token. It is kept, sealed, for a person to revive.
+    ReauthorizationRequired,
+    /// The customer said no.
+    Denied,
+    /// Revoked, here or at the bank.
+    Revoked,
+    /// The consent's own time is over.
+    Expired,
+}
+
+impl RecordState {
+    /// The word stored in a record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Leased => "leased",
+            Self::Armed => "armed",
+            Self::Uncertain => "uncertain",
+            Self::ReauthorizationRequired => "reauthorization_required",
+            Self::Denied => "denied",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Reads a stored word.
+    pub fn parse(word: &str) -> Option<Self> {
+        const ALL: [RecordState; 9] = [
+            RecordState::Pending,
+            RecordState::Active,
+            RecordState::Leased,
+            RecordState::Armed,
+            RecordState::Uncertain,
+            RecordState::ReauthorizationRequired,
+            RecordState::Denied,
+            RecordState::Revoked,
+            RecordState::Expired,
+        ];
+        ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// The word an app or operator sees.
+    pub const fn consent_state(self) -> &'static str {
+        match self {
+            Self::Leased | Self::Armed => "active",
+            Self::Pending
+            | Self::Active
+            | Self::Uncertain
+            | Self::ReauthorizationRequired
+            | Self::Denied
+            | Self::Revoked
+            | Self::Expired => self.as_str(),
+        }
+    }
+
+    /// Whether its tokens may be used at all.
+    pub const fn is_usable(self) -> bool {
+        match self {
+            Self::Active | Self::Leased | Self::Armed | Self::Uncertain => true,
+            Self::Pending
+            | Self::ReauthorizationRequired
+            | Self::Denied
+            | Self::Revoked
+            | Self::Expired => false,
+        }
+    }
+}
+
+/// A record as it was when a step ran.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Where the consent was granted.
+    pub provider: ProviderId,
+    /// Its state after the step.
+    pub state: RecordState,
+    /// Which token set it holds. A client token that was never fetched has generation 0.
+    pub version: Version,
+    /// The access token, sealed for this version.
+    pub access: Option<Sealed>,
+    /// How much of the access token's life is left; zero once it has expired.
+    pub remaining: Duration,
+    /// The access token's whole life.
+    pub life: Duration,
+    /// The refresh token, sealed for this version.
+    pub refresh: Option<Sealed>,
+    /// The refresh token's fingerprint.
+    pub refresh_fingerprint: Option<Fingerprint>,
+    /// What the consent covers.
+    pub scope: Option<Scope>,
+    /// The bank's own name for the consent.
+    pub bank_consent_id: Option<String>,
+    /// When the consent itself ends.
+    pub consent_expires_at: Option<WallTime>,
+    /// How long the consent itself still runs; `None` where its end is not known.
+    pub consent_remaining: Option<Duration>,
+    /// The thumbprint of the client certificate the tokens are bound to (RFC 8705 §3).
+    pub certificate: Option<String>,
+    /// Who holds or last held the lease.
+    pub holder: Option<AttemptId>,
+    /// How often this version's refresh token was sent, as far as the intents say.
+    pub sends: u32,
+    /// Refreshes that failed in a row.
+    pub failures: u32,
+    /// How long until the next refresh may be tried.
+    pub backoff: Duration,
+    /// The class of the last failure, a word.
+    pub why: Option<String>,
+}
+
+/// What a BEGIN asks for.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// Names the lease that may be granted.
+    pub attempt: AttemptId,
+    /// Only a record of this provider answers; any other is as good as absent.
+    pub provider: ProviderId,
+    /// A token with more life left than this is wanted; with less, a new one.
+    pub wanted: Duration,
+    /// The version whose access token the bank's API refused. If the record still holds it, its remaining life does not
+    /// count.
+    pub rejected: Option<Version>,
+    /// After a refresh that a rejection forced, how long rejections of its result are not believed.
+    pub rejection_pause: Duration,
+    /// How long a granted lease lasts.
+    pub lease: Duration,
+    /// How long after an intent nobody may send again, unless the sender reports.
+    pub quarantine: Duration,
+    /// While the outcome of a refresh is unknown and the old access token lives, do not risk a probe.
+    pub hold: bool,
+    /// Make the record, under this grant, if there is none. Only client tokens come to be that way.
+    pub create: Option<GrantId>,
+}
+
+/// What a BEGIN answers.
+#[derive(Clone, Debug)]
+pub enum BeginOutcome {
+    /// There is no such record at this provider.
+    Unknown,
+    /// The record's state allows no use of it.
+    Refused(Snapshot),
+    /// The stored access token has the life that was asked for.
+    Fresh(Snapshot),
+    /// Somebody or something has to be waited for, this long at most before asking again.
+    Wait(Waiting, Duration, Snapshot),
+    /// The caller, and nobody else, may refresh.
+    Granted(Lease, Snapshot),
+}
+
+/// Why a refresh has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Another attempt holds the lease.
+    Busy,
+    /// A refresh failed a moment ago.
+    Backoff,
+    /// A token request may be on its way or its answer may still come in.
+    Quarantine,
+    /// The outcome of a refresh is unknown and the old access token still lives.
+    Hold,
+}
+
+/// The right to refresh.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Grows with every lease of the record.
+    pub fence: Fence,
+    /// The version whose refresh token may be spent.
+    pub base: Version,
+    /// Whether the last refresh's outcome is unknown, so that sending again is a recorded probe.
+    pub probe: bool,
+    /// A token set that lost a race at its commit, kept for the day the main one is refused: its refresh token, sealed
+    /// for the version beside it.
+    pub alt: Option<(Sealed, Version)>,
+}
+
+/// What an ARM writes down.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    /// The lease's holder.
+    pub attempt: AttemptId,
+    /// The lease's fence.
+    pub fence: Fence,
+    /// The version whose refresh token is about to be sent.
+    pub base: Version,
+    /// How long the lease lasts from here.
+    pub lease: Duration,
+    /// Whether this is a probe after an unknown outcome.
+    pub probe: bool,
+}
+
+/// What an ARM answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArmOutcome {
+    /// The intent is stored, and as many replicas as required have it.
+    Armed,
+    /// The lease is gone or the record moved on. Nothing may be sent.
+    Lost,
+    /// The last outcome is unknown and this attempt does not say that it is a probe. Nothing may be sent.
+    ProbeNeeded,
+    /// The intent is stored, but too few replicas acknowledged it in time. Nothing may be sent.
+    NotDurable {
+        /// How many acknowledged.
+        acknowledged: u32,
+        /// How many are required.
+        required: u32,
+    },
+}
+
+/// Which lease to prolong.
+#[derive(Clone, Debug)]
+pub struct Renew {
+    /// The lease's holder.
+    pub attempt: AttemptId,
+    /// The lease's fence.
+    pub fence: Fence,
+    /// How long it lasts from here.
+    pub lease: Duration,
+}
+
+/// What a RENEW answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewOutcome {
+    /// The lease holds.
+    Renewed,
+    /// Somebody else may have it, or the consent ended. The request on its way should be cut.
+    Lost,
+}
+
+/// A new token set, sealed for `base.next()`.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Who got it.
+    pub attempt: AttemptId,
+    /// The version that was spent for it.
+    pub base: Version,
+    /// The new access token.
+    pub access: Sealed,
+    /// The refresh token to use next, whether new or kept; `None` where the bank gives none.
+    pub refresh: Option<Sealed>,
+    /// The refresh token's fingerprint.
+    pub refresh_fingerprint: Option<Fingerprint>,
+    /// The fingerprint of the refresh token that was spent, where it is dead.
+    pub spent: Option<Fingerprint>,
+    /// How long the access token still lives.
+    pub remaining: Duration,
+    /// The access token's whole life.
+    pub life: Duration,
+    /// What was granted, where the answer said; otherwise the stored scope stays.
+    pub scope: Option<Scope>,
+    /// The thumbprint of the client certificate that was presented.
+    pub certificate: Option<String>,
+    /// Whether a rejection by the bank's API forced this refresh.
+    pub forced: bool,
+}
+
+/// What a COMMIT answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// It is stored; so it was if this attempt had committed before.
+    Stored {
+        /// The version it is stored as.
+        version: Version,
+        /// The store had forgotten generations that this commit brings back.
+        rolled_back: bool,
+    },
+    /// The record holds something newer, or another grant. If it lost by one generation it is kept as `alt`.
+    Superseded {
+        /// What the record holds.
+        current: Version,
+    },
+    /// The consent has ended. The token set must not come back to life.
+    Gone,
+    /// There is no record. RESTORE may put one back.
+    Missing,
+}
+
+/// How a refresh ended that got nothing.
+#[derive(Clone, Debug)]
+pub struct Fail {
+    /// The lease's holder.
+    pub attempt: AttemptId,
+    /// The lease's fence.
+    pub fence: Fence,
+    /// The version that the lease was for.
+    pub base: Version,
+    /// What the record becomes.
+    pub to: FailTo,
+    /// The class of the failure, a word.
+    pub why: &'static str,
+}
+
+/// What a record becomes after a refresh that got nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailTo {
+    /// The refresh token was not spent. Nobody tries again before the back-off is over.
+    Active {
+        /// From here.
+        backoff: Duration,
+    },
+    /// Nobody knows whether it was spent.
+    Uncertain,
+    /// The bank refused it.
+    ReauthorizationRequired,
+}
+
+/// What a FAIL answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailOutcome {
+    /// It is written down.
+    Recorded,
+    /// The lease was no longer the caller's; nothing changed.
+    Lost,
+}
+
+/// A whole record, as remembered by a process or a spill. Tokens are sealed for `version`.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// Who remembers.
+    pub attempt: AttemptId,
+    /// Where the consent was granted.
+    pub provider: ProviderId,
+    /// The version to put back.
+    pub version: Version,
+    /// Its access token.
+    pub access: Sealed,
+    /// Its refresh token.
+    pub refresh: Option<Sealed>,
+    /// The refresh token's fingerprint.
+    pub refresh_fingerprint: Option<Fingerprint>,
+    /// How long the access token still lives.
+    pub remaining: Duration,
+    /// The access token's whole life.
+    pub life: Duration,
+    /// What the consent covers.
+    pub scope: Option<Scope>,
+    /// The bank's own name for the consent.
+    pub bank_consent_id: Option<String>,
+    /// When the consent itself ends.
+    pub consent_expires_at: Option<WallTime>,
+    /// The thumbprint of the client certificate the tokens are bound to.
+    pub certificate: Option<String>,
+}
+
+/// What a RESTORE answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreOutcome {
+    /// The record is back.
+    Restored,
+    /// The store knows as much or more, or another grant. Nothing changed.
+    NotNeeded {
+        /// What the record holds.
+        current: Version,
+    },
+    /// The consent has ended. Nothing changed.
+    Gone,
+}
+
+/// The first token set of a new grant, sealed for `Version::first(grant)`.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    /// Where the consent was granted.
+    pub provider: ProviderId,
+    /// The new grant.
+    pub grant: GrantId,
+    /// The record must hold exactly this; `None`: there must be none but a tombstone.
+    pub expected: Option<Version>,
+    /// Its access token.
+    pub access: Sealed,
+    /// Its refresh token.
+    pub refresh: Option<Sealed>,
+    /// The refresh token's fingerprint. One that this record has spent, or is spending, is refused.
+    pub refresh_fingerprint: Option<Fingerprint>,
+    /// How long the access token still lives; zero is allowed.
+    pub remaining: Duration,
+    /// The access token's whole life, as far as known.
+    pub life: Duration,
+    /// What the consent covers.
+    pub scope: Option<Scope>,
+    /// The bank's own name for the consent.
+    pub bank_consent_id: Option<String>,
+    /// When the consent itself ends.
+    pub consent_expires_at: Option<WallTime>,
+    /// The thumbprint of the client certificate the tokens are bound to.
+    pub certificate: Option<String>,
+}
+
+/// What a SEED answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeedOutcome {
+    /// There was no record; there is one.
+    Created(Version),
+    /// The record holds the new grant. The replaced refresh token stays, sealed, for a revive.
+    Replaced(Version),
+    /// No precondition was given, and there is a record.
+    Exists(Version),
+    /// The record holds something else than expected.
+    Mismatch(Version),
+    /// A version was expected and there is no record.
+    Missing,
+    /// The refresh token was spent here, or is being spent.
+    Spent(Version),
+}
+
+/// How a consent ends.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Only if the record holds this grant; `None`: whatever it holds.
+    pub grant: Option<GrantId>,
+    /// What it becomes: `Denied`, `Revoked` or `Expired`.
+    pub state: RecordState,
+    /// Why, a word.
+    pub why: &'static str,
+}
+
+/// What an END answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOutcome {
+    /// A tombstone stands in its place.
+    Ended,
+    /// There is no such record, or it holds another grant.
+    NotFound,
+}
+
+/// What a store tells those who follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// From here on every change is told. What was remembered before has to be checked.
+    Connected,
+    /// Changes may be missed from here on.
+    Lost,
+    /// A record was replaced, restored, seeded or ended.
+    Moved {
+        /// Which.
+        key: TokenKey,
+        /// What it holds.
+        version: Version,
+    },
+}
+
+/// Why a step of the store has no outcome. The texts name servers and fields, never contents.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It could not be reached or did not answer in time; the step may or may not have happened.
+    #[error("the token store is not available: {0}")]
+    Unavailable(String),
+    /// It answered that we may not do this, or that it cannot; the step did not happen.
+    #[error("the token store refused: {0}")]
+    Refused(String),
+    /// The record is there but cannot be understood, and was left as it is.
+    #[error("the stored record cannot be read: {0}")]
+    Unreadable(String),
+}
