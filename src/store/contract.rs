@@ -21,46 +21,24 @@ use crate::words::token_set::Scope;
 /// step of the same attempt.
 pub trait Store: Send + Sync + 'static {
     /// Reads a record without changing it. `None`: there is none.
-    fn read(
-        &self,
-        key: &TokenKey,
-    ) -> impl Future<Output = Result<Option<Snapshot>, StoreError>> + Send;
+    fn read(&self, key: &TokenKey) -> impl Future<Output = Result<Option<Snapshot>, StoreError>> + Send;
 
     /// Asks for a token, or for the right to get one.
-    fn begin(
-        &self,
-        key: &TokenKey,
-        begin: &Begin,
-    ) -> impl Future<Output = Result<BeginOutcome, StoreError>> + Send;
+    fn begin(&self, key: &TokenKey, begin: &Begin) -> impl Future<Output = Result<BeginOutcome, StoreError>> + Send;
 
     /// Writes down, durably, that the refresh token of this version is being spent. Nothing may be sent before.
-    fn arm(
-        &self,
-        key: &TokenKey,
-        arm: &Arm,
-    ) -> impl Future<Output = Result<ArmOutcome, StoreError>> + Send;
+    fn arm(&self, key: &TokenKey, arm: &Arm) -> impl Future<Output = Result<ArmOutcome, StoreError>> + Send;
 
     /// Prolongs a lease while the bank thinks.
-    fn renew(
-        &self,
-        key: &TokenKey,
-        renew: &Renew,
-    ) -> impl Future<Output = Result<RenewOutcome, StoreError>> + Send;
+    fn renew(&self, key: &TokenKey, renew: &Renew) -> impl Future<Output = Result<RenewOutcome, StoreError>> + Send;
 
     /// Replaces the token set of the version that was spent, whether or not the lease still holds, and tells every
     /// replica.
-    fn commit(
-        &self,
-        key: &TokenKey,
-        commit: &Commit,
-    ) -> impl Future<Output = Result<CommitOutcome, StoreError>> + Send;
+    fn commit(&self, key: &TokenKey, commit: &Commit)
+    -> impl Future<Output = Result<CommitOutcome, StoreError>> + Send;
 
     /// Ends a lease without a new token set.
-    fn fail(
-        &self,
-        key: &TokenKey,
-        fail: &Fail,
-    ) -> impl Future<Output = Result<FailOutcome, StoreError>> + Send;
+    fn fail(&self, key: &TokenKey, fail: &Fail) -> impl Future<Output = Result<FailOutcome, StoreError>> + Send;
 
     /// Puts back a record of which the store remembers less than we do.
     fn restore(
@@ -70,18 +48,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<RestoreOutcome, StoreError>> + Send;
 
     /// Stores the first token set of a new grant: an import or a fresh consent.
-    fn seed(
-        &self,
-        key: &TokenKey,
-        seed: &Seed,
-    ) -> impl Future<Output = Result<SeedOutcome, StoreError>> + Send;
+    fn seed(&self, key: &TokenKey, seed: &Seed) -> impl Future<Output = Result<SeedOutcome, StoreError>> + Send;
 
     /// Ends a consent for good: the tokens are wiped, a tombstone stays.
-    fn end(
-        &self,
-        key: &TokenKey,
-        end: &End,
-    ) -> impl Future<Output = Result<EndOutcome, StoreError>> + Send;
+    fn end(&self, key: &TokenKey, end: &End) -> impl Future<Output = Result<EndOutcome, StoreError>> + Send;
 
     /// Tells `changes` of every record that was replaced by anybody, until the receiver is dropped. Reconnects by
     /// itself and says when it is blind.
@@ -183,11 +153,7 @@ impl RecordState {
     pub const fn is_usable(self) -> bool {
         match self {
             Self::Active | Self::Leased | Self::Armed | Self::Uncertain => true,
-            Self::Pending
-            | Self::ReauthorizationRequired
-            | Self::Denied
-            | Self::Revoked
-            | Self::Expired => false,
+            Self::Pending | Self::ReauthorizationRequired | Self::Denied | Self::Revoked | Self::Expired => false,
         }
     }
 }

@@ -11,7 +11,7 @@
 pub mod contract;
 
 pub use contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail,
-    FailOutcome, FailTo, Lease, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed,
-    Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
+    Lease, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store,
+    StoreError, Waiting,
 };

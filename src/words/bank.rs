@@ -101,10 +101,7 @@ impl Matcher {
                     .get_all(http::header::WWW_AUTHENTICATE)
                     .iter()
                     .filter_map(|value| value.to_str().ok())
-                    .any(|challenge| {
-                        bearer_error(challenge)
-                            .is_some_and(|found| found.eq_ignore_ascii_case(wanted))
-                    })
+                    .any(|challenge| bearer_error(challenge).is_some_and(|found| found.eq_ignore_ascii_case(wanted)))
             })
     }
 
@@ -118,11 +115,7 @@ impl Matcher {
         let Some(wanted) = &self.body else { return true };
         let Ok(json) = serde_json::from_slice::<Value>(body) else { return false };
         let mut found = Vec::new();
-        collect(
-            &json,
-            wanted.pointer.split('/').skip(1).collect::<Vec<_>>().as_slice(),
-            &mut found,
-        );
+        collect(&json, wanted.pointer.split('/').skip(1).collect::<Vec<_>>().as_slice(), &mut found);
         found.iter().any(|text| wanted.any_of.iter().any(|any| any.eq_ignore_ascii_case(text)))
     }
 }
@@ -152,9 +145,7 @@ fn collect<'v>(value: &'v Value, path: &[&str], found: &mut Vec<&'v str>) {
         return;
     };
     match value {
-        Value::Array(items) if *step == "*" => {
-            items.iter().for_each(|item| collect(item, rest, found))
-        }
+        Value::Array(items) if *step == "*" => items.iter().for_each(|item| collect(item, rest, found)),
         Value::Array(items) => {
             if let Some(item) = step.parse::<usize>().ok().and_then(|index| items.get(index)) {
                 collect(item, rest, found);
@@ -198,10 +189,8 @@ mod tests {
 
     #[test]
     fn a_bearer_challenge_is_read_in_any_order() {
-        let matcher = Matcher {
-            bearer_error: Some("invalid_token".into()),
-            ..Matcher::status(StatusCode::UNAUTHORIZED)
-        };
+        let matcher =
+            Matcher { bearer_error: Some("invalid_token".into()), ..Matcher::status(StatusCode::UNAUTHORIZED) };
         let matches = |challenge| {
             let mut headers = HeaderMap::new();
             headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

@@ -77,8 +77,7 @@ impl WallTime {
 impl fmt::Display for WallTime {
     /// RFC 3339 in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parsed =
-            i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let parsed = i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         match parsed {
             Some(timestamp) => write!(f, "{timestamp}"),
             None => f.write_str("beyond the calendar"),
@@ -108,10 +107,7 @@ impl Clock for SystemClock {
         BootInstant(seconds.saturating_mul(1_000).saturating_add(nanoseconds / 1_000_000))
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where the machine's calendar clock is read"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the machine's calendar clock is read")]
     fn wall(&self) -> WallTime {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         WallTime(since.map_or(0, millis))
@@ -164,10 +160,7 @@ mod tests {
     fn a_calendar_clock_that_jumped_back_gives_no_age() {
         let noon = WallTime::from_millis(1_000);
         assert_eq!(WallTime::from_millis(999).checked_since(noon), None);
-        assert_eq!(
-            WallTime::from_millis(1_250).checked_since(noon),
-            Some(Duration::from_millis(250))
-        );
+        assert_eq!(WallTime::from_millis(1_250).checked_since(noon), Some(Duration::from_millis(250)));
     }
 
     #[test]

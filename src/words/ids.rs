@@ -35,8 +35,7 @@ impl ConsentId {
         if id.len() > 128 {
             return Err(ConsentIdError::TooLong);
         }
-        let allowed =
-            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b':' | b'-');
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b':' | b'-');
         if !id.bytes().all(allowed) || id == "." || id == ".." {
             return Err(ConsentIdError::Character);
         }
@@ -67,11 +66,9 @@ pub struct ProviderId(Arc<str>);
 impl ProviderId {
     /// Checks a provider's name; `None` if it does not fit the alphabet.
     pub fn parse(name: &str) -> Option<Self> {
-        let allowed =
-            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-        let fits = (1..=64).contains(&name.len())
-            && name.bytes().all(allowed)
-            && name.as_bytes()[0].is_ascii_lowercase();
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        let fits =
+            (1..=64).contains(&name.len()) && name.bytes().all(allowed) && name.as_bytes()[0].is_ascii_lowercase();
         fits.then(|| Self(Arc::from(name)))
     }
 
@@ -304,14 +301,7 @@ mod tests {
     fn a_version_reads_back_what_it_writes() {
         let version = Version { grant: GrantId::random(), generation: 42 };
         assert_eq!(Version::parse(&version.to_string()), Some(version));
-        for bad in [
-            "",
-            ".",
-            "xyz.1",
-            "00.1",
-            &format!("{}.+1", version.grant),
-            &format!("{}.", version.grant),
-        ] {
+        for bad in ["", ".", "xyz.1", "00.1", &format!("{}.+1", version.grant), &format!("{}.", version.grant)] {
             assert_eq!(Version::parse(bad), None, "{bad:?}");
         }
     }

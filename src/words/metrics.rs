@@ -96,16 +96,8 @@ impl Metrics {
             Unit::Seconds,
             metrics.call_seconds.clone(),
         );
-        registry.register(
-            "calls_in_flight",
-            "Calls whose response is not finished",
-            metrics.calls_in_flight.clone(),
-        );
-        registry.register(
-            "token_requests",
-            "Requests sent to a token endpoint",
-            metrics.token_requests.clone(),
-        );
+        registry.register("calls_in_flight", "Calls whose response is not finished", metrics.calls_in_flight.clone());
+        registry.register("token_requests", "Requests sent to a token endpoint", metrics.token_requests.clone());
         registry.register_with_unit(
             "token_request_duration",
             "How long a token endpoint took to answer",
@@ -117,27 +109,11 @@ impl Metrics {
             "Consents that have to be given again because of a loss on our side of the bank's answer",
             metrics.consents_lost.clone(),
         );
-        registry.register(
-            "token_lookups",
-            "How a call came by its token",
-            metrics.token_lookups.clone(),
-        );
-        registry.register(
-            "store_errors",
-            "Operations of the store that failed",
-            metrics.store_errors.clone(),
-        );
-        registry.register(
-            "store_connected",
-            "1 while changes arrive from the store",
-            metrics.store_connected.clone(),
-        );
+        registry.register("token_lookups", "How a call came by its token", metrics.token_lookups.clone());
+        registry.register("store_errors", "Operations of the store that failed", metrics.store_errors.clone());
+        registry.register("store_connected", "1 while changes arrive from the store", metrics.store_connected.clone());
         registry.register("spills", "What became of spilled token answers", metrics.spills.clone());
-        registry.register(
-            "tokens_cached",
-            "Token sets held in memory",
-            metrics.tokens_cached.clone(),
-        );
+        registry.register("tokens_cached", "Token sets held in memory", metrics.tokens_cached.clone());
         metrics
     }
 }

@@ -112,15 +112,8 @@ mod tests {
     fn every_problem_has_an_error_status_and_a_name_of_its_own() {
         let mut slugs = std::collections::BTreeSet::new();
         for problem in ProblemType::ALL {
-            assert!(
-                problem.status().is_client_error() || problem.status().is_server_error(),
-                "{problem:?}"
-            );
-            assert_ne!(
-                problem.status(),
-                StatusCode::UNAUTHORIZED,
-                "an app would take it for the bank's"
-            );
+            assert!(problem.status().is_client_error() || problem.status().is_server_error(), "{problem:?}");
+            assert_ne!(problem.status(), StatusCode::UNAUTHORIZED, "an app would take it for the bank's");
             assert!(slugs.insert(problem.slug()));
             assert!(problem.uri().ends_with(problem.slug()));
         }

@@ -40,11 +40,7 @@ impl Scope {
 
     /// Whether every token of `needed` is among this scope's tokens.
     pub fn covers(&self, needed: &Self) -> bool {
-        needed
-            .0
-            .split(' ')
-            .filter(|token| !token.is_empty())
-            .all(|token| self.0.split(' ').any(|own| own == token))
+        needed.0.split(' ').filter(|token| !token.is_empty()).all(|token| self.0.split(' ').any(|own| own == token))
     }
 }
 
@@ -60,8 +56,7 @@ mod tests {
 
     #[test]
     fn a_scope_covers_its_own_tokens_whole() {
-        let held =
-            Scope::parse("psd2:account:details:read  psd2:account:balance:read").expect("valid");
+        let held = Scope::parse("psd2:account:details:read  psd2:account:balance:read").expect("valid");
         let needs = |text| held.covers(&Scope::parse(text).expect("valid"));
         assert!(needs("psd2:account:balance:read"));
         assert!(needs(""));
