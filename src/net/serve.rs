@@ -1,0 +1,363 @@
+//! Accepts connections and speaks HTTP on them, within limits.
+//!
+//! Read [`serve`] first: it is the accept loop. One task per connection finds out who is at the other end and which
+//! protocol it speaks, and drives it until it ends or the process does. HTTP/2 is off unless asked for.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use super::bind::Accepted;
+use super::preface;
+use super::shutdown::Shutdown;
+use super::tls::thumbprint;
+
+pub use super::bind::{Bind, BindError, Listener, Peer, PeerAddress};
+
+/// The limits of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeSettings {
+    /// Connections served at once; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+    /// How long a request's head may take to arrive. On a kept-alive connection the wait for the next request counts,
+    /// so this is the idle timeout, too.
+    pub header_read_timeout: Duration,
+    /// Header fields in a request's head; more are answered with 431.
+    pub max_headers: usize,
+    /// Bytes in a request's head; more are answered with 431.
+    pub max_head_bytes: usize,
+    /// Bytes that a connection buffers in each direction; at least 8 KiB.
+    pub max_buffer_bytes: usize,
+    /// Whether HTTP/2 is spoken: over TLS by ALPN (the TLS configuration must offer `h2`), in clear text with prior
+    /// knowledge.
+    pub http2: bool,
+    /// How long a TLS handshake may take.
+    pub tls_handshake_timeout: Duration,
+}
+
+impl Default for ServeSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            header_read_timeout: Duration::from_secs(120),
+            max_headers: 64,
+            max_head_bytes: 16 * 1024,
+            max_buffer_bytes: 64 * 1024,
+            http2: false,
+            tls_handshake_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves connections until the soft shutdown, then lets the requests under way finish, and returns when every
+/// connection has ended; at the hard shutdown those left are dropped. With `tls` every connection begins with a
+/// handshake. Each request carries a [`Peer`] among its extensions.
+///
+/// The service's future is dropped when its connection breaks: work that must finish belongs into a task of its own.
+pub async fn serve<S: Application>(
+    listener: Listener,
+    tls: Option<Arc<ServerConfig>>,
+    settings: &ServeSettings,
+    service: S,
+    shutdown: Shutdown,
+) {
+    let connections = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(settings.max_connections.max(1)));
+    let protocols = Protocols::new(settings, tls, &shutdown, &connections);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.soft() => break,
+            slot = Arc::clone(&slots).acquire_owned() => match slot {
+                Ok(slot) => (slot, tokio::select! {
+                    biased;
+                    () = shutdown.soft() => break,
+                    accepted = listener.accept() => accepted,
+                }),
+                Err(_) => break, // The semaphore is never closed.
+            },
+        };
+        let (slot, accepted) = match accepted {
+            (slot, Ok(accepted)) => (slot, accepted),
+            (_, Err(error)) if is_the_connections_own(&error) => continue,
+            (_, Err(error)) => {
+                // Out of descriptors or memory, usually. Trying again at once would only burn a core.
+                tracing::warn!(listener = %listener.local(), %error, "a connection could not be accepted");
+                tokio::select! {
+                    () = shutdown.soft() => break,
+                    () = tokio::time::sleep(ACCEPT_BACKOFF) => continue,
+                }
+            }
+        };
+        let connection = protocols.clone().connection(accepted, service.clone());
+        let hard = shutdown.clone();
+        connections.spawn(async move {
+            tokio::select! {
+                biased;
+                () = hard.hard() => {}
+                ended = connection => if let Err(cause) = ended {
+                    tracing::debug!(%cause, "a connection ended early");
+                },
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// What [`serve`] asks of a service, under one name: any cloneable tower service from requests to responses that cannot
+/// fail. Implemented for all of them.
+pub trait Application:
+    Service<
+        Request<Incoming>,
+        Response = Response<Self::Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+    /// The body of its responses.
+    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+}
+
+impl<S, B> Application for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type Body = B;
+}
+
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// The one connection failed before it was accepted; the listener is fine.
+fn is_the_connections_own(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::InvalidInput // TCP_NODELAY on a connection that is already gone
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Why a connection ended before its peer or we wanted it to.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(io::Error),
+    #[error("the TLS handshake took too long")]
+    HandshakeTimeout,
+    #[error("the connection broke before its first request: {0}")]
+    Preface(io::Error),
+    #[error("no request came in time")]
+    PrefaceTimeout,
+    #[error("HTTP/2 was negotiated but is not served here")]
+    Http2Off,
+    #[error("HTTP failed: {0}")]
+    Http(hyper::Error),
+}
+
+/// How every connection of a listener is spoken to.
+#[derive(Clone)]
+struct Protocols {
+    tls: Option<TlsAcceptor>,
+    http1: http1::Builder,
+    http2: Option<http2::Builder<Streams>>,
+    handshake_timeout: Duration,
+    first_byte_timeout: Duration,
+    shutdown: Shutdown,
+}
+
+impl Protocols {
+    fn new(
+        settings: &ServeSettings,
+        tls: Option<Arc<ServerConfig>>,
+        shutdown: &Shutdown,
+        tracker: &TaskTracker,
+    ) -> Self {
+        // hyper panics below this size.
+        let buffer = settings.max_buffer_bytes.max(8 * 1024);
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(settings.header_read_timeout)
+            .max_headers(settings.max_headers)
+            .max_header_size(settings.max_head_bytes)
+            .max_buf_size(buffer)
+            .half_close(false)
+            .keep_alive(true);
+        let http2 = settings.http2.then(|| {
+            let streams = Streams { tracker: tracker.clone(), shutdown: shutdown.clone() };
+            let mut http2 = http2::Builder::new(streams);
+            http2
+                .timer(TokioTimer::new())
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT)
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_send_buf_size(buffer)
+                .max_header_list_size(u32::try_from(settings.max_head_bytes).unwrap_or(u32::MAX));
+            http2
+        });
+        Self {
+            tls: tls.map(TlsAcceptor::from),
+            http1,
+            http2,
+            handshake_timeout: settings.tls_handshake_timeout,
+            first_byte_timeout: settings.header_read_timeout,
+            shutdown: shutdown.clone(),
+        }
+    }
+
+    /// Drives one connection to its end.
+    async fn connection<S: Application>(self, accepted: Accepted, service: S) -> Result<(), Ended> {
+        match accepted {
+            Accepted::Tcp(stream, address) => {
+                self.secured(stream, PeerAddress::Tcp(address), service).await
+            }
+            Accepted::Unix(stream, uid) => {
+                self.secured(stream, PeerAddress::Unix { uid }, service).await
+            }
+        }
+    }
+
+    /// The handshake, or a look at the first bytes; either is given up at the soft shutdown, as no request was read.
+    async fn secured<I, S>(self, io: I, address: PeerAddress, service: S) -> Result<(), Ended>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Application,
+    {
+        let plain = WithPeer {
+            peer: Peer { address, certificate: None },
+            inner: TowerToHyperService::new(service),
+        };
+        let soft = self.shutdown.soft();
+        match &self.tls {
+            Some(acceptor) => {
+                let handshake = tokio::select! {
+                    () = soft => return Ok(()),
+                    done = tokio::time::timeout(self.handshake_timeout, acceptor.accept(io)) => done,
+                };
+                let stream =
+                    handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
+                let (_, session) = stream.get_ref();
+                let is_h2 = session.alpn_protocol() == Some(b"h2");
+                let certificate = session
+                    .peer_certificates()
+                    .and_then(<[_]>::first)
+                    .map(|leaf| Arc::from(thumbprint(leaf)));
+                let service = WithPeer { peer: Peer { address, certificate }, ..plain };
+                self.http(stream, is_h2, service).await
+            }
+            None if self.http2.is_some() => {
+                let peeked = tokio::select! {
+                    () = soft => return Ok(()),
+                    done = tokio::time::timeout(self.first_byte_timeout, preface::peek(io)) => done,
+                };
+                let (is_h2, stream) =
+                    peeked.map_err(|_| Ended::PrefaceTimeout)?.map_err(Ended::Preface)?;
+                self.http(stream, is_h2, plain).await
+            }
+            None => self.http(io, false, plain).await,
+        }
+    }
+
+    /// Speaks HTTP until the connection ends; at the soft shutdown the request under way is the last.
+    async fn http<I, S>(&self, io: I, is_h2: bool, service: WithPeer<S>) -> Result<(), Ended>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Application,
+    {
+        // hyper's two kinds of connection share no trait, so the same few lines stand here for each.
+        macro_rules! drive {
+            ($connection:expr) => {{
+                let mut connection = std::pin::pin!($connection);
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = self.shutdown.soft() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.as_mut().await
+                    }
+                };
+                ended.map_err(Ended::Http)
+            }};
+        }
+        match (&self.http2, is_h2) {
+            (Some(http2), true) => drive!(http2.serve_connection(TokioIo::new(io), service)),
+            (None, true) => Err(Ended::Http2Off),
+            (_, false) => drive!(self.http1.serve_connection(TokioIo::new(io), service)),
+        }
+    }
+}
+
+/// HTTP/2 has no idle timeout of its own; a ping finds peers that are gone.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_STREAMS: u32 = 256;
+
+/// Runs the streams of HTTP/2 connections as tracked tasks that the hard shutdown ends.
+#[derive(Clone)]
+struct Streams {
+    tracker: TaskTracker,
+    shutdown: Shutdown,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let shutdown = self.shutdown.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = shutdown.hard() => {}
+                _ = stream => {}
+            }
+        });
+    }
+}
+
+/// Puts the [`Peer`] among the extensions of every request.
+struct WithPeer<S> {
+    peer: Peer,
+    inner: TowerToHyperService<S>,
+}
+
+impl<S> hyper::service::Service<Request<Incoming>> for WithPeer<S>
+where
+    S: Service<Request<Incoming>> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = <TowerToHyperService<S> as hyper::service::Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.inner.call(request)
+    }
+}
