@@ -4,3 +4,4 @@ pub mod net;
 pub mod oauth;
 pub mod store;
 pub mod words;
+pub mod config;
