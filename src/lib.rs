@@ -1,7 +1,11 @@
 //! map to come
+pub mod admin;
+pub mod config;
 pub mod http;
 pub mod net;
 pub mod oauth;
+pub mod profiles;
+pub mod proxy;
 pub mod store;
+pub mod token;
 pub mod words;
-pub mod config;

@@ -4,6 +4,8 @@
 //! be written between the two, and sending happens once. Every way an answer can turn out is a [`TokenOutcome`]; whether
 //! the refresh token was spent is the question each variant settles.
 
+pub mod settings;
+
 use std::future::Future;
 use std::time::Duration;
 

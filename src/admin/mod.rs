@@ -1,0 +1,3 @@
+//! The listeners for operators: health and administration.
+
+pub mod settings;

@@ -1,0 +1,255 @@
+//! The YAML as it stands, key by key. No logic: whatever is absent is `None`, whatever has a unit is text.
+//!
+//! `config.example.yaml` explains every key; a test keeps the two together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+
+macro_rules! raw {
+    ($($(#[$doc:meta])* struct $name:ident: $expecting:literal { $($key:ident: $type:ty,)* })*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+        #[serde(deny_unknown_fields, expecting = $expecting)]
+        pub(super) struct $name { $(pub(super) $key: Option<$type>,)* }
+    )* };
+}
+
+raw! {
+    /// The whole file.
+    struct RawConfig: "a mapping" {
+        proxy: RawProxy,
+        health: RawHealth,
+        admin: RawAdmin,
+        store: RawStore,
+        tokens: RawTokens,
+        providers: BTreeMap<String, RawProvider>,
+        apis: BTreeMap<String, RawApi>,
+        shutdown: RawShutdown,
+        log: RawLog,
+        replica: String,
+    }
+
+    struct RawProxy: "a mapping" {
+        listen: String,
+        hosts: Vec<String>,
+        consent_header: String,
+        token_wait: RawDuration,
+        limits: RawLimits,
+    }
+
+    struct RawLimits: "a mapping" {
+        max_connections: u64,
+        max_in_flight: u64,
+        max_headers: u64,
+        max_head_size: RawSize,
+        max_target_size: RawSize,
+        max_body_size: RawSize,
+        replay_buffer_size: RawSize,
+        header_read_timeout: RawDuration,
+        body_idle_timeout: RawDuration,
+        upstream_connect_timeout: RawDuration,
+        upstream_response_timeout: RawDuration,
+        upstream_idle_timeout: RawDuration,
+    }
+
+    struct RawHealth: "a mapping" {
+        listen: String,
+    }
+
+    struct RawAdmin: "a mapping" {
+        listen: String,
+        hosts: Vec<String>,
+        key: RawSource,
+    }
+
+    /// Exactly one of `redis` and `embedded`.
+    struct RawStore: "a mapping with redis: or embedded:" {
+        redis: RawRedis,
+        embedded: RawEmbedded,
+        spill: RawSpill,
+        seal: RawSeal,
+    }
+
+    struct RawRedis: "a mapping" {
+        url: String,
+        username: String,
+        password: RawSource,
+        key_prefix: String,
+        replicas_required: u64,
+    }
+
+    struct RawEmbedded: "a mapping" {
+        path: String,
+        key_prefix: String,
+    }
+
+    struct RawSpill: "a mapping" {
+        directory: String,
+        required: bool,
+    }
+
+    struct RawSeal: "a mapping" {
+        keys: Vec<RawSealKey>,
+    }
+
+    struct RawSealKey: "a mapping with id: and key:" {
+        id: String,
+        key: RawSource,
+    }
+
+    struct RawTokens: "a mapping" {
+        cache_capacity: u64,
+        max_flights: u64,
+    }
+
+    struct RawProvider: "a mapping" {
+        profile: String,
+        token_endpoint: String,
+        client_id: String,
+        client_auth: RawClientAuth,
+        ca_file: String,
+        connect_timeout: RawDuration,
+        max_in_flight: u64,
+        rotation: String,
+        reuse_grace: RawDuration,
+        old_access_token: String,
+        trust_5xx: bool,
+        default_expires_in: RawDuration,
+        send_scope_on_refresh: bool,
+        token_rejected: Vec<RawMatcher>,
+        consent_dead: Vec<RawMatcher>,
+        request_id_headers: Vec<String>,
+    }
+
+    struct RawClientAuth: "a mapping with method:" {
+        method: String,
+        secret: RawSource,
+        certificate: RawSource,
+        key: RawSource,
+    }
+
+    struct RawMatcher: "a mapping with status:" {
+        status: u64,
+        bearer_error: String,
+        json: String,
+        any_of: Vec<String>,
+    }
+
+    struct RawApi: "a mapping" {
+        path: String,
+        upstream: String,
+        provider: String,
+        set_headers: BTreeMap<String, RawSource>,
+        forward_cookies: bool,
+        ca_file: String,
+        client_certificate: RawClientCertificate,
+        routes: Vec<RawRoute>,
+    }
+
+    struct RawClientCertificate: "a mapping with certificate: and key:" {
+        certificate: RawSource,
+        key: RawSource,
+    }
+
+    struct RawRoute: "a mapping with match:" {
+        r#match: String,
+        token: String,
+        audience: String,
+        scope: RawWords,
+        needs: RawWords,
+        consent: String,
+        single_use: bool,
+        replay_on_rejection: bool,
+        resend_on_lost_reply: bool,
+        forward_consent_header: bool,
+    }
+
+    struct RawShutdown: "a mapping" {
+        grace: RawDuration,
+    }
+
+    struct RawLog: "a mapping" {
+        format: String,
+        level: String,
+    }
+
+    /// A built-in profile: what a provider starts from, and where its API is.
+    struct RawProfile: "a mapping" {
+        upstream: String,
+        provider: RawProvider,
+    }
+
+    /// Where a secret, a certificate or a key comes from.
+    struct RawSource: "{file: path} or {env: NAME}, since secrets are not written into this file" {
+        file: String,
+        env: String,
+    }
+}
+
+/// A time with its unit, unread.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RawDuration(pub(super) String);
+
+/// A size with its unit, unread.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RawSize(pub(super) String);
+
+/// Words, as one text with spaces or as a list.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RawWords(pub(super) String);
+
+struct Text(&'static str);
+
+impl<'de> Visitor<'de> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+}
+
+struct Words;
+
+impl<'de> Visitor<'de> for Words {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("words, as one text or as a list")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<String, A::Error> {
+        let mut words = Vec::new();
+        while let Some(word) = list.next_element::<String>()? {
+            words.push(word);
+        }
+        Ok(words.join(" "))
+    }
+}
+
+impl<'de> Deserialize<'de> for RawDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text("a duration with its unit, as in 30s")).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text("a size with its unit, as in 64KiB")).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawWords {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Words).map(Self)
+    }
+}

@@ -1,0 +1,47 @@
+//! What the token endpoint's client has to be told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::net::tls::{Identity, Roots};
+use crate::words::ids::ProviderId;
+use crate::words::secrets::ClientSecret;
+
+/// Our client registration at one provider, and how its token endpoint is reached.
+#[derive(Debug)]
+pub struct Registration {
+    /// The provider's name in the configuration.
+    pub provider: ProviderId,
+    /// Where token requests go: `https`, or `http` on this machine.
+    pub token_endpoint: Uri,
+    /// The name the bank knows us by.
+    pub client_id: String,
+    /// How we prove that we are that client.
+    pub client_auth: ClientAuth,
+    /// The client certificate. Always there with [`ClientAuth::TlsClientAuth`], and possible with the others.
+    pub identity: Option<Arc<Identity>>,
+    /// Whom the bank's certificate must descend from.
+    pub roots: Roots,
+    /// How long name resolution, TCP and TLS may take together.
+    pub connect_timeout: Duration,
+}
+
+impl Registration {
+    /// How long a connection may take unless the operator says otherwise.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+}
+
+/// How a client proves itself at the token endpoint.
+#[derive(Debug)]
+pub enum ClientAuth {
+    /// By its certificate; `client_id` goes into the form (RFC 8705 §2.1).
+    TlsClientAuth,
+    /// By a secret in the `Authorization` header, both halves form-encoded (RFC 6749 §2.3.1).
+    SecretBasic(ClientSecret),
+    /// By a secret in the form (RFC 6749 §2.3.1).
+    SecretPost(ClientSecret),
+    /// Not at all: `client_id` goes into the form (RFC 6749 §3.2.1).
+    None,
+}

@@ -1,0 +1,146 @@
+//! What the request path has to be told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::http::prefix::PathPrefix;
+use crate::http::route::RouteMatch;
+use crate::http::upstream_uri::UpstreamBase;
+use crate::net::serve::Bind;
+use crate::net::tls::{Identity, Roots};
+use crate::words::ids::{ConsentId, ProviderId};
+use crate::words::secrets::HeaderSecret;
+use crate::words::token_set::Scope;
+
+/// The listener that apps call, and what is served there.
+#[derive(Debug)]
+pub struct ProxySettings {
+    /// Where it listens: this machine or a unix socket.
+    pub bind: Bind,
+    /// Names that a request's `Host` may carry besides those of this machine.
+    pub hosts: Vec<String>,
+    /// The header that names the consent.
+    pub consent_header: HeaderName,
+    /// The APIs, no two under the same prefix.
+    pub apis: Vec<Api>,
+    /// How long a request waits for a token.
+    pub token_wait: Duration,
+    /// Sizes and times.
+    pub limits: Limits,
+}
+
+impl ProxySettings {
+    /// How long a request waits for a token unless the operator says otherwise.
+    pub const TOKEN_WAIT: Duration = Duration::from_secs(10);
+}
+
+/// What bounds a request, a connection and the listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Requests at once; further ones are answered with `overloaded`.
+    pub max_in_flight: usize,
+    /// Bytes in a request's head.
+    pub max_head_bytes: usize,
+    /// Header fields in a request's head.
+    pub max_headers: usize,
+    /// Bytes in a request's target.
+    pub max_target_bytes: usize,
+    /// Bytes in a request's body; bodies are streamed, so `None` costs no memory.
+    pub max_body_bytes: Option<u64>,
+    /// Bytes of a request's body that are kept in case it has to be sent again with another token.
+    pub replay_buffer_bytes: usize,
+    /// How long a request's head may take; on a kept-alive connection also how long it may be idle.
+    pub header_read_timeout: Duration,
+    /// How long a body, either way, may stand still.
+    pub body_idle_timeout: Duration,
+    /// How long name resolution, TCP and TLS to the upstream may take together.
+    pub upstream_connect_timeout: Duration,
+    /// How long the upstream may take from the request to the head of its answer.
+    pub upstream_response_timeout: Duration,
+    /// How long an unused connection to the upstream is kept. Shorter than the upstream's own time is better: a
+    /// connection that it closes just as a request is sent is a lost reply.
+    pub upstream_idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_in_flight: 512,
+            max_head_bytes: 16 * 1024,
+            max_headers: 64,
+            max_target_bytes: 8 * 1024,
+            max_body_bytes: None,
+            replay_buffer_bytes: 64 * 1024,
+            header_read_timeout: Duration::from_secs(120),
+            body_idle_timeout: Duration::from_secs(30),
+            upstream_connect_timeout: Duration::from_secs(5),
+            upstream_response_timeout: Duration::from_secs(60),
+            upstream_idle_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// A bank's API, served under a local path prefix.
+#[derive(Debug)]
+pub struct Api {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where apps find it.
+    pub prefix: PathPrefix,
+    /// Where the bank has it.
+    pub upstream: UpstreamBase,
+    /// Whose tokens it takes.
+    pub provider: ProviderId,
+    /// Headers set on every call, such as `API-Key`, whatever the app sent under these names.
+    pub set_headers: Vec<(HeaderName, HeaderSecret)>,
+    /// Whether `Cookie` and `Set-Cookie` pass.
+    pub forward_cookies: bool,
+    /// Whom the upstream's certificate must descend from.
+    pub roots: Roots,
+    /// The client certificate shown to the upstream.
+    pub identity: Option<Arc<Identity>>,
+    /// What may be called, tried in order. Never empty.
+    pub routes: Vec<Route>,
+}
+
+/// One kind of call that an API allows.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Which methods and paths, behind the prefix.
+    pub matcher: RouteMatch,
+    /// Whose token is added.
+    pub source: TokenSource,
+    /// The scope a consent must have for it.
+    pub needs: Option<Scope>,
+    /// A consent used for every call, whatever the app names. For development.
+    pub consent: Option<ConsentId>,
+    /// Whether the bank lets a consent be used once here, so that a call may not be sent twice.
+    pub single_use: bool,
+    /// Whether a call that was rejected for its token is sent again with a new one.
+    pub replay_on_rejection: bool,
+    /// Whether an idempotent call without a body is sent again when its answer was lost. Never with `single_use`.
+    pub resend_on_lost_reply: bool,
+    /// Whether the bank gets the header that names the consent.
+    pub forward_consent_header: bool,
+}
+
+/// Whose token a call carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// The one of the consent that the call names.
+    Consent,
+    /// Our own, by client credentials (RFC 6749 §4.4).
+    Client {
+        /// Which API it is for, where the authorization server has several.
+        audience: Option<String>,
+        /// What it is for.
+        scope: Option<Scope>,
+    },
+    /// None.
+    None,
+}
