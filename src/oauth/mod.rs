@@ -4,12 +4,17 @@
 //! be written between the two, and sending happens once. Every way an answer can turn out is a [`TokenOutcome`]; whether
 //! the refresh token was spent is the question each variant settles.
 
+mod endpoint;
+mod request;
+mod response;
 pub mod settings;
 
 use std::future::Future;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+
+pub use endpoint::{Connection, EndpointError, HttpTokenEndpoint};
 
 use crate::words::secrets::RefreshToken;
 use crate::words::token_set::{Scope, TokenSet};

@@ -1,3 +1,358 @@
-//! A valid access token for a consent or a client.
+//! A valid access token for a consent, or for our own client.
+//!
+//! [`Tokens::token`] is the whole story from a caller's side: look at what is held, [`decide`], and mostly serve it.
+//! Otherwise join the one [`flight`] for this token, which asks the store and, if the store grants it the right,
+//! refreshes ([`refresh`]: begin, arm, spend once, spill and commit). [`timing`] holds the protocol's constants,
+//! [`follow`] keeps the cache in step with the store, [`recover`] replays at start what an earlier process could not
+//! commit. What became of a token is told in [`TokenError`].
 
+mod cache;
+mod decide;
+mod error;
+mod fault;
+mod flight;
+mod follow;
+mod keep;
+mod recover;
+mod refresh;
 pub mod settings;
+pub mod timing;
+mod vault;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+
+pub use cache::Held;
+pub use error::TokenError;
+pub use recover::Replay;
+pub use vault::{Vault, VaultError};
+
+use crate::oauth::TokenEndpoint;
+use crate::store::spill::SpillDirectory;
+use crate::store::{End, RecordState, Store};
+use crate::token::cache::{Cache, Link, Standings};
+use crate::token::decide::{Decision, decide};
+use crate::token::flight::{Flights, Landing};
+use crate::token::refresh::{Errand, Urgency};
+use crate::token::settings::TokenSettings;
+use crate::token::timing::Timing;
+use crate::words::bank::BankBehaviour;
+use crate::words::clock::Clock;
+use crate::words::ids::{AttemptId, ConsentId, ProviderId, TokenKey, Version, hex, random};
+use crate::words::metrics::{KindLabels, Metrics};
+use crate::words::token_set::Scope;
+
+/// Valid access tokens. Cheap to clone; all clones share one cache and one set of flights.
+#[derive(Debug)]
+pub struct Tokens<S, E, C> {
+    core: Arc<Core<S, E, C>>,
+}
+
+impl<S, E, C> Clone for Tokens<S, E, C> {
+    fn clone(&self) -> Self {
+        Self { core: Arc::clone(&self.core) }
+    }
+}
+
+/// Which token a call needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The consent, or our own client.
+    pub key: &'a TokenKey,
+    /// Where it must have been granted.
+    pub provider: &'a ProviderId,
+    /// For a client token: what to ask the token endpoint for.
+    pub client: Option<&'a Arc<ClientGrant>>,
+    /// How long the call can wait.
+    pub wait: Duration,
+}
+
+/// What a client-credentials token is asked for (RFC 6749 §4.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientGrant {
+    /// Which API the token is for.
+    pub audience: Option<String>,
+    /// What it is for.
+    pub scope: Option<Scope>,
+}
+
+/// What [`Tokens::new`] puts together.
+#[derive(Debug)]
+pub struct Parts<S, E, C> {
+    /// Where the records are.
+    pub store: S,
+    /// Where the time comes from.
+    pub clock: C,
+    /// The token endpoint of every provider.
+    pub endpoints: BTreeMap<ProviderId, E>,
+    /// Seals and opens.
+    pub vault: Vault,
+    /// Where replies are kept that the store has not acknowledged.
+    pub spill: Option<SpillDirectory>,
+    /// Whether a refresh may happen while the spill cannot be written.
+    pub spill_required: bool,
+    /// What the operator says.
+    pub settings: TokenSettings,
+    /// The protocol's constants.
+    pub timing: Timing,
+    /// Counts.
+    pub metrics: Metrics,
+    /// This process's name in leases.
+    pub replica: String,
+}
+
+#[derive(Debug)]
+struct Core<S, E, C> {
+    store: S,
+    clock: C,
+    vault: Vault,
+    spill: Option<SpillDirectory>,
+    spill_required: bool,
+    providers: BTreeMap<ProviderId, Provider<E>>,
+    cache: Cache,
+    standings: Standings,
+    link: Link,
+    flights: Flights,
+    timing: Timing,
+    metrics: Metrics,
+    process: String,
+    attempts: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Provider<E> {
+    behaviour: BankBehaviour,
+    endpoint: E,
+    permits: Arc<Semaphore>,
+}
+
+/// How often one call goes back to look again after a flight, before it is told that its time is up.
+const ROUNDS: usize = 8;
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
+    /// Puts the parts together. A provider without an endpoint, or the other way round, is left out.
+    pub fn new(parts: Parts<S, E, C>) -> Self {
+        let mut endpoints = parts.endpoints;
+        let providers = parts.settings.providers.into_iter().filter_map(|(id, settings)| {
+            let endpoint = endpoints.remove(&id)?;
+            let permits = Arc::new(Semaphore::new(settings.max_in_flight.max(1)));
+            Some((id, Provider { behaviour: settings.behaviour, endpoint, permits }))
+        });
+        let core = Core {
+            store: parts.store,
+            clock: parts.clock,
+            vault: parts.vault,
+            spill: parts.spill,
+            spill_required: parts.spill_required,
+            providers: providers.collect(),
+            cache: Cache::new(parts.settings.cache_capacity),
+            standings: Standings::new(parts.settings.cache_capacity),
+            link: Link::default(),
+            flights: Flights::new(parts.settings.max_flights),
+            timing: parts.timing,
+            metrics: parts.metrics,
+            process: format!("{}/{}", parts.replica, hex(&random()[..4])),
+            attempts: AtomicU64::new(0),
+        };
+        Self { core: Arc::new(core) }
+    }
+
+    /// A token for this call. Returns at once when one with enough life is held; otherwise waits for the flight that
+    /// gets one, at most `ask.wait`. Giving up does not end the flight.
+    pub async fn token(&self, ask: &Ask<'_>) -> Result<Arc<Held>, TokenError> {
+        let core = &self.core;
+        let mut deadline = None;
+        let mut confirmed = false;
+        for round in 0..ROUNDS {
+            let held = core.cache.get(ask.key);
+            if held.as_ref().is_some_and(|held| held.provider != *ask.provider) {
+                return Err(TokenError::Unknown);
+            }
+            let now = core.clock.boot();
+            let decision = decide(held.as_ref().map(|held| held.at_hand(now, &core.link, confirmed)));
+            if round == 0 {
+                core.count_lookup(decision);
+            }
+            match (decision, held) {
+                (Decision::Serve, Some(held)) => return Ok(held),
+                (Decision::ServeAndRefresh, Some(held)) => {
+                    self.refresh_quietly(ask, &held);
+                    return Ok(held);
+                }
+                (Decision::Verify, Some(held)) => {
+                    if core.link.is_store_away(now) {
+                        return Ok(held);
+                    }
+                    let Some(seat) = self.board(ask, Urgency::Waiting, None) else { return Ok(held) };
+                    match timeout(core.timing.verification.min(ask.wait), seat.landing()).await {
+                        Ok(Landing::Announced(Ok(())) | Landing::Over) => confirmed = true,
+                        Ok(Landing::Announced(Err(error))) if !error.is_passing() => return Err(error),
+                        Ok(Landing::Announced(Err(_))) | Err(_) if !held.remaining(core.clock.boot()).is_zero() => {
+                            return Ok(held);
+                        }
+                        Ok(Landing::Announced(Err(error))) => return Err(error),
+                        Err(_) => return Err(TokenError::WaitTimeout),
+                    }
+                }
+                (_, held) => {
+                    let rejected = held.filter(|held| held.rejected.load(Ordering::Acquire)).map(|held| held.version);
+                    let seat = self.board(ask, Urgency::Waiting, rejected).ok_or(TokenError::Overloaded)?;
+                    let until = *deadline.get_or_insert_with(|| Instant::now() + ask.wait);
+                    match timeout_at(until, seat.clone().landing()).await {
+                        Ok(Landing::Announced(outcome)) => outcome?,
+                        Ok(Landing::Over) => continue,
+                        Err(_) if seat.is_settling() => return Err(TokenError::StoreUnavailable),
+                        Err(_) => return Err(TokenError::WaitTimeout),
+                    }
+                    confirmed = true;
+                }
+            }
+        }
+        Err(TokenError::WaitTimeout)
+    }
+
+    /// Notes that the bank's API refused this version of a token. The next [`Tokens::token`] answers with a newer one,
+    /// refreshing if the store has none, or with the same if a refresh would not help.
+    pub fn reject(&self, key: &TokenKey, version: Version) {
+        self.core.cache.reject(key, version);
+    }
+
+    /// Whether a stored record forbids the use of this consent on a route that needs no token of it. A consent of which
+    /// nothing is stored is not forbidden, and neither is one while the store is away: the bank has the last word.
+    pub async fn standing(&self, consent: &ConsentId, provider: &ProviderId) -> Result<(), TokenError> {
+        let core = &self.core;
+        let key = TokenKey::Consent(consent.clone());
+        if let Some(verdict) = core.standings.get(&key, &core.link) {
+            return verdict;
+        }
+        let (epoch, moves) = (core.link.epoch(), core.standings.moves());
+        let verdict = match core.store.read(&key).await {
+            Ok(Some(snapshot)) if snapshot.provider != *provider => return Err(TokenError::Unknown),
+            Ok(Some(snapshot)) => refused_by(snapshot.state).map_or(Ok(()), Err),
+            Ok(None) => Ok(()),
+            Err(_) => return Ok(()),
+        };
+        core.standings.put(&key, epoch, moves, verdict.clone());
+        verdict
+    }
+
+    /// Notes, as a task of its own, that the bank's API says this consent has ended.
+    pub fn bank_says_ended(&self, consent: &ConsentId) {
+        let core = Arc::clone(&self.core);
+        let key = TokenKey::Consent(consent.clone());
+        self.core.flights.detach(async move {
+            let end = End { grant: None, state: RecordState::Revoked, why: "bank_says_ended" };
+            match core.store.end(&key, &end).await {
+                Ok(_) => core.cache.forget(&key),
+                Err(error) => {
+                    tracing::warn!(?key, %error, "Could not record that the bank ended a consent.");
+                }
+            }
+        });
+    }
+
+    /// Reads the store's changes until the process ends, and keeps the cache in step with them.
+    pub async fn follow(&self) {
+        follow::run(&self.core).await;
+    }
+
+    /// Replays what an earlier process spilled; see [`Replay`].
+    pub async fn recover(&self, at_most: Duration) -> Replay {
+        recover::run(&self.core, at_most).await
+    }
+
+    /// Resolves once no refresh and no commit is under way.
+    pub async fn settled(&self) {
+        self.core.flights.all_landed().await;
+    }
+
+    /// How many tokens are being fetched or committed.
+    pub fn under_way(&self) -> usize {
+        self.core.flights.under_way()
+    }
+
+    /// Whether changes arrive from the store.
+    pub fn is_linked(&self) -> bool {
+        self.core.link.is_up()
+    }
+
+    /// The store, for those who change records by hand.
+    pub fn store(&self) -> &S {
+        &self.core.store
+    }
+
+    /// What seals and opens.
+    pub fn vault(&self) -> &Vault {
+        &self.core.vault
+    }
+
+    /// The thumbprint of the certificate that `provider`'s token endpoint is shown; `None` where none is, or where there
+    /// is no such provider.
+    pub fn certificate(&self, provider: &ProviderId) -> Option<String> {
+        self.core.providers.get(provider).and_then(|provider| provider.endpoint.certificate())
+    }
+
+    /// Whether this provider is configured.
+    pub fn knows(&self, provider: &ProviderId) -> bool {
+        self.core.providers.contains_key(provider)
+    }
+
+    fn refresh_quietly(&self, ask: &Ask<'_>, held: &Held) {
+        let now = self.core.clock.boot();
+        if held.may_refresh_quietly(now, self.core.timing.store_pause) {
+            // Whether it gets anywhere shows when the token is asked for next.
+            drop(self.board(ask, Urgency::Quiet, None));
+        }
+    }
+
+    fn board(&self, ask: &Ask<'_>, urgency: Urgency, rejected: Option<Version>) -> Option<flight::Seat> {
+        self.core.flights.board(ask.key, |cockpit| {
+            let errand = Errand {
+                key: ask.key.clone(),
+                provider: ask.provider.clone(),
+                client: ask.client.cloned(),
+                urgency,
+                rejected,
+                patience: ask.wait,
+            };
+            refresh::fly(Arc::clone(&self.core), errand, cockpit)
+        })
+    }
+}
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
+    fn next_attempt(&self) -> AttemptId {
+        AttemptId::new(&self.process, self.attempts.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn count_lookup(&self, decision: Decision) {
+        let kind = match decision {
+            Decision::Serve => "held",
+            Decision::ServeAndRefresh => "held_soft",
+            Decision::Verify => "verified",
+            Decision::Fetch => "fetched",
+        };
+        self.metrics.token_lookups.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    fn count_store_error(&self, step: &'static str) {
+        self.metrics.store_errors.get_or_create(&KindLabels { kind: step }).inc();
+    }
+}
+
+/// The refusal that a state stands for; `None` where tokens may be used.
+fn refused_by(state: RecordState) -> Option<TokenError> {
+    match state {
+        RecordState::Active | RecordState::Leased | RecordState::Armed | RecordState::Uncertain => None,
+        RecordState::Pending => Some(TokenError::Pending),
+        RecordState::Denied => Some(TokenError::Denied),
+        RecordState::Revoked => Some(TokenError::Revoked),
+        RecordState::Expired => Some(TokenError::Expired),
+        RecordState::ReauthorizationRequired => Some(TokenError::ReauthorizationRequired),
+    }
+}

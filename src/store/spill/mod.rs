@@ -26,6 +26,7 @@ const MOST_FILES: usize = 100_000;
 const LOCK_FILE: &str = "lock";
 const ENDING: &str = "spill";
 const UNFINISHED: &str = "partial";
+const PROBE: &str = "probe";
 
 /// A directory of spills, owned by this process while it lives.
 #[derive(Clone, Debug)]
@@ -99,6 +100,12 @@ impl SpillDirectory {
         blocking("be written", move || inner.write(&entry)).await
     }
 
+    /// Whether a spill could be written at this moment: writes and syncs a small file, and removes it.
+    pub async fn check(&self) -> Result<(), SpillError> {
+        let inner = Arc::clone(&self.0);
+        blocking("be written", move || inner.check()).await
+    }
+
     /// Removes a spill that the store has durably acknowledged. One that is gone already is fine.
     pub async fn remove(&self, handle: SpillHandle) -> Result<(), SpillError> {
         let inner = Arc::clone(&self.0);
@@ -156,6 +163,18 @@ impl Inner {
             failed("be written")(error)
         })?;
         Ok(SpillHandle(finished))
+    }
+
+    fn check(&self) -> Result<(), SpillError> {
+        let probe = self.path.join(format!("{}.{PROBE}", hex(&random())));
+        let write = || {
+            let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&probe)?;
+            file.write_all(&[0; 8 * 1024])?;
+            file.sync_all()
+        };
+        let written = write().map_err(failed("be written"));
+        let removed = fs::remove_file(&probe).map_err(failed("be cleared"));
+        written.and(removed)
     }
 
     fn remove(&self, handle: &SpillHandle) -> Result<(), SpillError> {

@@ -1,0 +1,240 @@
+//! The token endpoint over a connection of its own.
+//!
+//! No pool, no redirect, no retry: one TCP connection, one TLS handshake, one request, one answer. Bytes handed to the
+//! connection are counted, because "nothing was written" is the one transport failure after which the refresh token is
+//! certainly unspent.
+
+use std::error::Error as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
+
+use super::request::build;
+use super::response::{Reading, classify};
+use super::settings::Registration;
+use super::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
+use crate::net::tls::{TlsError, client_config};
+use crate::words::bank::BankBehaviour;
+use crate::words::clock::Clock;
+
+/// How much of an answer is read. Real ones are under 8 KiB.
+const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// A provider's token endpoint, reached over HTTP/1.1.
+#[derive(Debug)]
+pub struct HttpTokenEndpoint<C> {
+    registration: Registration,
+    host: String,
+    port: u16,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    default_expires_in: Duration,
+    trust_5xx: bool,
+    clock: C,
+}
+
+/// Why a token endpoint cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The URL names no host that can be connected to.
+    #[error("the token endpoint's URL names no usable host")]
+    Host,
+    /// The certificates do not make a TLS configuration.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A connection on which nothing was sent.
+pub struct Connection {
+    io: Counting<Box<dyn Stream>>,
+    wrote: Arc<AtomicBool>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+impl<C: Clock> HttpTokenEndpoint<C> {
+    /// Prepares the endpoint of `registration`, at a bank that behaves like this.
+    pub fn new(registration: Registration, behaviour: &BankBehaviour, clock: C) -> Result<Self, EndpointError> {
+        let endpoint = &registration.token_endpoint;
+        let host = endpoint.host().ok_or(EndpointError::Host)?.trim_matches(['[', ']']).to_owned();
+        let secure = endpoint.scheme_str() == Some("https");
+        let port = endpoint.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let tls = if secure {
+            let name = ServerName::try_from(host.clone()).map_err(|_| EndpointError::Host)?;
+            let config = client_config(&registration.roots, registration.identity.as_deref(), &[b"http/1.1"])?;
+            Some((config, name))
+        } else {
+            None
+        };
+        let BankBehaviour { default_expires_in, trust_5xx, .. } = *behaviour;
+        Ok(Self { registration, host, port, tls, default_expires_in, trust_5xx, clock })
+    }
+
+    async fn open(&self) -> Result<Box<dyn Stream>, NotSent> {
+        let unreachable = |error: io::Error| NotSent::Unreachable(error.to_string());
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(unreachable)?;
+        tcp.set_nodelay(true).map_err(unreachable)?;
+        let Some((config, name)) = &self.tls else { return Ok(Box::new(tcp)) };
+        let connected = TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await;
+        match connected {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) if is_tls(&error) => Err(NotSent::Tls(error.to_string())),
+            Err(error) => Err(NotSent::Unreachable(error.to_string())),
+        }
+    }
+}
+
+impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
+    type Connection = Connection;
+
+    async fn connect(&self) -> Result<Connection, NotSent> {
+        let opened = tokio::time::timeout(self.registration.connect_timeout, self.open()).await;
+        let io = opened.map_err(|_| NotSent::Unreachable("it took too long".to_owned()))??;
+        let wrote = Arc::new(AtomicBool::new(false));
+        Ok(Connection { io: Counting { io, wrote: Arc::clone(&wrote) }, wrote })
+    }
+
+    async fn send(&self, connection: Connection, request: &TokenRequest<'_>) -> TokenOutcome {
+        let Connection { io, wrote } = connection;
+        let request = match build(&self.registration, request) {
+            Ok(request) => request,
+            Err(impossible) => return TokenOutcome::NotSent(impossible),
+        };
+        let handshake = http1::Builder::new().max_buf_size(LONGEST_ANSWER).handshake(TokioIo::new(io)).await;
+        let (mut sender, driver) = match handshake {
+            Ok(pair) => pair,
+            Err(error) => return TokenOutcome::NotSent(NotSent::Unreachable(error.to_string())),
+        };
+        let exchange = async {
+            let response = sender.send_request(request).await?;
+            let (head, mut body) = response.into_parts();
+            let mut bytes = Zeroizing::new(Vec::with_capacity(4 * 1024));
+            while let Some(frame) = body.frame().await {
+                // What has arrived is still worth keeping when the rest does not come.
+                let Ok(frame) = frame else { return Ok((head, bytes, Some("truncated_answer"))) };
+                let Ok(data) = frame.into_data() else { continue };
+                if bytes.len() + data.len() > LONGEST_ANSWER {
+                    return Ok((head, bytes, Some("oversized_answer")));
+                }
+                bytes.extend_from_slice(&data);
+            }
+            Ok::<_, hyper::Error>((head, bytes, None))
+        };
+        match driven(exchange, driver).await {
+            Ok((head, body, None)) => {
+                let Self { default_expires_in, trust_5xx, .. } = *self;
+                let reading = Reading { default_expires_in, trust_5xx, now: self.clock.wall() };
+                classify(head.status, &head.headers, body, reading)
+            }
+            Ok((head, body, Some(why))) if head.status == http::StatusCode::OK => {
+                TokenOutcome::Unreadable { why, body }
+            }
+            Ok((_, _, Some(why))) => TokenOutcome::Unknown { why },
+            Err(error) if refused_our_certificate(&error) => TokenOutcome::Misconfigured { why: "certificate_refused" },
+            Err(_) if !wrote.load(Ordering::Acquire) => {
+                TokenOutcome::NotSent(NotSent::Unreachable("the connection broke before the request".to_owned()))
+            }
+            Err(error) if error.is_parse() => TokenOutcome::Unknown { why: "not_http" },
+            Err(_) => TokenOutcome::Unknown { why: "connection_lost" },
+        }
+    }
+
+    fn certificate(&self) -> Option<String> {
+        self.registration.identity.as_ref().map(|identity| identity.thumbprint())
+    }
+}
+
+/// Drives the connection and the exchange on it together, in one task, so that giving up the one gives up the other.
+async fn driven<T, E: From<hyper::Error>>(
+    exchange: impl Future<Output = Result<T, E>>,
+    driver: http1::Connection<TokioIo<Counting<Box<dyn Stream>>>, Full<Bytes>>,
+) -> Result<T, E> {
+    let mut exchange = std::pin::pin!(exchange);
+    tokio::select! {
+        // The exchange first: a connection that ends right after the answer has not lost it.
+        biased;
+        done = &mut exchange => done,
+        ended = driver => match ended {
+            Ok(()) => exchange.await,
+            // The exchange's own error is the same failure told worse.
+            Err(error) => match exchange.await {
+                Ok(done) => Ok(done),
+                Err(_) => Err(error.into()),
+            },
+        },
+    }
+}
+
+/// In TLS 1.3 a server refuses our certificate after the handshake seems complete: the first thing read is its alert. It
+/// comes before any HTTP, so the request was not processed.
+fn refused_our_certificate(error: &hyper::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(rustls::Error::AlertReceived(alert)) = cause
+            .downcast_ref::<rustls::Error>()
+            .or_else(|| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>())
+        {
+            use rustls::AlertDescription as Alert;
+            return matches!(
+                alert,
+                Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::CertificateRequired
+            );
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// TLS said no, as opposed to a connection that broke during the handshake.
+fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// Notes whether anything was handed to the connection.
+struct Counting<T> {
+    io: T,
+    wrote: Arc<AtomicBool>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counting<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counting<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // From the first try on it is not certain that nothing has left: rustls may have taken part of it.
+        self.wrote.store(true, Ordering::Release);
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,160 @@
+//! The token request on the wire: a form and, for some clients, an `Authorization` header.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use http::{Request, Uri};
+use http_body_util::Full;
+use zeroize::Zeroizing;
+
+use super::settings::{ClientAuth, Registration};
+use super::{NotSent, TokenRequest};
+
+/// Builds the request in origin form, for a connection of its own.
+pub(super) fn build(registration: &Registration, request: &TokenRequest<'_>) -> Result<Request<Full<Bytes>>, NotSent> {
+    let impossible = |what: &str| NotSent::Request(what.to_owned());
+    let endpoint = &registration.token_endpoint;
+    let path = endpoint.path_and_query().map_or("/", |path| path.as_str());
+    let target: Uri = path.parse().map_err(|_| impossible("the token endpoint's path is not a request target"))?;
+    let authority = endpoint.authority().ok_or_else(|| impossible("the token endpoint has no host"))?;
+    let mut built = Request::post(target)
+        .header(HOST, authority.as_str())
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(ACCEPT, "application/json")
+        .header(CACHE_CONTROL, "no-cache")
+        // The connection serves one request: an answer cannot be another request's, and its end is the answer's end.
+        .header(CONNECTION, "close");
+    if let ClientAuth::SecretBasic(secret) = &registration.client_auth {
+        // RFC 6749 §2.3.1: both halves are form-encoded before base64, unlike ordinary Basic authentication.
+        let mut pair = Zeroizing::new(String::new());
+        encode(&registration.client_id, &mut pair);
+        pair.push(':');
+        encode(secret.expose(), &mut pair);
+        let line = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+        let mut value = HeaderValue::from_str(&line).map_err(|_| impossible("the client's credentials"))?;
+        value.set_sensitive(true);
+        built = built.header(AUTHORIZATION, value);
+    }
+    built.body(Full::new(form(registration, request))).map_err(|_| impossible("a header of the token request"))
+}
+
+fn form(registration: &Registration, request: &TokenRequest<'_>) -> Bytes {
+    let mut form = Zeroizing::new(String::with_capacity(512));
+    match request {
+        TokenRequest::Refresh { refresh, scope } => {
+            field("grant_type", "refresh_token", &mut form);
+            field("refresh_token", refresh.expose(), &mut form);
+            if let Some(scope) = scope {
+                field("scope", scope.as_str(), &mut form);
+            }
+        }
+        TokenRequest::ClientCredentials { audience, scope } => {
+            field("grant_type", "client_credentials", &mut form);
+            if let Some(audience) = audience {
+                field("audience", audience, &mut form);
+            }
+            if let Some(scope) = scope {
+                field("scope", scope.as_str(), &mut form);
+            }
+        }
+    }
+    // Credentials go into the header or into the form, never both (RFC 6749 §2.3).
+    match &registration.client_auth {
+        ClientAuth::SecretBasic(_) => {}
+        ClientAuth::TlsClientAuth | ClientAuth::None => field("client_id", &registration.client_id, &mut form),
+        ClientAuth::SecretPost(secret) => {
+            field("client_id", &registration.client_id, &mut form);
+            field("client_secret", secret.expose(), &mut form);
+        }
+    }
+    Bytes::copy_from_slice(form.as_bytes())
+}
+
+fn field(name: &str, value: &str, form: &mut String) {
+    if !form.is_empty() {
+        form.push('&');
+    }
+    form.push_str(name);
+    form.push('=');
+    encode(value, form);
+}
+
+/// `application/x-www-form-urlencoded` (RFC 6749 appendix B).
+fn encode(text: &str, into: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => into.push(char::from(byte)),
+            b' ' => into.push('+'),
+            _ => {
+                const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+                into.push('%');
+                into.push(char::from(DIGITS[usize::from(byte >> 4)]));
+                into.push(char::from(DIGITS[usize::from(byte & 15)]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tls::Roots;
+    use crate::words::ids::ProviderId;
+    use crate::words::secrets::{ClientSecret, RefreshToken};
+    use crate::words::token_set::Scope;
+    use http_body_util::BodyExt;
+
+    fn registration(client_auth: ClientAuth) -> Registration {
+        Registration {
+            provider: ProviderId::parse("bank").expect("valid"),
+            token_endpoint: Uri::from_static("https://bank.example:8443/as/token.oauth2"),
+            client_id: "TPP test".to_owned(),
+            client_auth,
+            identity: None,
+            roots: Roots::System,
+            connect_timeout: Registration::CONNECT_TIMEOUT,
+        }
+    }
+
+    async fn body(request: Request<Full<Bytes>>) -> String {
+        let bytes = request.into_body().collect().await.expect("in memory").to_bytes();
+        String::from_utf8(bytes.to_vec()).expect("ASCII")
+    }
+
+    #[tokio::test]
+    async fn abn_amro_gets_the_client_id_in_the_form_and_no_secret() {
+        let refresh = RefreshToken::new("old/token");
+        let scope = Scope::parse("psd2:account:details:read psd2:account:balance:read").expect("valid");
+        let request = TokenRequest::Refresh { refresh: &refresh, scope: Some(&scope) };
+        let request = build(&registration(ClientAuth::TlsClientAuth), &request).expect("builds");
+        assert_eq!(request.uri(), "/as/token.oauth2");
+        assert_eq!(request.headers()[HOST], "bank.example:8443");
+        assert!(!request.headers().contains_key(AUTHORIZATION));
+        assert_eq!(
+            body(request).await,
+            "grant_type=refresh_token&refresh_token=old%2Ftoken\
+             &scope=psd2%3Aaccount%3Adetails%3Aread+psd2%3Aaccount%3Abalance%3Aread&client_id=TPP+test"
+        );
+    }
+
+    #[tokio::test]
+    async fn norsk_gjeld_gets_form_encoded_halves_in_a_sensitive_basic_header() {
+        let request = TokenRequest::ClientCredentials { audience: Some("https://api/v1/debt"), scope: None };
+        let auth = ClientAuth::SecretBasic(ClientSecret::new("pä:ss"));
+        let request = build(&registration(auth), &request).expect("builds");
+        let header = &request.headers()[AUTHORIZATION];
+        assert!(header.is_sensitive());
+        assert_eq!(header.as_bytes(), format!("Basic {}", STANDARD.encode("TPP+test:p%C3%A4%3Ass")).as_bytes());
+        assert_eq!(body(request).await, "grant_type=client_credentials&audience=https%3A%2F%2Fapi%2Fv1%2Fdebt");
+    }
+
+    #[tokio::test]
+    async fn a_posted_secret_is_in_the_form_alone() {
+        let request = TokenRequest::ClientCredentials { audience: None, scope: None };
+        let auth = ClientAuth::SecretPost(ClientSecret::new("s&t"));
+        let request = build(&registration(auth), &request).expect("builds");
+        assert!(!request.headers().contains_key(AUTHORIZATION));
+        assert_eq!(body(request).await, "grant_type=client_credentials&client_id=TPP+test&client_secret=s%26t");
+    }
+}

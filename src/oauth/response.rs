@@ -1,0 +1,249 @@
+//! What a token endpoint's answer means, and above all: was the refresh token spent?
+//!
+//! Only a definite word of the bank counts as "not processed". An error page, a gateway's 5xx or a broken answer says
+//! nothing about what the bank did, so it is unknown. Of a successful answer only three members matter here, and they
+//! are read leniently, because the answer cannot be had twice.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::TokenOutcome;
+use crate::http::retry_after::retry_after;
+use crate::words::clock::WallTime;
+use crate::words::secrets::{AccessToken, RefreshToken};
+use crate::words::token_set::{Scope, TokenSet};
+
+/// How the answers of one bank are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    /// The life of an access token whose answer names none.
+    pub(super) default_expires_in: Duration,
+    /// Whether a 5xx proves that nothing was processed.
+    pub(super) trust_5xx: bool,
+    /// For a `Retry-After` that is a date.
+    pub(super) now: WallTime,
+}
+
+/// The longest life that is believed.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// Classifies a complete answer.
+pub(super) fn classify(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Zeroizing<Vec<u8>>,
+    reading: Reading,
+) -> TokenOutcome {
+    if status == StatusCode::OK {
+        return granted(body, reading.default_expires_in);
+    }
+    let error = serde_json::from_slice::<ErrorAnswer>(&body).map(|answer| answer.error).unwrap_or_default();
+    let retry_after = retry_after(headers, reading.now, LONGEST);
+    if status.is_server_error() {
+        return if reading.trust_5xx {
+            TokenOutcome::NotProcessed { why: "server_error", retry_after }
+        } else {
+            TokenOutcome::Unknown { why: "server_error" }
+        };
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        // A gateway that throttles says when to come back or speaks OAuth; an error page says nothing.
+        return if retry_after.is_some() || !error.is_empty() {
+            TokenOutcome::NotProcessed { why: "rate_limited", retry_after }
+        } else {
+            TokenOutcome::Unknown { why: "rate_limited" }
+        };
+    }
+    if status.is_redirection() {
+        return TokenOutcome::Misconfigured { why: "redirect" };
+    }
+    if !status.is_client_error() {
+        return TokenOutcome::Unknown { why: "unexpected_status" };
+    }
+    match error.as_str() {
+        "invalid_grant" => TokenOutcome::InvalidGrant,
+        "invalid_client" => TokenOutcome::Misconfigured { why: "invalid_client" },
+        "unauthorized_client" => TokenOutcome::Misconfigured { why: "unauthorized_client" },
+        "unsupported_grant_type" => TokenOutcome::Misconfigured { why: "unsupported_grant_type" },
+        "invalid_scope" => TokenOutcome::Misconfigured { why: "invalid_scope" },
+        // ORY Hydra answers a lost race so, and asks to be tried again.
+        "invalid_request" => TokenOutcome::NotProcessed { why: "invalid_request", retry_after },
+        "use_dpop_nonce" => TokenOutcome::NotProcessed { why: "use_dpop_nonce", retry_after },
+        "server_error" | "temporarily_unavailable" => TokenOutcome::Unknown { why: "server_error" },
+        _ => TokenOutcome::Unknown { why: "unexpected_answer" },
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+    #[serde(default)]
+    refresh_token: Option<String>,
+    #[serde(default)]
+    expires_in: Value,
+    #[serde(default)]
+    scope: Value,
+}
+
+fn granted(body: Zeroizing<Vec<u8>>, default_expires_in: Duration) -> TokenOutcome {
+    let Ok(answer) = serde_json::from_slice::<Granted>(&body) else {
+        return TokenOutcome::Unreadable { why: "unreadable_answer", body };
+    };
+    let Granted { mut access_token, refresh_token, expires_in, scope } = answer;
+    if access_token.is_empty() {
+        access_token.zeroize();
+        return TokenOutcome::Unreadable { why: "empty_access_token", body };
+    }
+    TokenOutcome::Granted(TokenSet {
+        access: AccessToken::new(access_token),
+        expires_in: life(&expires_in).unwrap_or(default_expires_in),
+        refresh: refresh_token.filter(|token| !token.is_empty()).map(RefreshToken::new),
+        scope: scope.as_str().and_then(Scope::parse).filter(|scope| !scope.as_str().is_empty()),
+    })
+}
+
+/// Seconds as a number or a string, as banks send both. `None` for what names no positive life: absent, zero, negative.
+fn life(value: &Value) -> Option<Duration> {
+    let seconds = match value {
+        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().filter(|n| *n >= 1.0).map(truncated)),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds).min(LONGEST))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 30 days and positive")]
+fn truncated(seconds: f64) -> u64 {
+    seconds.min(LONGEST.as_secs_f64()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::RETRY_AFTER;
+    use proptest::prelude::*;
+
+    const READING: Reading = Reading {
+        default_expires_in: Duration::from_secs(60),
+        trust_5xx: false,
+        now: WallTime::from_millis(1_763_773_200_000),
+    };
+
+    fn answer(status: u16, body: &str) -> TokenOutcome {
+        let status = StatusCode::from_u16(status).expect("a status");
+        classify(status, &HeaderMap::new(), Zeroizing::new(body.as_bytes().to_vec()), READING)
+    }
+
+    fn word(outcome: &TokenOutcome) -> (&'static str, &'static str) {
+        match outcome {
+            TokenOutcome::Granted(_) => ("granted", ""),
+            TokenOutcome::NotSent(_) => ("not_sent", ""),
+            TokenOutcome::NotProcessed { why, .. } => ("not_processed", why),
+            TokenOutcome::InvalidGrant => ("invalid_grant", ""),
+            TokenOutcome::Misconfigured { why } => ("misconfigured", why),
+            TokenOutcome::Unknown { why } => ("unknown", why),
+            TokenOutcome::Unreadable { why, .. } => ("unreadable", why),
+        }
+    }
+
+    #[test]
+    fn every_kind_of_answer_has_its_class() {
+        let abn = r#"{"error_description":"unknown, invalid, or expired refresh token","error":"invalid_grant"}"#;
+        let table = [
+            (400, abn, ("invalid_grant", "")),
+            (401, r#"{"error":"invalid_client"}"#, ("misconfigured", "invalid_client")),
+            (400, r#"{"error":"unauthorized_client"}"#, ("misconfigured", "unauthorized_client")),
+            (400, r#"{"error":"unsupported_grant_type"}"#, ("misconfigured", "unsupported_grant_type")),
+            (400, r#"{"error":"invalid_scope"}"#, ("misconfigured", "invalid_scope")),
+            (400, r#"{"error":"invalid_request"}"#, ("not_processed", "invalid_request")),
+            (400, r#"{"error":"use_dpop_nonce"}"#, ("not_processed", "use_dpop_nonce")),
+            (400, r#"{"error":"server_error"}"#, ("unknown", "server_error")),
+            (400, "<html>bad request</html>", ("unknown", "unexpected_answer")),
+            (403, r#"{"message":"blocked by the firewall"}"#, ("unknown", "unexpected_answer")),
+            (429, r#"{"error":"slow_down"}"#, ("not_processed", "rate_limited")),
+            (429, "<html>", ("unknown", "rate_limited")),
+            (500, r#"{"error":"invalid_grant"}"#, ("unknown", "server_error")),
+            (503, "", ("unknown", "server_error")),
+            (302, "", ("misconfigured", "redirect")),
+            (204, "", ("unknown", "unexpected_status")),
+            (200, "<html>welcome</html>", ("unreadable", "unreadable_answer")),
+            (200, r#"{"access_token":"a","refre"#, ("unreadable", "unreadable_answer")),
+            (200, r#"{"access_token":7}"#, ("unreadable", "unreadable_answer")),
+            (200, r#"{"access_token":""}"#, ("unreadable", "empty_access_token")),
+            (200, r#"{"access_token":"a"}"#, ("granted", "")),
+        ];
+        for (status, body, class) in table {
+            assert_eq!(word(&answer(status, body)), class, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_bank_that_may_be_trusted_with_5xx_did_not_process_it() {
+        let reading = Reading { trust_5xx: true, ..READING };
+        let outcome = classify(StatusCode::BAD_GATEWAY, &HeaderMap::new(), Zeroizing::default(), reading);
+        assert_eq!(word(&outcome), ("not_processed", "server_error"));
+    }
+
+    #[test]
+    fn a_throttling_gateway_is_believed_when_it_says_when_to_come_back() {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, "17".parse().expect("a value"));
+        let outcome = classify(StatusCode::TOO_MANY_REQUESTS, &headers, Zeroizing::default(), READING);
+        let TokenOutcome::NotProcessed { retry_after, .. } = outcome else { panic!("not processed") };
+        assert_eq!(retry_after, Some(Duration::from_secs(17)));
+    }
+
+    #[test]
+    fn a_life_is_read_from_numbers_and_strings_and_never_lengthened() {
+        let life = |expires_in: &str| {
+            let body = format!(r#"{{"access_token":"a","expires_in":{expires_in}}}"#);
+            let TokenOutcome::Granted(set) = answer(200, &body) else { panic!("granted: {body}") };
+            set.expires_in.as_secs()
+        };
+        assert_eq!(life("7193"), 7_193);
+        assert_eq!(life("\"3600\""), 3_600);
+        assert_eq!(life("1"), 1);
+        assert_eq!(life("59.9"), 59);
+        for none in ["0", "-1", "null", "\"soon\"", "[]", "0.5"] {
+            assert_eq!(life(none), 60, "{none} names no life");
+        }
+        for absurd in ["1e18", "99999999999999999999", "\"99999999999\""] {
+            assert_eq!(life(absurd), LONGEST.as_secs(), "{absurd}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_refresh_token_keeps_the_old_one() {
+        let TokenOutcome::Granted(set) = answer(200, r#"{"access_token":"a","token_type":"bearer"}"#) else {
+            panic!("granted")
+        };
+        assert!(set.refresh.is_none() && set.scope.is_none());
+        let body = r#"{"access_token":"a","refresh_token":"r","scope":"x  y","id_token":"broken","expires_in":5}"#;
+        let TokenOutcome::Granted(set) = answer(200, body) else { panic!("granted") };
+        assert_eq!(set.refresh.expect("given").expose(), "r");
+        assert_eq!(set.scope.expect("given").as_str(), "x y");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_a_200_is_never_unspent(status in 200_u16..600, body: Vec<u8>) {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let outcome = classify(status, &HeaderMap::new(), Zeroizing::new(body), READING);
+            if status == StatusCode::OK {
+                prop_assert!(matches!(word(&outcome).0, "granted" | "unreadable"));
+            } else {
+                prop_assert!(!matches!(word(&outcome).0, "granted" | "unreadable"));
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The token sets this process holds, ready to be sent.
+//!
+//! An entry is replaced whole. The few things that change while it stays (refused by the bank, overtaken in the store)
+//! are flags on it. Whether an entry is *verified* follows from the link to the store: each time the subscription to
+//! changes is re-established a new epoch begins, and an entry counts only in the epoch it was read in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::decide::AtHand;
+use super::error::TokenError;
+use crate::words::bank::OldAccessToken;
+use crate::words::clock::BootInstant;
+use crate::words::ids::{ProviderId, TokenKey, Version};
+use crate::words::token_set::Scope;
+
+/// A token ready to be sent.
+#[derive(Debug)]
+pub struct Held {
+    /// Where it was granted.
+    pub provider: ProviderId,
+    /// Which token set of which grant.
+    pub version: Version,
+    /// `Bearer …`, marked sensitive.
+    pub bearer: HeaderValue,
+    /// What it covers; `None` where the bank did not say.
+    pub scope: Option<Scope>,
+    pub(super) expires_at: BootInstant,
+    pub(super) life: Duration,
+    pub(super) soft_window: Duration,
+    pub(super) on_refresh: OldAccessToken,
+    pub(super) epoch: u64,
+    pub(super) rejected: AtomicBool,
+    pub(super) overtaken: AtomicBool,
+    pub(super) quiet_until: AtomicU64,
+}
+
+impl Held {
+    /// How much of the token's life is left.
+    pub fn remaining(&self, now: BootInstant) -> Duration {
+        self.expires_at.since(now)
+    }
+
+    pub(super) fn at_hand(&self, now: BootInstant, link: &Link, confirmed: bool) -> AtHand {
+        AtHand {
+            remaining: self.remaining(now),
+            life: self.life,
+            soft_window: self.soft_window,
+            verified: confirmed || (link.vouches_for(self.epoch) && !self.overtaken.load(Ordering::Acquire)),
+            rejected: self.rejected.load(Ordering::Acquire),
+            on_refresh: self.on_refresh,
+        }
+    }
+
+    /// Whether a background refresh may be tried. Says yes once, and then not before `pause` is over.
+    pub(super) fn may_refresh_quietly(&self, now: BootInstant, pause: Duration) -> bool {
+        let due = self.quiet_until.load(Ordering::Acquire);
+        due <= now.as_millis()
+            && self
+                .quiet_until
+                .compare_exchange(due, now.plus(pause).as_millis(), Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+    }
+}
+
+/// The tokens in memory, at most as many as the operator allows; the least recently useful one makes room.
+#[derive(Debug)]
+pub(super) struct Cache(quick_cache::sync::Cache<TokenKey, Arc<Held>>);
+
+impl Cache {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self(quick_cache::sync::Cache::new(capacity))
+    }
+
+    pub(super) fn get(&self, key: &TokenKey) -> Option<Arc<Held>> {
+        self.0.get(key)
+    }
+
+    /// Holds `held`, unless a later token set of the same grant is held already.
+    pub(super) fn put(&self, key: &TokenKey, held: Arc<Held>) {
+        let older = self.0.peek(key).is_some_and(|present| present.version.is_newer_than(held.version));
+        if !older {
+            self.0.insert(key.clone(), held);
+        }
+    }
+
+    pub(super) fn forget(&self, key: &TokenKey) {
+        self.0.remove(key);
+    }
+
+    /// Notes that the bank refused this version, if it is the one that is held.
+    pub(super) fn reject(&self, key: &TokenKey, version: Version) {
+        if let Some(held) = self.0.peek(key).filter(|held| held.version == version) {
+            held.rejected.store(true, Ordering::Release);
+        }
+    }
+
+    /// Notes that the store tells of a change to `version`. Says whether what is held should be read again: it may be an
+    /// older token set, or the same one in another state. News that is older than what is held says nothing.
+    pub(super) fn moved(&self, key: &TokenKey, version: Version) -> bool {
+        let stale = self.0.peek(key).filter(|held| !held.version.is_newer_than(version));
+        if let Some(held) = &stale {
+            held.overtaken.store(true, Ordering::Release);
+        }
+        stale.is_some()
+    }
+
+    /// Marks this version as overtaken, if it is the one that is held.
+    pub(super) fn overtake(&self, key: &TokenKey, version: Version) {
+        if let Some(held) = self.0.peek(key).filter(|held| held.version == version) {
+            held.overtaken.store(true, Ordering::Release);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What a stored record says about consents on routes that need no token of theirs. A verdict counts as long as the link
+/// would have told of a change.
+#[derive(Debug)]
+pub(super) struct Standings {
+    verdicts: quick_cache::sync::Cache<TokenKey, (u64, Result<(), TokenError>)>,
+    moves: AtomicU64,
+}
+
+impl Standings {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { verdicts: quick_cache::sync::Cache::new(capacity), moves: AtomicU64::new(0) }
+    }
+
+    pub(super) fn get(&self, key: &TokenKey, link: &Link) -> Option<Result<(), TokenError>> {
+        self.verdicts.get(key).filter(|(epoch, _)| link.vouches_for(*epoch)).map(|(_, verdict)| verdict)
+    }
+
+    /// To be taken before a record is read, and handed to [`Standings::put`].
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
+    /// Remembers a verdict, unless some record moved since it was read.
+    pub(super) fn put(&self, key: &TokenKey, epoch: u64, moves: u64, verdict: Result<(), TokenError>) {
+        if self.moves() == moves {
+            self.verdicts.insert(key.clone(), (epoch, verdict));
+        }
+    }
+
+    pub(super) fn moved(&self, key: &TokenKey) {
+        self.moves.fetch_add(1, Ordering::AcqRel);
+        self.verdicts.remove(key);
+    }
+}
+
+/// The link to the store's changes: whether it is up, and how often it was re-established.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    epoch: AtomicU64,
+    up: AtomicBool,
+    away_until: AtomicU64,
+}
+
+impl Link {
+    /// The epoch a token that is read from here on belongs to.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    pub(super) fn connected(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.up.store(true, Ordering::Release);
+    }
+
+    pub(super) fn lost(&self) {
+        self.up.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Acquire)
+    }
+
+    fn vouches_for(&self, epoch: u64) -> bool {
+        self.is_up() && self.epoch() == epoch
+    }
+
+    /// Notes that the store failed, and for how long that is taken as given.
+    pub(super) fn store_is_away(&self, now: BootInstant, pause: Duration) {
+        self.away_until.store(now.plus(pause).as_millis(), Ordering::Release);
+    }
+
+    pub(super) fn is_store_away(&self, now: BootInstant) -> bool {
+        self.away_until.load(Ordering::Acquire) > now.as_millis()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::ids::{ConsentId, GrantId};
+
+    fn held(version: Version, epoch: u64) -> Arc<Held> {
+        Arc::new(Held {
+            provider: ProviderId::parse("bank").expect("valid"),
+            version,
+            bearer: HeaderValue::from_static("Bearer x"),
+            scope: None,
+            expires_at: BootInstant::from_millis(10_000),
+            life: Duration::from_secs(10),
+            soft_window: Duration::from_secs(3),
+            on_refresh: OldAccessToken::Valid,
+            epoch,
+            rejected: AtomicBool::new(false),
+            overtaken: AtomicBool::new(false),
+            quiet_until: AtomicU64::new(0),
+        })
+    }
+
+    fn key() -> TokenKey {
+        TokenKey::Consent(ConsentId::parse("c").expect("valid"))
+    }
+
+    #[test]
+    fn an_older_token_set_never_replaces_a_later_one_of_its_grant() {
+        let cache = Cache::new(10);
+        let first = Version::first(GrantId::random());
+        cache.put(&key(), held(first.next(), 0));
+        cache.put(&key(), held(first, 0));
+        assert_eq!(cache.get(&key()).expect("held").version, first.next());
+        let other = Version::first(GrantId::random());
+        cache.put(&key(), held(other, 0));
+        assert_eq!(cache.get(&key()).expect("held").version, other, "a new grant starts over");
+    }
+
+    #[test]
+    fn an_entry_is_verified_only_in_its_own_epoch_and_while_the_link_is_up() {
+        let link = Link::default();
+        let verified = |held: &Held| held.at_hand(BootInstant::from_millis(0), &link, false).verified;
+        let before = held(Version::first(GrantId::random()), link.epoch());
+        assert!(!verified(&before), "nothing was ever connected");
+        link.connected();
+        let during = held(Version::first(GrantId::random()), link.epoch());
+        assert!(verified(&during));
+        assert!(!verified(&before));
+        link.lost();
+        assert!(!verified(&during));
+        link.connected();
+        assert!(!verified(&during), "changes may have been missed in between");
+    }
+
+    #[test]
+    fn a_move_overtakes_what_is_held_but_not_what_is_newer() {
+        let cache = Cache::new(10);
+        let first = Version::first(GrantId::random());
+        cache.put(&key(), held(first.next(), 0));
+        assert!(!cache.moved(&key(), first), "the news is older than what is held");
+        assert!(!cache.get(&key()).expect("held").overtaken.load(Ordering::Acquire));
+        assert!(cache.moved(&key(), first.next().next()));
+        assert!(cache.get(&key()).expect("held").overtaken.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn a_quiet_refresh_is_allowed_once_per_pause() {
+        let held = held(Version::first(GrantId::random()), 0);
+        let pause = Duration::from_millis(100);
+        assert!(held.may_refresh_quietly(BootInstant::from_millis(1_000), pause));
+        assert!(!held.may_refresh_quietly(BootInstant::from_millis(1_050), pause));
+        assert!(held.may_refresh_quietly(BootInstant::from_millis(1_100), pause));
+    }
+}

@@ -1,0 +1,105 @@
+//! Why there is no token, in the words of the problem types.
+
+use std::time::Duration;
+
+use crate::words::problem::ProblemType;
+
+/// Why there is no token. Each variant is one problem type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Nothing is stored under this id for this provider.
+    #[error("no such consent is stored for this API")]
+    Unknown,
+    /// The customer has not come back from the bank.
+    #[error("the customer has not finished consenting")]
+    Pending,
+    /// The customer said no.
+    #[error("the customer refused the consent")]
+    Denied,
+    /// Revoked, here or at the bank.
+    #[error("the consent was revoked")]
+    Revoked,
+    /// The consent's own time is over.
+    #[error("the consent's time is over")]
+    Expired,
+    /// The bank does not accept the refresh token, or there is none.
+    #[error("the bank no longer renews this consent; the customer has to consent again")]
+    ReauthorizationRequired,
+    /// The answer to a token request was lost, and the old access token has expired.
+    #[error("the bank's answer to a refresh was lost; it is asked once more after a quarantine")]
+    Uncertain {
+        /// Until then nothing will change.
+        retry_after: Duration,
+    },
+    /// The token endpoint cannot be reached or asks for patience.
+    #[error("the bank's token endpoint is not available ({why})")]
+    EndpointUnavailable {
+        /// The class, a word.
+        why: String,
+        /// When it will be asked again.
+        retry_after: Duration,
+    },
+    /// The bank refuses our registration or certificate.
+    #[error("the bank refuses our client registration ({why})")]
+    Misconfigured {
+        /// The class, a word.
+        why: String,
+    },
+    /// The store is away and no valid token is in memory.
+    #[error("the token store cannot be reached and no valid token is in memory")]
+    StoreUnavailable,
+    /// The record is there and cannot be opened.
+    #[error("the stored record cannot be opened: {why}")]
+    Unreadable {
+        /// What is wrong with it, without its contents.
+        why: String,
+    },
+    /// A refresh is running and the caller's time is up.
+    #[error("a refresh is running and took longer than this request could wait")]
+    WaitTimeout,
+    /// More tokens are being fetched than this process takes on.
+    #[error("too many tokens are being fetched at once")]
+    Overloaded,
+}
+
+impl TokenError {
+    /// The problem type an app is told.
+    pub fn problem(&self) -> ProblemType {
+        match self {
+            Self::Unknown => ProblemType::ConsentUnknown,
+            Self::Pending => ProblemType::ConsentPending,
+            Self::Denied => ProblemType::ConsentDenied,
+            Self::Revoked => ProblemType::ConsentRevoked,
+            Self::Expired => ProblemType::ConsentExpired,
+            Self::ReauthorizationRequired => ProblemType::ConsentReauthorizationRequired,
+            Self::Uncertain { .. } => ProblemType::TokenRefreshUncertain,
+            Self::EndpointUnavailable { .. } => ProblemType::TokenEndpointUnavailable,
+            Self::Misconfigured { .. } => ProblemType::ProviderMisconfigured,
+            Self::StoreUnavailable => ProblemType::StoreUnavailable,
+            Self::Unreadable { .. } => ProblemType::ConsentUnreadable,
+            Self::WaitTimeout => ProblemType::TokenWaitTimeout,
+            Self::Overloaded => ProblemType::Overloaded,
+        }
+    }
+
+    /// Whether it says nothing about the token itself, so that one at hand may be used on.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::StoreUnavailable | Self::WaitTimeout | Self::Overloaded)
+    }
+
+    /// How long an app should wait before it tries again; `None` where waiting does not help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Uncertain { retry_after } | Self::EndpointUnavailable { retry_after, .. } => Some(*retry_after),
+            Self::StoreUnavailable | Self::WaitTimeout | Self::Overloaded => Some(Duration::from_secs(1)),
+            Self::Unknown
+            | Self::Pending
+            | Self::Denied
+            | Self::Revoked
+            | Self::Expired
+            | Self::ReauthorizationRequired
+            | Self::Misconfigured { .. }
+            | Self::Unreadable { .. } => None,
+        }
+    }
+}

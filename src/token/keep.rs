@@ -1,0 +1,362 @@
+//! What happens to a token set from the moment the bank's answer is read: it is kept.
+//!
+//! Spill and COMMIT go out side by side, and nothing else is done before both are under way: at a bank that rotates,
+//! the answer in our memory is the only copy of the newest refresh token on earth. Those who wait are told as soon as
+//! either has succeeded; the COMMIT is repeated until its outcome is known.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::cache::Held;
+use super::flight::{Cockpit, Flights, Outcome};
+use super::refresh::{Errand, jittered, spread};
+use super::timing::soft_window;
+use super::{ClientGrant, Core, TokenError, VaultError, fault};
+use crate::oauth::{TokenEndpoint, TokenOutcome, TokenRequest};
+use crate::store::spill::{SpillContent, SpillDirectory, SpillEntry, SpillError, SpillHandle, SpilledTokens};
+use crate::store::{CommitOutcome, RestoreOutcome, Snapshot, Store, StoreError};
+use crate::words::bank::OldAccessToken;
+use crate::words::clock::{BootInstant, Clock};
+use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
+use crate::words::metrics::{KindLabels, OutcomeLabels};
+use crate::words::secrets::{AccessToken, RefreshToken};
+use crate::words::token_set::{Scope, TokenSet};
+
+/// A token set on its way from the bank to the store.
+pub(super) struct Obtained<'a> {
+    pub(super) attempt: &'a AttemptId,
+    pub(super) base: Version,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) set: &'a TokenSet,
+    /// The refresh token that was sent.
+    pub(super) spent: Option<&'a RefreshToken>,
+    pub(super) forced: bool,
+}
+
+/// Keeps a token set, and tells those who wait as early as it is safe.
+pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    errand: &Errand,
+    cockpit: &Cockpit,
+    obtained: Obtained<'_>,
+) -> Outcome {
+    let (epoch, read_at) = (core.link.epoch(), core.clock.boot());
+    let entry = match core.to_spill(errand, &obtained) {
+        Ok(entry) => entry,
+        Err(error) => {
+            tracing::error!(key = ?errand.key, %error, "A new token set cannot be sealed. It is used, and then lost.");
+            core.put(errand, &obtained, read_at, epoch);
+            return Ok(());
+        }
+    };
+    // A client token can be had again, so only what a consent depends on is spilled.
+    let spilling = async {
+        match &core.spill {
+            Some(spill) if errand.client.is_none() => Some(core.spill_out(spill, entry.clone()).await),
+            Some(_) | None => None,
+        }
+    };
+    let committing = core.commit_once(&errand.key, &entry);
+    let (mut spilling, mut committing) = (pin!(spilling), pin!(committing));
+    let (mut spilled, mut committed) = (None, None);
+    while spilled.is_none() || committed.is_none() {
+        tokio::select! {
+            outcome = &mut spilling, if spilled.is_none() => spilled = Some(outcome),
+            outcome = &mut committing, if committed.is_none() => committed = Some(outcome),
+        }
+        let safe = matches!(spilled, Some(Some(Ok(_)))) || matches!(committed, Some(Ok(_)));
+        if safe {
+            core.put(errand, &obtained, read_at, epoch);
+            cockpit.announce(Ok(()));
+        }
+    }
+    // With neither done the token is in memory alone. Not using it would make nothing better.
+    core.put(errand, &obtained, read_at, epoch);
+    cockpit.announce(Ok(()));
+    let handle = spilled.flatten().and_then(Result::ok);
+    let outcome = match committed {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(_)) | None => core.commit_until_known(&errand.key, &entry).await,
+    };
+    core.committed(&errand.key, outcome, handle);
+    Ok(())
+}
+
+/// Gets a client token although the store is away; it stays in this process.
+pub(super) async fn client_token_without_store<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    errand: &Errand,
+    client: &ClientGrant,
+    attempt: &AttemptId,
+) -> Outcome {
+    let provider = core.providers.get(&errand.provider).ok_or(TokenError::Unknown)?;
+    let Ok(Ok(_permit)) = timeout(errand.patience, Arc::clone(&provider.permits).acquire_owned()).await else {
+        return Err(TokenError::Overloaded);
+    };
+    let unavailable = |why: &str| TokenError::EndpointUnavailable {
+        why: why.to_owned(),
+        retry_after: core.timing.store_pause.max(Duration::from_secs(1)),
+    };
+    let connection = timeout(core.timing.connect, provider.endpoint.connect())
+        .await
+        .map_err(|_| unavailable("unreachable"))?
+        .map_err(|_| unavailable("unreachable"))?;
+    let request =
+        TokenRequest::ClientCredentials { audience: client.audience.as_deref(), scope: client.scope.as_ref() };
+    let sent = Instant::now();
+    let outcome = timeout(core.timing.send, provider.endpoint.send(connection, &request)).await;
+    core.metrics.token_request_seconds.observe(sent.elapsed().as_secs_f64());
+    let count = |outcome| {
+        let provider = errand.provider.as_str().to_owned();
+        core.metrics.token_requests.get_or_create(&OutcomeLabels { provider, outcome }).inc();
+    };
+    match outcome {
+        Ok(TokenOutcome::Granted(set)) => {
+            count("granted");
+            let version = Version::first(GrantId::random());
+            // Of the epoch before any: the store is asked as soon as it is back.
+            let snapshot = Origin { provider: &errand.provider, version, scope: client.scope.as_ref() };
+            let expires_at = core.clock.boot().plus(set.expires_in);
+            match core.make(snapshot, &set.access, expires_at, set.expires_in, 0) {
+                Ok(held) => core.cache.put(&errand.key, Arc::new(held)),
+                Err(error) => return Err(TokenError::Unreadable { why: error.to_string() }),
+            }
+            tracing::info!(attempt = attempt.as_str(), "Got a client token while the store is away.");
+            Ok(())
+        }
+        Ok(TokenOutcome::Misconfigured { why }) => {
+            count(why);
+            Err(TokenError::Misconfigured { why: why.to_owned() })
+        }
+        Ok(TokenOutcome::InvalidGrant) => {
+            count("invalid_grant");
+            Err(TokenError::Misconfigured { why: "invalid_grant".to_owned() })
+        }
+        Ok(
+            TokenOutcome::NotProcessed { why, .. }
+            | TokenOutcome::Unknown { why }
+            | TokenOutcome::Unreadable { why, .. },
+        ) => {
+            count(why);
+            Err(unavailable(why))
+        }
+        Ok(TokenOutcome::NotSent(_)) => {
+            count("not_sent");
+            Err(unavailable("unreachable"))
+        }
+        Err(_) => {
+            count("no_answer");
+            Err(unavailable("no_answer"))
+        }
+    }
+}
+
+/// Where a token comes from.
+struct Origin<'a> {
+    provider: &'a ProviderId,
+    version: Version,
+    scope: Option<&'a Scope>,
+}
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
+    /// Makes a stored token ready to be sent.
+    pub(super) fn make_held(
+        &self,
+        snapshot: &Snapshot,
+        access: &AccessToken,
+        expires_at: BootInstant,
+        life: Duration,
+        epoch: u64,
+    ) -> Result<Held, VaultError> {
+        let origin = Origin { provider: &snapshot.provider, version: snapshot.version, scope: snapshot.scope.as_ref() };
+        self.make(origin, access, expires_at, life, epoch)
+    }
+
+    fn make(
+        &self,
+        origin: Origin<'_>,
+        access: &AccessToken,
+        expires_at: BootInstant,
+        life: Duration,
+        epoch: u64,
+    ) -> Result<Held, VaultError> {
+        let on_refresh = self
+            .providers
+            .get(origin.provider)
+            .map_or(OldAccessToken::Revoked, |provider| provider.behaviour.old_access_token);
+        Ok(Held {
+            provider: origin.provider.clone(),
+            version: origin.version,
+            bearer: access.to_bearer()?,
+            scope: origin.scope.cloned(),
+            expires_at,
+            life,
+            soft_window: soft_window(life, spread()),
+            on_refresh,
+            epoch,
+            rejected: AtomicBool::new(false),
+            overtaken: AtomicBool::new(false),
+            quiet_until: AtomicU64::new(0),
+        })
+    }
+
+    /// Holds a token set that was just obtained.
+    fn put(&self, errand: &Errand, obtained: &Obtained<'_>, read_at: BootInstant, epoch: u64) {
+        let version = obtained.base.next();
+        let scope = obtained.set.scope.as_ref().or(obtained.snapshot.scope.as_ref());
+        let life = obtained.set.expires_in;
+        let left = obtained.snapshot.consent_remaining.map_or(life, |rest| rest.min(life));
+        let origin = Origin { provider: &errand.provider, version, scope };
+        match self.make(origin, &obtained.set.access, read_at.plus(left), life, epoch) {
+            Ok(held) => self.cache.put(&errand.key, Arc::new(held)),
+            Err(error) => tracing::error!(key = ?errand.key, %error, "The bank's access token cannot be used."),
+        }
+        self.metrics.tokens_cached.set(i64::try_from(self.cache.len()).unwrap_or(i64::MAX));
+    }
+
+    fn to_spill(&self, errand: &Errand, obtained: &Obtained<'_>) -> Result<SpillEntry, VaultError> {
+        let (set, snapshot) = (obtained.set, obtained.snapshot);
+        let next = set.refresh.as_ref().or(obtained.spent);
+        let (access, refresh) =
+            self.vault.seal(&errand.key, &errand.provider, obtained.base.next(), &set.access, next)?;
+        let fingerprint = |token| self.vault.fingerprint(&errand.provider, token);
+        let refresh_fingerprint = next.map(fingerprint).transpose()?;
+        let spent = obtained.spent.map(fingerprint).transpose()?.filter(|spent| Some(*spent) != refresh_fingerprint);
+        let certificate = self.providers.get(&errand.provider).and_then(|provider| provider.endpoint.certificate());
+        let tokens = SpilledTokens {
+            access,
+            refresh,
+            refresh_fingerprint,
+            spent,
+            remaining: set.expires_in,
+            life: set.expires_in,
+            scope: set.scope.clone().or_else(|| snapshot.scope.clone()),
+            bank_consent_id: snapshot.bank_consent_id.clone(),
+            consent_expires_at: snapshot.consent_expires_at,
+            certificate,
+            forced: obtained.forced,
+        };
+        Ok(SpillEntry {
+            key: errand.key.clone(),
+            provider: errand.provider.clone(),
+            attempt: obtained.attempt.clone(),
+            base: obtained.base,
+            obtained_at: self.clock.wall(),
+            content: SpillContent::Tokens(Box::new(tokens)),
+        })
+    }
+
+    async fn spill_out(&self, spill: &SpillDirectory, entry: SpillEntry) -> Result<SpillHandle, SpillError> {
+        let written = spill.write(entry).await;
+        let kind = if written.is_ok() { "written" } else { "failed" };
+        self.metrics.spills.get_or_create(&KindLabels { kind }).inc();
+        if let Err(error) = &written {
+            tracing::error!(%error, "A spill could not be written.");
+        }
+        written
+    }
+
+    /// Keeps the bytes of an answer that could not be read, for a person.
+    pub(super) async fn salvage(
+        &self,
+        errand: &Errand,
+        attempt: &AttemptId,
+        base: Version,
+        snapshot: &Snapshot,
+        body: &[u8],
+    ) {
+        let Some(spill) = &self.spill else { return };
+        match self.vault.seal_salvage(&errand.key, &snapshot.provider, base.next(), body) {
+            Ok(sealed) => {
+                let entry = SpillEntry {
+                    key: errand.key.clone(),
+                    provider: errand.provider.clone(),
+                    attempt: attempt.clone(),
+                    base,
+                    obtained_at: self.clock.wall(),
+                    content: SpillContent::Salvage(sealed),
+                };
+                let _ = self.spill_out(spill, entry).await;
+            }
+            Err(error) => tracing::error!(key = ?errand.key, %error, "An unreadable answer cannot be sealed."),
+        }
+    }
+
+    /// One COMMIT of what a spill holds, and a RESTORE where the store has forgotten the record altogether.
+    pub(super) async fn commit_once(&self, key: &TokenKey, entry: &SpillEntry) -> Result<CommitOutcome, StoreError> {
+        fault::point("before-commit").await;
+        let now = self.clock.wall();
+        let (Some(commit), Some(restore)) = (entry.to_commit(now), entry.to_restore(now)) else {
+            return Err(StoreError::Unreadable("the spill holds no token set".to_owned()));
+        };
+        match self.store.commit(key, &commit).await? {
+            CommitOutcome::Missing => Ok(match self.store.restore(key, &restore).await? {
+                RestoreOutcome::Restored => CommitOutcome::Stored { version: restore.version, rolled_back: true },
+                RestoreOutcome::NotNeeded { current } => CommitOutcome::Superseded { current },
+                RestoreOutcome::Gone => CommitOutcome::Gone,
+            }),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Repeats the COMMIT until its outcome is known, however long the store is away.
+    pub(super) async fn commit_until_known(&self, key: &TokenKey, entry: &SpillEntry) -> CommitOutcome {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            sleep(jittered(pause)).await;
+            match self.commit_once(key, entry).await {
+                Ok(outcome) => return outcome,
+                Err(error) => {
+                    self.count_store_error("commit");
+                    tracing::warn!(?key, %error, "A new token set is not committed yet. It is in memory and spilled.");
+                }
+            }
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// What follows from a COMMIT's outcome.
+    pub(super) fn committed(self: &Arc<Self>, key: &TokenKey, outcome: CommitOutcome, spill: Option<SpillHandle>) {
+        match outcome {
+            CommitOutcome::Stored { version, rolled_back } => {
+                if rolled_back {
+                    tracing::error!(?key, %version, "The store had forgotten generations; they are restored.");
+                    self.count_store_error("rolled_back");
+                }
+            }
+            CommitOutcome::Superseded { current } => {
+                tracing::warn!(?key, %current, "A token set came after a newer one and is set aside.");
+                self.cache.forget(key);
+            }
+            CommitOutcome::Gone => {
+                tracing::warn!(?key, "A consent ended while it was being refreshed. Its tokens are dropped.");
+                self.cache.forget(key);
+            }
+            CommitOutcome::Missing => {
+                tracing::error!(?key, "The store has no record to commit to.");
+            }
+        }
+        if let (Some(spill), Some(handle)) = (self.spill.clone(), spill) {
+            let keep = self.timing.spill_keep;
+            // Some seconds longer than the acknowledgement, which a store that crashes may yet take back.
+            Flights::detach_idle(async move {
+                sleep(keep).await;
+                if let Err(error) = spill.remove(handle).await {
+                    tracing::warn!(%error, "A spill that is no longer needed could not be removed.");
+                }
+            });
+        }
+    }
+
+    /// Whether a refresh may go ahead as far as the spill is concerned.
+    pub(super) async fn spill_is_ready(&self) -> Result<(), SpillError> {
+        match &self.spill {
+            Some(spill) if self.spill_required => spill.check().await,
+            Some(_) | None => Ok(()),
+        }
+    }
+}

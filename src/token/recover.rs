@@ -1,0 +1,125 @@
+//! At start: commits what an earlier process had spilled and the store never acknowledged.
+//!
+//! Every spilled token set becomes a flight of its own, which occupies its token until the commit's outcome is known.
+//! So a consent with an unreplayed spill is served from that spill and is never refreshed, however long the store is
+//! away, and the listeners need not wait for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Core;
+use super::refresh::hold_unseen;
+use crate::oauth::TokenEndpoint;
+use crate::store::spill::{SpillContent, SpillEntry, SpillHandle, SpilledTokens};
+use crate::store::{RecordState, Snapshot, Store};
+use crate::words::clock::Clock;
+use crate::words::ids::TokenKey;
+use crate::words::metrics::KindLabels;
+
+/// What was found at start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// Token sets that waited to be committed.
+    pub found: usize,
+    /// Bodies that an earlier process could not read and kept for a person.
+    pub salvaged: usize,
+    /// Files that cannot be understood; they were left where they are.
+    pub unreadable: usize,
+    /// Commits whose outcome was not known when the time was up; they go on.
+    pub pending: usize,
+}
+
+pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, at_most: Duration) -> Replay {
+    let mut replay = Replay::default();
+    let Some(spill) = &core.spill else { return replay };
+    let count = |kind| core.metrics.spills.get_or_create(&KindLabels { kind }).inc();
+    let loaded = spill.load().await.unwrap_or_else(|error| {
+        tracing::error!(%error, "The spill directory cannot be read.");
+        Vec::new()
+    });
+    let mut waiting: BTreeMap<TokenKey, Vec<(SpillHandle, SpillEntry)>> = BTreeMap::new();
+    for (handle, entry) in loaded {
+        match entry {
+            Ok(entry) if matches!(entry.content, SpillContent::Tokens(_)) => {
+                replay.found += 1;
+                waiting.entry(entry.key.clone()).or_default().push((handle, entry));
+            }
+            Ok(entry) => {
+                replay.salvaged += 1;
+                tracing::error!(key = ?entry.key, ?handle, "A bank's answer that could not be read is kept in the spill.");
+            }
+            Err(error) => {
+                replay.unreadable += 1;
+                count("unreadable");
+                tracing::error!(?handle, %error, "A spill cannot be read. It is left where it is.");
+            }
+        }
+    }
+    let mut seats = Vec::new();
+    for (key, mut entries) in waiting {
+        entries.sort_by_key(|(_, entry)| entry.base.generation);
+        if let Some((_, newest)) = entries.last() {
+            serve_from(core, newest);
+        }
+        let flying = Arc::clone(core);
+        seats.extend(core.flights.board(&key.clone(), |cockpit| async move {
+            for (handle, entry) in entries {
+                let outcome = match flying.commit_once(&key, &entry).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => flying.commit_until_known(&key, &entry).await,
+                };
+                flying.metrics.spills.get_or_create(&KindLabels { kind: "replayed" }).inc();
+                tracing::info!(?key, attempt = entry.attempt.as_str(), ?outcome, "Replayed a spilled token set.");
+                flying.committed(&key, outcome, Some(handle));
+            }
+            cockpit.announce(Ok(()));
+        }));
+    }
+    let landings = async {
+        for seat in seats {
+            seat.landing().await;
+        }
+    };
+    if timeout(at_most, landings).await.is_err() {
+        replay.pending = core.flights.under_way();
+    }
+    replay
+}
+
+/// Holds the newest spilled token of a consent, for calls that come before the store has it.
+fn serve_from<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, entry: &SpillEntry) {
+    let SpillContent::Tokens(tokens) = &entry.content else { return };
+    let snapshot = as_snapshot(entry, tokens, core.clock.wall());
+    // Of the epoch before any: it is checked against the store as soon as the store answers.
+    if let Err(error) = hold_unseen(core, &entry.key, &snapshot, core.clock.boot(), 0) {
+        tracing::error!(key = ?entry.key, %error, "A spilled token set cannot be opened. It is replayed as it is.");
+    }
+}
+
+fn as_snapshot(entry: &SpillEntry, tokens: &SpilledTokens, now: crate::words::clock::WallTime) -> Snapshot {
+    let age = now.checked_since(entry.obtained_at);
+    Snapshot {
+        provider: entry.provider.clone(),
+        state: RecordState::Active,
+        version: entry.base.next(),
+        access: Some(tokens.access.clone()),
+        remaining: age.map_or(Duration::ZERO, |age| tokens.remaining.saturating_sub(age)),
+        life: tokens.life,
+        refresh: tokens.refresh.clone(),
+        refresh_fingerprint: tokens.refresh_fingerprint,
+        scope: tokens.scope.clone(),
+        bank_consent_id: tokens.bank_consent_id.clone(),
+        consent_expires_at: tokens.consent_expires_at,
+        consent_remaining: tokens.consent_expires_at.map(|end| end.checked_since(now).unwrap_or_default()),
+        certificate: tokens.certificate.clone(),
+        holder: Some(entry.attempt.clone()),
+        sends: 0,
+        failures: 0,
+        backoff: Duration::ZERO,
+        why: None,
+        replaced: None,
+    }
+}

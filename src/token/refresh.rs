@@ -1,0 +1,540 @@
+//! A flight from end to end: ask the store, and refresh if it grants the right to.
+//!
+//! The order of steps is the protocol. BEGIN: the store says what to do. Connect, sending nothing. ARM: the intent is
+//! durable. Look at the clock once more. Spend the refresh token, once, and do not hang up on the bank. What comes back
+//! goes to [`keep`](super::keep) before anything else happens. Every outcome of every step is matched here by name.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::cache::Held;
+use super::flight::{Cockpit, Outcome};
+use super::keep::{self, Obtained};
+use super::timing::{backoff, min_ttl};
+use super::{ClientGrant, Core, TokenError, refused_by};
+use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
+use crate::store::{
+    Arm, ArmOutcome, Begin, BeginOutcome, Fail, FailTo, Lease, Renew, RenewOutcome, Snapshot, Store, StoreError,
+    Waiting,
+};
+use crate::words::clock::{BootInstant, Clock};
+use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version, random};
+use crate::words::metrics::{LossLabels, OutcomeLabels};
+use crate::words::secrets::RefreshToken;
+
+/// What a flight is for.
+#[derive(Clone, Debug)]
+pub(super) struct Errand {
+    pub(super) key: TokenKey,
+    pub(super) provider: ProviderId,
+    pub(super) client: Option<Arc<ClientGrant>>,
+    pub(super) urgency: Urgency,
+    /// The version that the bank's API refused.
+    pub(super) rejected: Option<Version>,
+    /// How long it is worth waiting for another holder of the lease.
+    pub(super) patience: Duration,
+}
+
+/// Whether somebody waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// A request has no token.
+    Waiting,
+    /// The token at hand still serves.
+    Quiet,
+}
+
+/// What one round of asking the store led to.
+enum Round {
+    /// The flight is over, with this to tell.
+    Land(Outcome),
+    /// Ask again, after so long or when the store tells of a change.
+    Again(Duration),
+    /// Ask again once the provider has room for one more token request.
+    Queue(Arc<Semaphore>),
+}
+
+/// Flies `errand` and tells those who wait through `cockpit`.
+pub(super) async fn fly<S: Store, E: TokenEndpoint, C: Clock>(
+    core: Arc<Core<S, E, C>>,
+    errand: Errand,
+    cockpit: Cockpit,
+) {
+    let started = Instant::now();
+    let mut pause = FIRST_POLL;
+    let mut permit = None;
+    loop {
+        match ask_once(&core, &errand, &cockpit, permit.take()).await {
+            Round::Land(outcome) => return cockpit.announce(outcome),
+            Round::Again(at_most) => {
+                if started.elapsed() >= errand.patience {
+                    return cockpit.announce(Err(TokenError::WaitTimeout));
+                }
+                // News from the store is a hint that may get lost, so the wait also ends by itself, sooner at first.
+                let _ = timeout(at_most.min(jittered(pause)), cockpit.nudged()).await;
+                pause = (pause * 2).min(LAST_POLL);
+            }
+            Round::Queue(permits) => {
+                let left = errand.patience.saturating_sub(started.elapsed());
+                match timeout(left, permits.acquire_owned()).await {
+                    Ok(Ok(room)) => permit = Some(room),
+                    Ok(Err(_)) | Err(_) => return cockpit.announce(Err(TokenError::Overloaded)),
+                }
+            }
+        }
+    }
+}
+
+const FIRST_POLL: Duration = Duration::from_millis(25);
+const LAST_POLL: Duration = Duration::from_millis(250);
+
+async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    errand: &Errand,
+    cockpit: &Cockpit,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Round {
+    let Some(provider) = core.providers.get(&errand.provider) else { return Round::Land(Err(TokenError::Unknown)) };
+    let attempt = core.next_attempt();
+    let held = core.cache.get(&errand.key);
+    let begin = Begin {
+        attempt: attempt.clone(),
+        provider: errand.provider.clone(),
+        wanted: wanted(errand, held.as_deref()),
+        rejected: errand.rejected,
+        rejection_pause: core.timing.rejection_pause,
+        lease: core.timing.lease,
+        quarantine: core.timing.quarantine,
+        hold: provider.behaviour.reuse_grace.is_none(),
+        create: errand.client.is_some().then(GrantId::random),
+    };
+    let epoch = core.link.epoch();
+    let asked = core.clock.boot();
+    match core.store.begin(&errand.key, &begin).await {
+        Err(error) => Round::Land(store_failed(core, errand, &attempt, error).await),
+        Ok(BeginOutcome::Unknown) => {
+            core.cache.forget(&errand.key);
+            Round::Land(Err(TokenError::Unknown))
+        }
+        Ok(BeginOutcome::Refused(snapshot)) => {
+            core.cache.forget(&errand.key);
+            Round::Land(refused_by(snapshot.state).map_or(Err(TokenError::WaitTimeout), Err))
+        }
+        Ok(BeginOutcome::Fresh(snapshot)) => Round::Land(hold(core, cockpit, &errand.key, &snapshot, asked, epoch)),
+        Ok(BeginOutcome::Wait(waiting, wait, snapshot)) => waited(errand, waiting, wait, &snapshot),
+        Ok(BeginOutcome::Granted(lease, snapshot)) => {
+            let flight = Flight { core, errand, cockpit, attempt, lease, snapshot, asked };
+            // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
+            let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
+                flight.report(FailTo::Active { backoff: Duration::ZERO }, "queued").await;
+                return Round::Queue(Arc::clone(&provider.permits));
+            };
+            let round = flight.refresh(&provider.endpoint).await;
+            drop(room);
+            round
+        }
+    }
+}
+
+/// How much life makes a new token unnecessary.
+fn wanted(errand: &Errand, held: Option<&Held>) -> Duration {
+    match (errand.urgency, held) {
+        (Urgency::Quiet, Some(held)) => held.soft_window,
+        // Of a token that is not known yet, the least that any token is served with.
+        (Urgency::Waiting, Some(held)) => min_ttl(held.life),
+        (_, None) => Duration::from_millis(1),
+    }
+}
+
+fn waited(errand: &Errand, waiting: Waiting, wait: Duration, snapshot: &Snapshot) -> Round {
+    if errand.urgency == Urgency::Quiet {
+        return Round::Land(Ok(()));
+    }
+    match waiting {
+        Waiting::Busy => Round::Again(wait.max(Duration::from_millis(1))),
+        Waiting::Quarantine | Waiting::Hold => Round::Land(Err(TokenError::Uncertain { retry_after: wait })),
+        Waiting::Backoff => {
+            let why = snapshot.why.clone().unwrap_or_else(|| "unknown".to_owned());
+            Round::Land(Err(if MISCONFIGURED.contains(&why.as_str()) {
+                TokenError::Misconfigured { why }
+            } else if why == UNREADABLE {
+                TokenError::Unreadable { why: "the refresh token does not open with the keys at hand".to_owned() }
+            } else {
+                TokenError::EndpointUnavailable { why, retry_after: wait }
+            }))
+        }
+    }
+}
+
+/// The classes of failure that mean our own registration, as they stand in a record.
+pub(super) const MISCONFIGURED: &[&str] = &[
+    "invalid_client",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "tls_refused",
+    "certificate_refused",
+    "redirect",
+    "request_impossible",
+];
+const UNREADABLE: &str = "unreadable";
+
+/// Puts a snapshot's token into the cache. What moved on while the snapshot was on its way is marked as overtaken.
+pub(super) fn hold<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    cockpit: &Cockpit,
+    key: &TokenKey,
+    snapshot: &Snapshot,
+    asked: BootInstant,
+    epoch: u64,
+) -> Outcome {
+    let outcome = hold_unseen(core, key, snapshot, asked, epoch);
+    if cockpit.is_overtaken(snapshot.version) {
+        core.cache.overtake(key, snapshot.version);
+    }
+    outcome
+}
+
+/// [`hold`] for a snapshot that the store knows nothing of.
+pub(super) fn hold_unseen<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    key: &TokenKey,
+    snapshot: &Snapshot,
+    asked: BootInstant,
+    epoch: u64,
+) -> Outcome {
+    let held = core.vault.open_snapshot(key, snapshot).and_then(|access| {
+        let life_left = snapshot.consent_remaining.map_or(snapshot.remaining, |rest| rest.min(snapshot.remaining));
+        core.make_held(snapshot, &access, asked.plus(life_left), snapshot.life, epoch)
+    });
+    match held {
+        Ok(held) => {
+            core.cache.put(key, Arc::new(held));
+            core.metrics.tokens_cached.set(i64::try_from(core.cache.len()).unwrap_or(i64::MAX));
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!(?key, %error, "A stored token cannot be opened. The record is left as it is.");
+            Err(TokenError::Unreadable { why: error.to_string() })
+        }
+    }
+}
+
+async fn store_failed<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    errand: &Errand,
+    attempt: &AttemptId,
+    error: StoreError,
+) -> Outcome {
+    core.count_store_error("begin");
+    match error {
+        StoreError::Unreadable(why) => Err(TokenError::Unreadable { why }),
+        StoreError::Unavailable(_) | StoreError::Refused(_) => {
+            tracing::warn!(key = ?errand.key, %error, "The token store did not answer.");
+            core.link.store_is_away(core.clock.boot(), core.timing.store_pause);
+            match &errand.client {
+                // A client token can be had twice without harm, so a store that is away need not stop it.
+                Some(client) => keep::client_token_without_store(core, errand, client, attempt).await,
+                None => Err(TokenError::StoreUnavailable),
+            }
+        }
+    }
+}
+
+/// One granted lease, from here to its end.
+struct Flight<'a, S, E, C> {
+    core: &'a Arc<Core<S, E, C>>,
+    errand: &'a Errand,
+    cockpit: &'a Cockpit,
+    attempt: AttemptId,
+    lease: Lease,
+    snapshot: Snapshot,
+    asked: BootInstant,
+}
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Flight<'_, S, E, C> {
+    async fn refresh(self, endpoint: &E) -> Round {
+        let spent = match self.what_to_spend() {
+            Ok(spent) => spent,
+            Err((to, why, outcome)) => return self.end(to, why, outcome).await,
+        };
+        if let Err(error) = self.core.spill_is_ready().await {
+            tracing::error!(%error, "The spill cannot be written, and it is required: nothing is refreshed.");
+            return self.end(self.later(None), "spill_unavailable", Err(TokenError::StoreUnavailable)).await;
+        }
+        let connection = match timeout(self.core.timing.connect, endpoint.connect()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(not_sent)) => return self.not_sent(&not_sent).await,
+            Err(_) => return self.not_sent(&NotSent::Unreachable("it took too long".to_owned())).await,
+        };
+        if spent.is_some() {
+            match self.arm().await {
+                Ok(ArmOutcome::Armed) => {}
+                Ok(ArmOutcome::Lost | ArmOutcome::ProbeNeeded) => return Round::Again(Duration::ZERO),
+                Ok(ArmOutcome::NotDurable { acknowledged, required }) => {
+                    tracing::error!(acknowledged, required, "Too few replicas hold the intent: nothing is sent.");
+                    return self.end(self.later(None), "not_durable", Err(TokenError::StoreUnavailable)).await;
+                }
+                // The store took the intent, perhaps, and went away. It is told that nothing was sent when it is back.
+                Err(error) => {
+                    tracing::warn!(key = ?self.errand.key, %error, "The intent could not be stored: nothing is sent.");
+                    let now = FailTo::Active { backoff: Duration::ZERO };
+                    return self.end(now, "not_sent", Err(TokenError::StoreUnavailable)).await;
+                }
+            }
+        }
+        let request = match (&spent, &self.errand.client) {
+            (Some(refresh), _) => TokenRequest::Refresh { refresh, scope: self.scope_to_repeat() },
+            (None, Some(client)) => {
+                let audience = client.audience.as_deref();
+                TokenRequest::ClientCredentials { audience, scope: client.scope.as_ref() }
+            }
+            (None, None) => return Round::Land(Err(TokenError::ReauthorizationRequired)),
+        };
+        let sent = Instant::now();
+        let outcome = self.spend(endpoint, connection, &request).await;
+        self.settle(outcome, spent.as_ref(), sent.elapsed()).await
+    }
+
+    /// The refresh token of this lease; `None` for a client token.
+    fn what_to_spend(&self) -> Result<Option<RefreshToken>, (FailTo, &'static str, Outcome)> {
+        if self.errand.client.is_some() {
+            return Ok(None);
+        }
+        let Some(sealed) = &self.snapshot.refresh else {
+            let still_good = self.errand.rejected.is_none() && !self.snapshot.remaining.is_zero();
+            return Err(if still_good {
+                (FailTo::Active { backoff: self.snapshot.remaining }, "no_refresh_token", Ok(()))
+            } else {
+                let refusal = Err(TokenError::ReauthorizationRequired);
+                (FailTo::ReauthorizationRequired, "no_refresh_token", refusal)
+            });
+        };
+        match self.core.vault.open_refresh(&self.errand.key, &self.snapshot, self.lease.base, sealed) {
+            Ok(token) => Ok(Some(token)),
+            Err(error) => {
+                let later = FailTo::Active { backoff: Duration::from_secs(5) };
+                Err((later, UNREADABLE, Err(TokenError::Unreadable { why: error.to_string() })))
+            }
+        }
+    }
+
+    /// Writes the intent, repeating the same step while its answer is lost and the lease allows.
+    async fn arm(&self) -> Result<ArmOutcome, StoreError> {
+        let timing = &self.core.timing;
+        let arm = Arm {
+            attempt: self.attempt.clone(),
+            fence: self.lease.fence,
+            base: self.lease.base,
+            lease: timing.armed_lease,
+            probe: self.lease.probe,
+        };
+        let give_up = self.asked.plus(timing.lease.saturating_sub(timing.margin * 2));
+        loop {
+            let begun = self.core.clock.boot();
+            let outcome = self.core.store.arm(&self.errand.key, &arm).await;
+            let now = self.core.clock.boot();
+            match outcome {
+                // The guard: a process that slept between the intent and here no longer trusts its lease.
+                Ok(ArmOutcome::Armed) if now.since(begun) + timing.margin >= timing.armed_lease => {
+                    return Ok(ArmOutcome::Lost);
+                }
+                Ok(outcome) => return Ok(outcome),
+                Err(error) if now >= give_up => return Err(error),
+                Err(_) => {
+                    self.core.count_store_error("arm");
+                    sleep(jittered(FIRST_POLL)).await;
+                }
+            }
+        }
+    }
+
+    /// Sends the request and waits for the bank, renewing the lease. Hangs up only when somebody else may hold the lease
+    /// or when no answer can be expected any more.
+    async fn spend(&self, endpoint: &E, connection: E::Connection, request: &TokenRequest<'_>) -> TokenOutcome {
+        let lost = async {
+            if self.errand.client.is_some() {
+                return pending().await;
+            }
+            loop {
+                sleep(self.core.timing.renewal).await;
+                let renew = Renew {
+                    attempt: self.attempt.clone(),
+                    fence: self.lease.fence,
+                    lease: self.core.timing.armed_lease,
+                };
+                match self.core.store.renew(&self.errand.key, &renew).await {
+                    Ok(RenewOutcome::Renewed) => {}
+                    Ok(RenewOutcome::Lost) => return,
+                    Err(_) => self.core.count_store_error("renew"),
+                }
+            }
+        };
+        tokio::select! {
+            outcome = endpoint.send(connection, request) => outcome,
+            () = lost => TokenOutcome::Unknown { why: "fence_lost" },
+            () = sleep(self.core.timing.send) => TokenOutcome::Unknown { why: "no_answer" },
+        }
+    }
+
+    /// What follows from the bank's answer. A token set is kept before anything else, a count or a log line included.
+    async fn settle(&self, outcome: TokenOutcome, spent: Option<&RefreshToken>, took: Duration) -> Round {
+        let why = match outcome {
+            TokenOutcome::Granted(set) => {
+                let obtained = Obtained {
+                    attempt: &self.attempt,
+                    base: self.lease.base,
+                    snapshot: &self.snapshot,
+                    set: &set,
+                    spent,
+                    forced: self.errand.rejected.is_some(),
+                };
+                let kept = keep::keep(self.core, self.errand, self.cockpit, obtained).await;
+                self.count("granted", took);
+                return Round::Land(kept);
+            }
+            TokenOutcome::NotSent(not_sent) => {
+                self.count("not_sent", took);
+                return self.not_sent(&not_sent).await;
+            }
+            TokenOutcome::NotProcessed { why, retry_after } => {
+                self.count(why, took);
+                let to = self.later(retry_after);
+                return self.end(to, why, unavailable(why, to)).await;
+            }
+            TokenOutcome::Misconfigured { why } => {
+                self.count(why, took);
+                tracing::error!(provider = %self.errand.provider, why, "The bank refuses our client registration.");
+                let refusal = Err(TokenError::Misconfigured { why: why.to_owned() });
+                return self.end(self.later(None), why, refusal).await;
+            }
+            TokenOutcome::InvalidGrant => {
+                self.count("invalid_grant", took);
+                return self.refused().await;
+            }
+            TokenOutcome::Unknown { why } => why,
+            TokenOutcome::Unreadable { why, body } => {
+                self.core.salvage(self.errand, &self.attempt, self.lease.base, &self.snapshot, &body).await;
+                why
+            }
+        };
+        self.count(why, took);
+        if spent.is_none() {
+            let to = self.later(None);
+            return self.end(to, why, unavailable(why, to)).await;
+        }
+        tracing::error!(
+            key = ?self.errand.key,
+            provider = %self.errand.provider,
+            attempt = self.attempt.as_str(),
+            why,
+            "Nobody knows whether the bank processed a refresh. It is asked once more after the quarantine."
+        );
+        let uncertain = Err(TokenError::Uncertain { retry_after: self.core.timing.quarantine });
+        self.end(FailTo::Uncertain, why, uncertain).await
+    }
+
+    /// `invalid_grant`. Somebody may have been faster, so the store is read first; what it holds decides.
+    async fn refused(&self) -> Round {
+        if let Ok(Some(now)) = self.core.store.read(&self.errand.key).await
+            && now.version != self.lease.base
+        {
+            return Round::Again(Duration::ZERO);
+        }
+        if self.errand.client.is_some() {
+            let refusal = Err(TokenError::Misconfigured { why: "invalid_grant".to_owned() });
+            return self.end(self.later(None), "invalid_client", refusal).await;
+        }
+        let why = if self.lease.probe { "lost_reply" } else { "revoked_or_expired" };
+        if self.lease.probe {
+            let labels = LossLabels { provider: self.errand.provider.as_str().to_owned(), cause: why };
+            self.core.metrics.consents_lost.get_or_create(&labels).inc();
+        }
+        tracing::error!(
+            key = ?self.errand.key,
+            provider = %self.errand.provider,
+            why,
+            "The bank no longer accepts the refresh token. It is kept; the customer has to consent again."
+        );
+        self.core.cache.forget(&self.errand.key);
+        self.end(FailTo::ReauthorizationRequired, why, Err(TokenError::ReauthorizationRequired)).await
+    }
+
+    async fn not_sent(&self, not_sent: &NotSent) -> Round {
+        tracing::warn!(provider = %self.errand.provider, error = %not_sent, "A token request was not sent.");
+        let to = self.later(None);
+        let misconfigured = |why: &str| Err(TokenError::Misconfigured { why: why.to_owned() });
+        let (why, outcome) = match not_sent {
+            NotSent::Unreachable(_) => ("unreachable", unavailable("unreachable", to)),
+            NotSent::Tls(_) => ("tls_refused", misconfigured("tls_refused")),
+            NotSent::Request(_) => ("request_impossible", misconfigured("request_impossible")),
+        };
+        self.end(to, why, outcome).await
+    }
+
+    /// Tells those who wait, and then the store, which may take its time.
+    async fn end(&self, to: FailTo, why: &'static str, outcome: Outcome) -> Round {
+        self.cockpit.announce(outcome.clone());
+        self.report(to, why).await;
+        Round::Land(outcome)
+    }
+
+    /// Writes down how the lease ended, repeating until the store has taken it. Should it never, lease and quarantine
+    /// end by themselves.
+    async fn report(&self, to: FailTo, why: &'static str) {
+        let fail = Fail { attempt: self.attempt.clone(), fence: self.lease.fence, base: self.lease.base, to, why };
+        let mut pause = Duration::from_millis(50);
+        for _ in 0..REPORTS {
+            match self.core.store.fail(&self.errand.key, &fail).await {
+                Ok(_) => return,
+                Err(StoreError::Unreadable(_) | StoreError::Refused(_)) => break,
+                Err(StoreError::Unavailable(_)) => self.core.count_store_error("fail"),
+            }
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        tracing::warn!(key = ?self.errand.key, why, "The end of a lease could not be stored. It ends by itself.");
+    }
+
+    fn later(&self, asked_for: Option<Duration>) -> FailTo {
+        let own = backoff(self.snapshot.failures, spread());
+        FailTo::Active { backoff: asked_for.map_or(own, |asked| asked.clamp(own, Duration::from_secs(3_600))) }
+    }
+
+    fn scope_to_repeat(&self) -> Option<&crate::words::token_set::Scope> {
+        let behaviour = &self.core.providers.get(&self.errand.provider)?.behaviour;
+        self.snapshot.scope.as_ref().filter(|_| behaviour.send_scope_on_refresh)
+    }
+
+    fn count(&self, outcome: &'static str, took: Duration) {
+        let provider = self.errand.provider.as_str().to_owned();
+        self.core.metrics.token_requests.get_or_create(&OutcomeLabels { provider, outcome }).inc();
+        self.core.metrics.token_request_seconds.observe(took.as_secs_f64());
+    }
+}
+
+fn unavailable(why: &str, to: FailTo) -> Outcome {
+    let retry_after = match to {
+        FailTo::Active { backoff } => backoff,
+        FailTo::Uncertain | FailTo::ReauthorizationRequired => Duration::ZERO,
+    };
+    Err(TokenError::EndpointUnavailable { why: why.to_owned(), retry_after })
+}
+
+/// About ten minutes of asking a store that is away.
+const REPORTS: usize = 300;
+
+/// Between half and all of `pause`.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    pause * (500 + u32::from(spread()) / 2) / 1_000
+}
+
+/// 0 to 999.
+pub(super) fn spread() -> u16 {
+    let bytes = random();
+    u16::from_le_bytes([bytes[0], bytes[1]]) % 1_000
+}

@@ -1,0 +1,123 @@
+//! The constants of the refresh protocol, in one table, and the inequality they must satisfy.
+//!
+//! A bank cannot check a fence, so safety against a slow or vanished holder rests on time: nobody else may send before
+//! every request the holder could still send has died. [`Timing::check`] says so in numbers and runs at start.
+
+use std::time::Duration;
+
+/// How long each step of a refresh may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// A granted lease, before the intent is written. Covers connecting to the bank.
+    pub lease: Duration,
+    /// The lease once the intent is written; renewed for as long as the bank thinks.
+    pub armed_lease: Duration,
+    /// How often a lease is renewed.
+    pub renewal: Duration,
+    /// From the last sign of a holder that may have sent, until somebody else may probe.
+    pub quarantine: Duration,
+    /// What clocks may disagree by, and a process may stall for, between the guard and the first byte.
+    pub margin: Duration,
+    /// How long connecting to a token endpoint may take.
+    pub connect: Duration,
+    /// How long a token request may take before it is given up as unknown. Nothing shorter hangs up on a bank.
+    pub send: Duration,
+    /// How long rejections of a token are not believed when that token came from a refresh a rejection had forced.
+    pub rejection_pause: Duration,
+    /// How long a request with a token at hand waits for the store to confirm it while changes do not arrive.
+    pub verification: Duration,
+    /// How long a store that failed is taken to be away without asking again, by requests that have a token at hand.
+    pub store_pause: Duration,
+    /// How long a spill stays after the store acknowledged its commit.
+    pub spill_keep: Duration,
+}
+
+impl Timing {
+    /// The values the program runs with.
+    pub const STANDARD: Self = Self {
+        lease: Duration::from_secs(6),
+        armed_lease: Duration::from_secs(20),
+        renewal: Duration::from_secs(2),
+        quarantine: Duration::from_secs(40),
+        margin: Duration::from_millis(500),
+        connect: Duration::from_secs(3),
+        send: Duration::from_secs(120),
+        rejection_pause: Duration::from_secs(60),
+        verification: Duration::from_secs(1),
+        store_pause: Duration::from_millis(250),
+        spill_keep: Duration::from_secs(10),
+    };
+
+    /// Checks that a lease outlasts what happens under it, and that the quarantine outlasts the longest stall the
+    /// protocol is meant to survive.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.connect + 2 * self.margin >= self.lease {
+            return Err("a lease must outlast connecting to the bank, with a margin on both sides");
+        }
+        if self.renewal * 3 > self.lease || self.renewal * 3 > self.armed_lease {
+            return Err("a lease must survive two lost renewals");
+        }
+        if self.quarantine < self.armed_lease + 2 * self.margin {
+            return Err("the quarantine must outlast an armed lease, with a margin on both sides");
+        }
+        Ok(())
+    }
+}
+
+/// Below this much remaining life a token is not sent any more: five seconds, or a tenth of its life if that is less.
+pub fn min_ttl(life: Duration) -> Duration {
+    Duration::from_secs(5).min(life / 10)
+}
+
+/// Below this much remaining life a token in use is replaced in the background. `spread` (0 to 999) shifts it by up to a
+/// fifth either way, so that replicas do not start together.
+pub fn soft_window(life: Duration, spread: u16) -> Duration {
+    let tenth = (life / 10).clamp(Duration::from_secs(15), Duration::from_secs(300));
+    tenth.min(life / 3) * (800 + u32::from(spread.min(999)) * 400 / 999) / 1_000
+}
+
+/// How long to wait after `failures` failures in a row: 1 s doubled up to 60 s, between half and all of it by `spread`
+/// (0 to 999).
+pub fn backoff(failures: u32, spread: u16) -> Duration {
+    let full = Duration::from_secs(1).saturating_mul(1 << failures.min(6)).min(Duration::from_secs(60));
+    full * (500 + u32::from(spread.min(999)) * 500 / 999) / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_values_satisfy_their_own_inequality() {
+        assert_eq!(Timing::STANDARD.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_quarantine_shorter_than_an_armed_lease_is_refused() {
+        let short = Timing { quarantine: Duration::from_secs(10), ..Timing::STANDARD };
+        assert!(short.check().is_err());
+        let slow = Timing { connect: Duration::from_secs(6), ..Timing::STANDARD };
+        assert!(slow.check().is_err());
+    }
+
+    #[test]
+    fn short_lived_tokens_have_short_windows() {
+        assert_eq!(min_ttl(Duration::from_secs(7_200)), Duration::from_secs(5));
+        assert_eq!(min_ttl(Duration::from_secs(10)), Duration::from_secs(1));
+        assert_eq!(soft_window(Duration::from_secs(7_200), 500), Duration::from_millis(300_060));
+        assert!(soft_window(Duration::from_secs(9), 999) <= Duration::from_millis(3_600));
+        for life in [0, 1, 5, 60, 600, 86_400].map(Duration::from_secs) {
+            for spread in [0, 500, 999] {
+                assert!(soft_window(life, spread) <= life / 2, "{life:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn backoff_doubles_and_stops_at_a_minute() {
+        assert_eq!(backoff(0, 999), Duration::from_secs(1));
+        assert_eq!(backoff(3, 999), Duration::from_secs(8));
+        assert_eq!(backoff(40, 999), Duration::from_secs(60));
+        assert_eq!(backoff(1, 0), Duration::from_secs(1));
+    }
+}
