@@ -43,6 +43,8 @@ struct News {
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     outcome: watch::Receiver<Option<Outcome>>,
+    /// Whether the outcome was known when the seat was taken.
+    late: bool,
 }
 
 /// The flying task's end: dropped when the flight ends, however it ends.
@@ -76,7 +78,8 @@ impl Flights {
     {
         let mut board = lock(&self.board);
         if let Some(boarded) = board.get(key) {
-            return Some(Seat { outcome: boarded.outcome.clone() });
+            let late = boarded.outcome.borrow().is_some();
+            return Some(Seat { outcome: boarded.outcome.clone(), late });
         }
         if board.len() >= self.most {
             return None;
@@ -87,7 +90,7 @@ impl Flights {
         drop(board);
         let cockpit = Cockpit { key: key.clone(), board: Arc::clone(&self.board), outcome: sender, news };
         self.tasks.spawn(work(cockpit));
-        Some(Seat { outcome })
+        Some(Seat { outcome, late: false })
     }
 
     /// Tells the flight for `key` that its record has moved, and whether there is one.
@@ -125,7 +128,7 @@ impl Seat {
     /// Waits for the flight's outcome. A flight that had already announced one is waited for to its end, because that
     /// outcome is what the caller found wanting. A flight that ends without a word was cut short: `WaitTimeout`.
     pub(super) async fn landing(mut self) -> Landing {
-        if self.outcome.borrow_and_update().is_some() {
+        if self.late {
             while self.outcome.changed().await.is_ok() {}
             return Landing::Over;
         }
