@@ -18,6 +18,8 @@ mod recover;
 mod refresh;
 pub mod settings;
 mod storeless;
+#[cfg(test)]
+mod tests;
 pub mod timing;
 mod vault;
 

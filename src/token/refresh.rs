@@ -16,7 +16,9 @@ use super::keep::{self, Obtained};
 use super::timing::{backoff, jittered, spread};
 use super::{Core, TokenError};
 use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
-use crate::store::{Arm, ArmOutcome, Fail, FailTo, Lease, Renew, RenewOutcome, Snapshot, Store, StoreError};
+use crate::store::{
+    Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, Renew, RenewOutcome, Snapshot, Store, StoreError,
+};
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::AttemptId;
 use crate::words::metrics::{LossLabels, OutcomeLabels};
@@ -256,23 +258,24 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         self.end(to, why, outcome).await
     }
 
-    /// Tells those who wait, and then the store, which may take its time.
+    /// Tells the store how the lease ended, and those who wait. Where the store does not take it at once, they do not
+    /// wait for that.
     async fn end(&self, to: FailTo, why: &'static str, outcome: Outcome) -> Round {
+        let recorded = self.report_once(to, why).await;
         self.cockpit.announce(outcome.clone());
-        self.report(to, why).await;
+        if !recorded {
+            self.report(to, why).await;
+        }
         Round::Land(outcome)
     }
 
     /// Writes down how the lease ended, repeating until the store has taken it. Should it never, lease and quarantine
     /// end by themselves.
     pub(super) async fn report(&self, to: FailTo, why: &'static str) {
-        let fail = Fail { attempt: self.attempt.clone(), fence: self.lease.fence, base: self.lease.base, to, why };
         let mut pause = Duration::from_millis(50);
         for _ in 0..REPORTS {
-            match self.core.store.fail(&self.errand.key, &fail).await {
-                Ok(_) => return,
-                Err(StoreError::Unreadable(_) | StoreError::Refused(_)) => break,
-                Err(StoreError::Unavailable(_)) => self.core.count_store_error("fail"),
+            if self.report_once(to, why).await {
+                return;
             }
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(Duration::from_secs(2));
@@ -280,9 +283,25 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         tracing::warn!(key = ?self.errand.key, why, "The end of a lease could not be stored. It ends by itself.");
     }
 
+    /// Whether there is nothing left to tell the store.
+    async fn report_once(&self, to: FailTo, why: &'static str) -> bool {
+        let fail = Fail { attempt: self.attempt.clone(), fence: self.lease.fence, base: self.lease.base, to, why };
+        match self.core.store.fail(&self.errand.key, &fail).await {
+            Ok(FailOutcome::Recorded | FailOutcome::Lost) => true,
+            Err(error @ (StoreError::Unreadable(_) | StoreError::Refused(_))) => {
+                tracing::error!(key = ?self.errand.key, why, %error, "The end of a lease is not taken by the store.");
+                true
+            }
+            Err(StoreError::Unavailable(_)) => {
+                self.core.count_store_error("fail");
+                false
+            }
+        }
+    }
+
     fn later(&self, asked_for: Option<Duration>) -> FailTo {
         let own = backoff(self.snapshot.failures, spread());
-        FailTo::Active { backoff: asked_for.map_or(own, |asked| asked.clamp(own, Duration::from_secs(3_600))) }
+        FailTo::Active { backoff: asked_for.map_or(own, |asked| asked.clamp(own, LONGEST_PAUSE)) }
     }
 
     fn scope_to_repeat(&self) -> Option<&Scope> {
@@ -304,6 +323,9 @@ fn unavailable(why: &str, to: FailTo) -> Outcome {
     };
     Err(TokenError::EndpointUnavailable { why: why.to_owned(), retry_after })
 }
+
+/// However long a bank asks to be left alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// About ten minutes of asking a store that is away.
 const REPORTS: usize = 300;
