@@ -1,0 +1,252 @@
+//! The composition root: a configuration in, running listeners out.
+//!
+//! Read [`App::start`] as the list of parts and the order they come up in: store and spill, then the tokens, then every
+//! listener bound before anything is served, so that a port that is taken is told before a request is accepted. Then
+//! [`App::run`]: replay what an earlier process left, serve, and end in two stages. Softly, nothing new is taken on and
+//! what is under way finishes, refreshes above all; after the grace period, hard.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{Admin, Health, Readiness};
+use crate::config::{Config, StoreConfig, StoreKind};
+use crate::net::serve::{Bind, BindError, Listener, ServeSettings, serve};
+use crate::net::shutdown::Shutdown;
+use crate::oauth::{EndpointError, HttpTokenEndpoint};
+use crate::proxy::{Proxy, ProxyError};
+use crate::store::any::AnyStore;
+use crate::store::embedded::{EmbeddedError, EmbeddedStore};
+use crate::store::redis::{RedisStore, RedisStoreError};
+use crate::store::seal::Keyring;
+use crate::store::spill::{SpillDirectory, SpillError};
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+use crate::token::timing::Timing;
+use crate::token::{Parts, Tokens, Vault};
+use crate::words::clock::SystemClock;
+use crate::words::ids::{ProviderId, TokenKey};
+
+/// The tokens of a running program.
+pub type AppTokens = Tokens<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
+
+/// Everything, bound and ready to serve.
+#[derive(Debug)]
+pub struct App {
+    tokens: AppTokens,
+    proxy: (Listener, Proxy<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>),
+    health: (Listener, Health),
+    admin: Option<(Listener, Admin<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>)>,
+    readiness: Readiness,
+    shutdown: Shutdown,
+    grace: Duration,
+}
+
+/// Where a running program listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// For apps.
+    pub proxy: Bind,
+    /// For probes and metrics.
+    pub health: Bind,
+    /// For administration, where there is one.
+    pub admin: Option<Bind>,
+}
+
+/// Why the program cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address is not to be had.
+    #[error("{listener}.listen: {cause}")]
+    Listen {
+        /// Which listener, as in the configuration.
+        listener: &'static str,
+        /// What is wrong.
+        cause: BindError,
+    },
+    /// A provider's token endpoint cannot be used as configured.
+    #[error("providers.{provider}: {cause}")]
+    Endpoint {
+        /// Which.
+        provider: ProviderId,
+        /// What is wrong.
+        cause: EndpointError,
+    },
+    /// An API cannot be served as configured.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// The Redis settings cannot work.
+    #[error("store.redis: {0}")]
+    Redis(#[from] RedisStoreError),
+    /// The file of the embedded store cannot be used.
+    #[error("store.embedded: {0}")]
+    Embedded(#[from] EmbeddedError),
+    /// The spill directory cannot be used.
+    #[error("store.spill: {0}")]
+    Spill(#[from] SpillError),
+    /// The protocol's constants contradict each other.
+    #[error("the refresh protocol's constants are unsafe: {0}")]
+    Timing(&'static str),
+}
+
+impl StartError {
+    /// Whether something else on this machine has to give way, as opposed to the configuration being wrong.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Listen { .. } | Self::Embedded(_) | Self::Spill(_) => true,
+            Self::Endpoint { .. } | Self::Proxy(_) | Self::Redis(_) | Self::Timing(_) => false,
+        }
+    }
+}
+
+/// How long the listeners wait for spills to be replayed. A store that is away longer does not keep them closed.
+const REPLAY: Duration = Duration::from_secs(5);
+
+impl App {
+    /// Opens the store, binds every listener, and serves nothing yet.
+    pub async fn start(config: Config, telemetry: Telemetry, shutdown: Shutdown) -> Result<Self, StartError> {
+        let Config { proxy, health, admin, store, tokens: settings, registrations, shutdown: ending, replica, .. } = config;
+        Timing::STANDARD.check().map_err(StartError::Timing)?;
+        let clock = SystemClock;
+        let mut endpoints = BTreeMap::new();
+        for (provider, registration) in registrations {
+            let behaviour = settings.providers.get(&provider).map(|settings| settings.behaviour.clone());
+            let endpoint = HttpTokenEndpoint::new(registration, &behaviour.unwrap_or_default(), clock)
+                .map_err(|cause| StartError::Endpoint { provider: provider.clone(), cause })?;
+            endpoints.insert(provider, endpoint);
+        }
+        let behaviours =
+            settings.providers.iter().map(|(id, settings)| (id.clone(), settings.behaviour.clone())).collect();
+        let client_ids =
+            settings.providers.iter().map(|(id, settings)| (id.clone(), settings.client_id.clone())).collect();
+        let (store, vault, spill, spill_required) = open_store(store, client_ids)?;
+        let tokens = Tokens::new(Parts {
+            store,
+            clock,
+            endpoints,
+            vault,
+            spill: spill.clone(),
+            spill_required,
+            settings,
+            timing: Timing::STANDARD,
+            metrics: telemetry.metrics.clone(),
+            replica,
+        });
+        let bind = async |listener, bind: &Bind| {
+            Listener::bind(bind).await.map_err(|cause| StartError::Listen { listener, cause })
+        };
+        let readiness = Readiness::new();
+        let proxy_listener = bind("proxy", &proxy.bind).await?;
+        let health_listener = bind("health", &health.bind).await?;
+        let admin = match admin {
+            Some(settings) => Some((bind("admin", &settings.bind).await?, settings)),
+            None => None,
+        };
+        let health = Health::new(telemetry.registry, readiness.clone(), tokens.clone(), spill, shutdown.clone());
+        let proxy = Proxy::new(proxy, tokens.clone(), behaviours, telemetry.metrics, shutdown.clone(), clock)?;
+        Ok(Self {
+            admin: admin.map(|(listener, settings)| (listener, Admin::new(settings, tokens.clone(), clock))),
+            proxy: (proxy_listener, proxy),
+            health: (health_listener, health),
+            tokens,
+            readiness,
+            shutdown,
+            grace: ending.grace,
+        })
+    }
+
+    /// Where it listens, with the real ports.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            proxy: self.proxy.0.local().clone(),
+            health: self.health.0.local().clone(),
+            admin: self.admin.as_ref().map(|(listener, _)| listener.local().clone()),
+        }
+    }
+
+    /// The tokens, for whoever starts the program with consents of its own.
+    pub fn tokens(&self) -> &AppTokens {
+        &self.tokens
+    }
+
+    /// Serves until the shutdown begins and everything under way has finished, or the grace period is over.
+    pub async fn run(self) {
+        let Self { tokens, proxy, health, admin, readiness, shutdown, grace } = self;
+        let tasks = TaskTracker::new();
+        let follower = tokens.clone();
+        let following = tokio::spawn(async move { follower.follow().await });
+        let reacher = tokens.clone();
+        let reaching = tokio::spawn(async move {
+            reach_store(&reacher).await;
+            readiness.store_reached();
+        });
+        // The health listener first: probes are answered while spills are replayed.
+        let (listener, service) = health;
+        let stop = shutdown.clone();
+        tasks.spawn(async move { serve(listener, None, &small(), service.service(), stop).await });
+        let replay = tokens.recover(REPLAY).await;
+        if replay != crate::token::Replay::default() {
+            tracing::info!(?replay, "Looked through the spill.");
+        }
+        let (listener, proxy) = proxy;
+        let stop = shutdown.clone();
+        tasks.spawn(async move { serve(listener, None, &proxy.serve_settings(), proxy.service(), stop).await });
+        if let Some((listener, service)) = admin {
+            let stop = shutdown.clone();
+            tasks.spawn(async move { serve(listener, None, &small(), service.service(), stop).await });
+        }
+        shutdown.soft().await;
+        tracing::info!(under_way = tokens.under_way(), "Ending: what is under way finishes first.");
+        tasks.close();
+        let finish = async {
+            tasks.wait().await;
+            tokens.settled().await;
+        };
+        tokio::select! {
+            () = shutdown.hard() => tracing::warn!("Ended at once."),
+            finished = timeout(grace, finish) => {
+                if finished.is_err() {
+                    tracing::warn!(under_way = tokens.under_way(), "The grace period is over.");
+                }
+                shutdown.force();
+            }
+        }
+        following.abort();
+        reaching.abort();
+    }
+}
+
+/// The store and what belongs to it, for a command that works on records without serving.
+pub fn open_store(
+    store: StoreConfig,
+    client_ids: BTreeMap<ProviderId, String>,
+) -> Result<(AnyStore<SystemClock>, Vault, Option<SpillDirectory>, bool), StartError> {
+    let StoreConfig { kind, key_prefix, spill, keyring } = store;
+    let opened = match kind {
+        StoreKind::Redis(settings) => AnyStore::Redis(RedisStore::new(settings)?),
+        StoreKind::Embedded { path } => AnyStore::Embedded(EmbeddedStore::open(&path, SystemClock)?),
+    };
+    let required = spill.as_ref().is_some_and(|spill| spill.required);
+    let spill = spill.map(|spill| SpillDirectory::open(&spill.directory)).transpose()?;
+    Ok((opened, Vault::new(keyring, key_prefix, client_ids), spill, required))
+}
+
+/// Asks the store for a record that no consent has, until it answers.
+async fn reach_store(tokens: &AppTokens) {
+    let Ok(nobody) = crate::words::ids::ConsentId::parse("~readiness~") else { return };
+    let key = TokenKey::Consent(nobody);
+    let mut pause = Duration::from_millis(50);
+    while let Err(error) = tokens.store().read(&key).await {
+        tracing::warn!(%error, "The token store has not been reached yet.");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// The limits of the listeners that no app calls.
+fn small() -> ServeSettings {
+    ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(30), ..ServeSettings::default() }
+}
