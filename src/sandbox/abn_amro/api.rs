@@ -1,35 +1,31 @@
-//! `/v1/consentinfo`, `/v1/accounts/{iban}/…`, and for tests of proxies `/v1/echo`, `/v1/bytes` and `/v1/chunks`.
+//! `/v1/consentinfo` and `/v1/accounts/{iban}/…`.
 //!
 //! The order of the checks: the resource, the API key, the token, its scope, the account.
 
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::answers::{
-    Answer, Broken, Form, Payload, Wire, answer, bearer, covers, json, on_the_wire, uuid,
+    Answer, Broken, Form, Wire, answer, bearer, covers, json, on_the_wire, uuid,
 };
 use super::super::faults::Target;
-use super::super::paced::Paced;
 use super::super::world::{World, lock};
 use super::data::{account, amount, transactions};
+use super::echo::{bytes, chunks, describe, send_back};
 use super::errors::{
     ACCOUNT_FORBIDDEN, ACCOUNT_TOO_LONG, AMOUNT_BLANK, AMOUNT_INVALID, API_KEY_INVALID,
     API_KEY_MISSING, AUTHORIZATION_MALFORMED, ApiError, CURRENCY_INVALID, IBAN_INVALID, NOT_FOUND,
-    PARAMETER_INVALID, SCOPE_INSUFFICIENT, TOKEN_INVALID, TOKEN_MISSING,
+    SCOPE_INSUFFICIENT, TOKEN_INVALID, TOKEN_MISSING,
 };
 use super::ledger::Presented;
 use crate::words::clock::{Clock, WallTime};
-use crate::words::ids::hex;
 
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const TRACE_ID: HeaderName = HeaderName::from_static("trace-id");
@@ -44,7 +40,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         let mut ledger = lock(&world.abn_amro);
         ledger.counters.api_calls += 1;
         let token = bearer(&head.headers).ok().flatten().unwrap_or_default();
-        lock(&world.faults).strike(Target::AbnApi, ledger.consent_of_access(token))
+        world.strike(Target::AbnApi, ledger.consent_of_access(token))
     };
     let Some(fault) = fault else { return Ok(on_the_wire(process(world, &head, body).await)) };
     if let Some(instead) = fault.before().await? {
@@ -260,70 +256,6 @@ fn cents(text: &str) -> Option<i64> {
         return None;
     }
     format!("{units}{decimals:0<2}").parse().ok()
-}
-
-/// Tells what arrived. The token is shown as the hexadecimal SHA-256 of the `Authorization` value.
-async fn describe(head: &Parts, mut body: Incoming) -> Result<Answer, ApiError> {
-    let mut length = 0_u64;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| PARAMETER_INVALID)?;
-        length += frame.data_ref().map_or(0, |data| data.len() as u64);
-    }
-    let header = |(name, value): (&HeaderName, &HeaderValue)| -> Value {
-        let shown = if name == AUTHORIZATION {
-            hex(digest(&SHA256, value.as_bytes()).as_ref())
-        } else {
-            String::from_utf8_lossy(value.as_bytes()).into_owned()
-        };
-        json!([name.as_str(), shown])
-    };
-    let described = json!({
-        "method": head.method.as_str(),
-        "target": head.uri.path_and_query().map_or("", |target| target.as_str()),
-        "headers": head.headers.iter().map(header).collect::<Vec<_>>(),
-        "body_length": length,
-    });
-    Ok(json(StatusCode::OK, &described))
-}
-
-fn send_back(head: &Parts, body: Incoming) -> Answer {
-    let mut answer = Response::new(Payload::Stream(body.map_err(|_| Broken).boxed_unsync()));
-    if let Some(media_type) = head.headers.get(CONTENT_TYPE) {
-        answer.headers_mut().insert(CONTENT_TYPE, media_type.clone());
-    }
-    answer
-}
-
-const MOST_BYTES: u64 = 1 << 40;
-
-/// `?n=` bytes under their Content-Length.
-fn bytes(query: &Form) -> Result<Answer, ApiError> {
-    let length = number(query, "n", 0, MOST_BYTES)?;
-    let mut answer = stream(Paced::filler(length, usize::MAX, None));
-    answer.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-    Ok(answer)
-}
-
-/// `?n=` pieces of `size=` bytes, `pause_ms=` apart, of no announced length.
-fn chunks(query: &Form) -> Result<Answer, ApiError> {
-    let count = number(query, "n", 10, 1 << 20)?;
-    let size = number(query, "size", 1_024, 64 * 1_024)?;
-    let pause = number(query, "pause_ms", 0, 60_000)?;
-    let pause = (pause > 0).then(|| Duration::from_millis(pause));
-    let piece = usize::try_from(size).map_err(|_| PARAMETER_INVALID)?;
-    Ok(stream(Paced::filler(count * size, piece, pause)))
-}
-
-fn number(query: &Form, name: &str, absent: u64, most: u64) -> Result<u64, ApiError> {
-    let Some(text) = query.get(name) else { return Ok(absent) };
-    text.parse().ok().filter(|found| *found <= most).ok_or(PARAMETER_INVALID)
-}
-
-fn stream(body: Paced) -> Answer {
-    let mut answer = Response::new(Payload::Stream(body.boxed_unsync()));
-    let media_type = HeaderValue::from_static("application/octet-stream");
-    answer.headers_mut().insert(CONTENT_TYPE, media_type);
-    answer
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //! at the APIs.
 //!
 //! [`ledger`] is the bank's database: consents and tokens. [`token`] is the token endpoint, [`api`] the consent info and
-//! account APIs over [`data`], [`errors`] their error envelope, [`seal`] how refresh tokens are made. The authorize page
+//! account APIs over [`data`], [`errors`] their error envelope, [`echo`] what tests of proxies need, [`seal`] how refresh tokens are made. The authorize page
 //! has its place beside them.
 
 pub(super) mod api;
 mod data;
+mod echo;
 mod errors;
 pub(super) mod ledger;
 mod seal;

@@ -57,7 +57,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
             fault,
         });
     };
-    let Some(fault) = lock(&world.faults).strike(Target::AbnToken, consent.as_deref()) else {
+    let Some(fault) = world.strike(Target::AbnToken, consent.as_deref()) else {
         let (outcome, answer) = process(world, &head, &form, &Fault::default());
         record(outcome, answer.status().as_u16(), false);
         return Ok(on_the_wire(answer));

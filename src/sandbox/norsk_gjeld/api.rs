@@ -28,7 +28,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         Err(unread) => return Ok(on_the_wire(unread.answer())),
     };
     let consent = consent_in(head.uri.path()).map(|(id, _)| id);
-    let Some(fault) = lock(&world.faults).strike(Target::NogiApi, consent) else {
+    let Some(fault) = world.strike(Target::NogiApi, consent) else {
         return Ok(on_the_wire(process(world, &head, &body)));
     };
     if let Some(instead) = fault.before().await? {

@@ -72,7 +72,7 @@ async fn token<C: Clock>(
             fault,
         });
     };
-    let Some(fault) = lock(&world.faults).strike(Target::NogiToken, None) else {
+    let Some(fault) = world.strike(Target::NogiToken, None) else {
         let (outcome, answer) = process(world, head, form, &Fault::default());
         record(outcome, answer.status().as_u16(), false);
         return Ok(on_the_wire(answer));

@@ -248,3 +248,21 @@ async fn large_bodies_go_both_ways_over_plain_http() {
     let reply = bench.send(None, &url, request, sent.clone()).await.expect("answers");
     assert!(reply.body == sent.as_bytes());
 }
+
+#[tokio::test]
+async fn the_apis_speak_http2_over_tls_and_the_token_endpoint_does_not() {
+    let bench = Bench::new().await;
+    let roots = crate::net::tls::Roots::Pem(bench.ca.clone().into_bytes());
+    let tpp = bench.tpp.identity().expect("fits");
+    let config = crate::net::tls::client_config(&roots, Some(&tpp), &[b"h2", b"http/1.1"]);
+    let connector = tokio_rustls::TlsConnector::from(config.expect("valid"));
+    let bank = &bench.endpoints.abn_amro;
+    for (url, protocol) in [(&bank.api, &b"h2"[..]), (&bank.token_endpoint, &b"http/1.1"[..])] {
+        let uri: http::Uri = url.parse().expect("a URL");
+        let authority = uri.authority().expect("a host").as_str();
+        let tcp = tokio::net::TcpStream::connect(authority).await.expect("connects");
+        let name = rustls::pki_types::ServerName::try_from("127.0.0.1").expect("a name");
+        let tls = super::within(connector.connect(name, tcp)).await.expect("handshake");
+        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(protocol), "{url}");
+    }
+}
