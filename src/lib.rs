@@ -1,11 +1,18 @@
 //! map to come
+
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod config;
+pub mod consent;
 pub mod http;
 pub mod net;
 pub mod oauth;
 pub mod profiles;
 pub mod proxy;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod store;
+pub mod telemetry;
 pub mod token;
 pub mod words;

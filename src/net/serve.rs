@@ -3,7 +3,6 @@
 //! Read [`serve`] first: it is the accept loop. One task per connection finds out who is at the other end and which
 //! protocol it speaks, and drives it until it ends or the process does. HTTP/2 is off unless asked for.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::io;
@@ -123,11 +122,16 @@ pub async fn serve<S: Application>(
     connections.wait().await;
 }
 
-/// What [`serve`] asks of a service, under one name: any cloneable tower service from requests to responses that cannot
-/// fail. Implemented for all of them.
+/// What [`serve`] asks of a service, under one name: any cloneable tower service from requests to responses. An error of
+/// the service closes the connection without an answer; one that always answers has [`std::convert::Infallible`] there.
+/// Implemented for all that fit.
 pub trait Application:
-    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: Send + 'static>
-    + Clone
+    Service<
+        Request<Incoming>,
+        Response = Response<Self::Body>,
+        Error: Into<Box<dyn Error + Send + Sync>>,
+        Future: Send + 'static,
+    > + Clone
     + Send
     + 'static
 {
@@ -137,7 +141,8 @@ pub trait Application:
 
 impl<S, B> Application for S
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
@@ -228,8 +233,12 @@ impl Protocols {
     /// Drives one connection to its end.
     async fn connection<S: Application>(self, accepted: Accepted, service: S) -> Result<(), Ended> {
         match accepted {
-            Accepted::Tcp(stream, address) => self.secured(stream, PeerAddress::Tcp(address), service).await,
-            Accepted::Unix(stream, uid) => self.secured(stream, PeerAddress::Unix { uid }, service).await,
+            Accepted::Tcp(stream, address) => {
+                self.secured(stream, PeerAddress::Tcp(address), service).await
+            }
+            Accepted::Unix(stream, uid) => {
+                self.secured(stream, PeerAddress::Unix { uid }, service).await
+            }
         }
     }
 
@@ -239,7 +248,10 @@ impl Protocols {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Application,
     {
-        let plain = WithPeer { peer: Peer { address, certificate: None }, inner: TowerToHyperService::new(service) };
+        let plain = WithPeer {
+            peer: Peer { address, certificate: None },
+            inner: TowerToHyperService::new(service),
+        };
         let soft = self.shutdown.soft();
         match &self.tls {
             Some(acceptor) => {
@@ -247,11 +259,14 @@ impl Protocols {
                     () = soft => return Ok(()),
                     done = tokio::time::timeout(self.handshake_timeout, acceptor.accept(io)) => done,
                 };
-                let stream = handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
+                let stream =
+                    handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
                 let (_, session) = stream.get_ref();
                 let is_h2 = session.alpn_protocol() == Some(b"h2");
-                let certificate =
-                    session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(thumbprint(leaf)));
+                let certificate = session
+                    .peer_certificates()
+                    .and_then(<[_]>::first)
+                    .map(|leaf| Arc::from(thumbprint(leaf)));
                 let service = WithPeer { peer: Peer { address, certificate }, ..plain };
                 self.http(stream, is_h2, service).await
             }
@@ -260,7 +275,8 @@ impl Protocols {
                     () = soft => return Ok(()),
                     done = tokio::time::timeout(self.first_byte_timeout, preface::peek(io)) => done,
                 };
-                let (is_h2, stream) = peeked.map_err(|_| Ended::PrefaceTimeout)?.map_err(Ended::Preface)?;
+                let (is_h2, stream) =
+                    peeked.map_err(|_| Ended::PrefaceTimeout)?.map_err(Ended::Preface)?;
                 self.http(stream, is_h2, plain).await
             }
             None => self.http(io, false, plain).await,
