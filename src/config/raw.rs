@@ -13,7 +13,19 @@ macro_rules! raw {
         #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
         #[serde(deny_unknown_fields, expecting = $expecting)]
         pub(super) struct $name { $(pub(super) $key: Option<$type>,)* }
+
+        impl Over for $name {
+            fn over(self, base: Self) -> Self {
+                Self { $($key: self.$key.or(base.$key),)* }
+            }
+        }
     )* };
+}
+
+/// Keys over other keys.
+pub(super) trait Over {
+    /// These keys, and where one is absent, that of `base`.
+    fn over(self, base: Self) -> Self;
 }
 
 raw! {
