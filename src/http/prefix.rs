@@ -33,8 +33,7 @@ impl PathPrefix {
             return Err(PrefixError::NoSlash);
         }
         let text = text.strip_suffix('/').unwrap_or(text);
-        let stands_for_itself =
-            |c: char| c.is_ascii_alphanumeric() || "-._~:@!$&'()+,=/".contains(c);
+        let stands_for_itself = |c: char| c.is_ascii_alphanumeric() || "-._~:@!$&'()+,=/".contains(c);
         if let Some(character) = text.chars().find(|c| !stands_for_itself(*c)) {
             return Err(PrefixError::Character(character));
         }
@@ -97,10 +96,7 @@ impl<'p> Rest<'p> {
 
     /// The segment at `index`, counted from the end where `from_end` says so.
     pub(super) fn segment(self, index: usize, from_end: bool) -> Option<Segment<'p>> {
-        let index = match from_end {
-            true => self.segments().count().checked_sub(index + 1)?,
-            false => index,
-        };
+        let index = if from_end { self.segments().count().checked_sub(index + 1)? } else { index };
         self.segments().nth(index)
     }
 }
@@ -123,8 +119,7 @@ pub struct DuplicatePrefix(pub String);
 impl<T> PrefixTable<T> {
     /// Orders the entries so that the first match is the longest.
     pub fn new(mut entries: Vec<(PathPrefix, T)>) -> Result<Self, DuplicatePrefix> {
-        entries
-            .sort_by(|(a, _), (b, _)| b.segments().cmp(&a.segments()).then_with(|| a.0.cmp(&b.0)));
+        entries.sort_by(|(a, _), (b, _)| b.segments().cmp(&a.segments()).then_with(|| a.0.cmp(&b.0)));
         for (one, other) in entries.iter().zip(entries.iter().skip(1)) {
             if one.0 == other.0 {
                 return Err(DuplicatePrefix(format!("{}/", one.0.as_str())));
@@ -180,9 +175,7 @@ mod tests {
     fn the_longest_prefix_wins_whatever_the_order() {
         let entries = ["/", "/a", "/a/b", "/ab"].map(|text| (prefix(text), text)).to_vec();
         let table = PrefixTable::new(entries).expect("no duplicates");
-        for (target, wanted) in
-            [("/a/b/c", "/a/b"), ("/a/c", "/a"), ("/ab/b", "/ab"), ("/abc", "/"), ("/a/bc", "/a")]
-        {
+        for (target, wanted) in [("/a/b/c", "/a/b"), ("/a/c", "/a"), ("/ab/b", "/ab"), ("/abc", "/"), ("/a/bc", "/a")] {
             assert_eq!(table.find(&path(target)).map(|(t, _)| *t), Some(wanted), "{target}");
         }
     }

@@ -69,11 +69,7 @@ impl RouteMatch {
 }
 
 /// Finds the first of `routes` that takes the request.
-pub fn choose<'r, 'p>(
-    routes: impl IntoIterator<Item = &'r RouteMatch>,
-    method: &Method,
-    rest: Rest<'p>,
-) -> Choice<'p> {
+pub fn choose<'r, 'p>(routes: impl IntoIterator<Item = &'r RouteMatch>, method: &Method, rest: Rest<'p>) -> Choice<'p> {
     let mut allowed: Vec<Method> = Vec::new();
     for (index, route) in routes.into_iter().enumerate() {
         let Some(found) = route.pattern.matches(rest) else { continue };
@@ -95,8 +91,7 @@ fn parse_methods(list: &str) -> Result<Box<[Method]>, RouteMatchError> {
     list.split(',')
         .map(|name| match name {
             "" => Err(RouteMatchError::EmptyMethod(list.to_owned())),
-            _ => Method::from_bytes(name.as_bytes())
-                .map_err(|_| RouteMatchError::Method(name.to_owned())),
+            _ => Method::from_bytes(name.as_bytes()).map_err(|_| RouteMatchError::Method(name.to_owned())),
         })
         .collect()
 }
@@ -109,15 +104,12 @@ mod tests {
     use http::Uri;
 
     fn choice(routes: &[&str], method: &str, target: &'static str) -> (Option<usize>, String) {
-        let routes: Vec<_> =
-            routes.iter().map(|text| RouteMatch::parse(text).expect("a route")).collect();
+        let routes: Vec<_> = routes.iter().map(|text| RouteMatch::parse(text).expect("a route")).collect();
         let path = CheckedPath::check(&Uri::from_static(target), 1_000).expect("acceptable");
         let rest = PathPrefix::parse("/debt").expect("a prefix").strip(&path).expect("under it");
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         match choose(&routes, &method, rest) {
-            Choice::Route(index, found) => {
-                (Some(index), found.consent_segment.unwrap_or_default().into_owned())
-            }
+            Choice::Route(index, found) => (Some(index), found.consent_segment.unwrap_or_default().into_owned()),
             Choice::MethodNotAllowed(methods) => (None, format!("{methods:?}")),
             Choice::PathNotAllowed => (None, "path".into()),
         }

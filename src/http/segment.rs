@@ -42,7 +42,8 @@ impl fmt::Debug for Segment<'_> {
     }
 }
 
-/// The segments of a path, first to last. The paths `` and `/` have none; `/a/` has two, the last one empty.
+/// The segments of a path, first to last. The empty path and `/` have none; `/a/` has
+/// two, the last one empty.
 #[derive(Clone)]
 pub struct Segments<'p>(Option<&'p str>);
 
@@ -98,11 +99,7 @@ fn check_escapes(segment: &[u8]) -> Result<(), TargetError> {
     }
     let twice = decode(&once, Undecodable::Keep)?;
     check_decoded(&twice)?;
-    if decode(&twice, Undecodable::Keep)? == twice {
-        Ok(())
-    } else {
-        Err(TargetError::EncodedTooOften)
-    }
+    if decode(&twice, Undecodable::Keep)? == twice { Ok(()) } else { Err(TargetError::EncodedTooOften) }
 }
 
 fn check_decoded(decoded: &[u8]) -> Result<(), TargetError> {
@@ -121,9 +118,7 @@ fn check_decoded(decoded: &[u8]) -> Result<(), TargetError> {
 /// Servers that cut `;parameters` off before they resolve dots see a dot segment in `..;x`.
 fn check_dots(segment: &[u8]) -> Result<(), TargetError> {
     match segment {
-        [b'.'] | [b'.', b'.'] | [b'.', b';', ..] | [b'.', b'.', b';', ..] => {
-            Err(TargetError::DotSegment)
-        }
+        [b'.'] | [b'.', b'.'] | [b'.', b';', ..] | [b'.', b'.', b';', ..] => Err(TargetError::DotSegment),
         _ => Ok(()),
     }
 }
@@ -174,13 +169,8 @@ mod tests {
 
     #[test]
     fn segments_are_what_stands_between_the_slashes() {
-        let rows: &[(&str, &[&str])] = &[
-            ("", &[]),
-            ("/", &[]),
-            ("/a", &["a"]),
-            ("/a/", &["a", ""]),
-            ("/a/b%20c", &["a", "b%20c"]),
-        ];
+        let rows: &[(&str, &[&str])] =
+            &[("", &[]), ("/", &[]), ("/a", &["a"]), ("/a/", &["a", ""]), ("/a/b%20c", &["a", "b%20c"])];
         for (path, wanted) in rows {
             let raw: Vec<_> = Segments::of(path).map(Segment::raw).collect();
             assert_eq!(&raw, wanted, "{path}");

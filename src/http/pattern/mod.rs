@@ -164,9 +164,7 @@ impl Piece {
         }
         let unmatchable = |c: char| c.is_control() || c.is_whitespace() || "%?#\\".contains(c);
         match segment.chars().find(|c| unmatchable(*c)) {
-            Some(character) => {
-                Err(PatternError::Character { segment: segment.to_owned(), character })
-            }
+            Some(character) => Err(PatternError::Character { segment: segment.to_owned(), character }),
             None => Ok(Self::Literal(segment.into())),
         }
     }
