@@ -189,7 +189,8 @@ pub struct Snapshot {
     pub certificate: Option<String>,
     /// Who holds or last held the lease.
     pub holder: Option<AttemptId>,
-    /// How often this version's refresh token was sent, as far as the intents say.
+    /// How often this version's refresh token may have been sent: the intents that nobody has explained by a commit or
+    /// by a report that the token was not spent.
     pub sends: u32,
     /// Refreshes that failed in a row.
     pub failures: u32,
@@ -197,6 +198,8 @@ pub struct Snapshot {
     pub backoff: Duration,
     /// The class of the last failure, a word.
     pub why: Option<String>,
+    /// The refresh token of the grant that was replaced last, sealed for the version beside it. For a revive.
+    pub replaced: Option<(Sealed, Version)>,
 }
 
 /// What a BEGIN asks for.
@@ -520,7 +523,8 @@ pub enum Change {
     Connected,
     /// Changes may be missed from here on.
     Lost,
-    /// A record was replaced, restored, seeded or ended.
+    /// A record was replaced, restored, seeded, ended, or found to need a new consent. In the last case the version is
+    /// the one that was known: what is remembered of it has to be read again.
     Moved {
         /// Which.
         key: TokenKey,

@@ -9,6 +9,11 @@
 //! A store sees tokens sealed and never opens them.
 
 pub mod contract;
+pub mod keys;
+pub mod record;
+pub mod seal;
+pub mod spill;
+pub mod steps;
 
 pub use contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,

@@ -1,0 +1,116 @@
+//! How a record is named: in the store, in the channel of changes, and in what a seal is bound to.
+//!
+//! One place, because three things must agree on it. The braces are literal: they are the hash tag of a Redis Cluster
+//! (the part of a key that decides its slot), so that whatever is appended after them lives beside the record.
+
+use std::sync::Arc;
+
+use crate::words::ids::{ClientKey, ConsentId, ProviderId, TokenKey, Version};
+
+/// The names under one key prefix. Two installations with different prefixes never meet.
+#[derive(Clone, Debug)]
+pub struct KeyLayout {
+    prefix: Arc<str>,
+}
+
+impl KeyLayout {
+    /// The names under `prefix`, which the configuration has checked.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: Arc::from(prefix) }
+    }
+
+    /// The prefix itself.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Where the record lives: `<prefix>:c:{<consent id>}` or `<prefix>:k:{<provider>/<digest>}`.
+    pub fn record(&self, key: &TokenKey) -> String {
+        let prefix = &self.prefix;
+        match key {
+            TokenKey::Consent(id) => format!("{prefix}:c:{{{}}}", id.as_str()),
+            TokenKey::Client(client) => format!("{prefix}:k:{{{}/{}}}", client.provider, client.digest),
+        }
+    }
+
+    /// The channel on which every replaced record is told.
+    pub fn changes(&self) -> String {
+        format!("{}:changes", self.prefix)
+    }
+}
+
+/// The short name of a record, the same under every prefix: `c:<consent id>` or `k:<provider>/<digest>`.
+pub fn short_name(key: &TokenKey) -> String {
+    match key {
+        TokenKey::Consent(id) => format!("c:{}", id.as_str()),
+        TokenKey::Client(client) => format!("k:{}/{}", client.provider, client.digest),
+    }
+}
+
+/// Reads what [`short_name`] wrote; `None` for anything else.
+pub fn parse_short_name(name: &str) -> Option<TokenKey> {
+    let (kind, rest) = name.split_once(':')?;
+    match kind {
+        "c" => ConsentId::parse(rest).ok().map(TokenKey::Consent),
+        "k" => {
+            let (provider, digest) = rest.split_once('/')?;
+            let hexadecimal = digest.len() == 32 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+            let provider = ProviderId::parse(provider)?;
+            hexadecimal.then(|| TokenKey::Client(ClientKey { provider, digest: Arc::from(digest) }))
+        }
+        _ => None,
+    }
+}
+
+/// The kind of a record, for error texts that must not name the consent.
+pub const fn kind(key: &TokenKey) -> &'static str {
+    match key {
+        TokenKey::Consent(_) => "consent",
+        TokenKey::Client(_) => "client token",
+    }
+}
+
+/// A change as it is published: `<short name> <grant>.<generation>`.
+pub fn parse_change(message: &str) -> Option<(TokenKey, Version)> {
+    let (name, version) = message.rsplit_once(' ')?;
+    Some((parse_short_name(name)?, Version::parse(version)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::ids::GrantId;
+
+    fn consent() -> TokenKey {
+        TokenKey::Consent(ConsentId::parse("a:b-1").unwrap())
+    }
+
+    fn client() -> TokenKey {
+        TokenKey::Client(ClientKey::new(ProviderId::parse("norsk-gjeld").unwrap(), Some("audience"), None))
+    }
+
+    #[test]
+    fn record_names_carry_literal_braces() {
+        let keys = KeyLayout::new("consentry");
+        assert_eq!(keys.record(&consent()), "consentry:c:{a:b-1}");
+        assert!(keys.record(&client()).starts_with("consentry:k:{norsk-gjeld/"));
+        assert!(keys.record(&client()).ends_with('}'));
+        assert_eq!(keys.changes(), "consentry:changes");
+    }
+
+    #[test]
+    fn a_published_change_reads_back() {
+        let version = Version { grant: GrantId::random(), generation: 7 };
+        for key in [consent(), client()] {
+            let message = format!("{} {version}", short_name(&key));
+            assert_eq!(parse_change(&message), Some((key, version)));
+        }
+    }
+
+    #[test]
+    fn a_foreign_message_is_no_change() {
+        for bad in ["", "c:x", "x:y 00.1", "c:{a} 00.1", "k:bank 00.1", "c:a xyz"] {
+            assert_eq!(parse_change(bad), None, "{bad:?}");
+        }
+    }
+}
