@@ -84,7 +84,7 @@ impl fmt::Display for Faults {
         }
         match self.faults.len() + self.left_out {
             1 => f.write_str("1 fault"),
-            count if self.left_out > 0 => write!(f, "{count} faults, of which the first {} are shown", MOST),
+            count if self.left_out > 0 => write!(f, "{count} faults, of which the first {MOST} are shown"),
             count => write!(f, "{count} faults"),
         }
     }
@@ -156,6 +156,10 @@ impl fmt::Display for YamlPath {
 
 /// More faults than this help nobody, and each costs a pass over the file to place.
 pub(super) const MOST: usize = 100;
+
+/// A fault was recorded, and there is nothing to go on with. For values that may also be rightly absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Faulted;
 
 /// Gathers faults and warnings of all stages.
 #[derive(Debug, Default)]

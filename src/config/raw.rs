@@ -214,7 +214,7 @@ pub(super) struct RawWords(pub(super) String);
 
 struct Text(&'static str);
 
-impl<'de> Visitor<'de> for Text {
+impl Visitor<'_> for Text {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Expected, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::de::{IntoDeserializer as _, value::StrDeserializer};
 use serde::forward_to_deserialize_any;
 
@@ -91,7 +93,9 @@ impl serde::de::Error for Misfit {
             _ => "something else",
         };
         let expected = match expected.to_string().as_str() {
-            "a string" if found.starts_with("a number") || found == "true or false" => "text (write it in quotes)".to_owned(),
+            "a string" if found.starts_with("a number") || found == "true or false" => {
+                "text (write it in quotes)".to_owned()
+            }
             "a string" => "text".to_owned(),
             "a boolean" => "true or false".to_owned(),
             "a sequence" => "a list".to_owned(),

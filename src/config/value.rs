@@ -128,9 +128,12 @@ mod tests {
 
     #[test]
     fn endpoints_are_https_except_on_this_machine() {
-        for text in
-            ["https://bank.example/token", "https://bank.example:8443/token?a=b", "http://localhost:1/t", "http://[::1]/t"]
-        {
+        for text in [
+            "https://bank.example/token",
+            "https://bank.example:8443/token?a=b",
+            "http://localhost:1/t",
+            "http://[::1]/t",
+        ] {
             assert_eq!(endpoint(text).map(|uri| uri.to_string()).as_deref(), Ok(text));
         }
         let cases = [

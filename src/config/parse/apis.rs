@@ -31,11 +31,14 @@ pub(super) fn parse(
         .iter()
         .map(|(name, raw)| api(name, raw, &at.key(name), &Surroundings { providers, consent_header, sources }))
         .collect();
-    let known: Vec<&Api> = apis.iter().flatten().collect();
-    for (nth, one) in known.iter().enumerate() {
-        if let Some(other) = known.iter().take(nth).find(|other| other.prefix == one.prefix) {
-            at.key(&one.name).key("path").fault(format_args!("the api {} is already served there", other.name));
+    // Of all APIs whose path can be read, whatever else is wrong with them.
+    let mut served: Vec<(&str, PathPrefix)> = Vec::new();
+    for (name, raw) in raw {
+        let Some(Ok(prefix)) = raw.path.as_deref().map(PathPrefix::parse) else { continue };
+        if let Some((other, _)) = served.iter().find(|(_, other)| *other == prefix) {
+            at.key(name).key("path").fault(format_args!("the api {other} is already served there"));
         }
+        served.push((name, prefix));
     }
     for provider in providers.names() {
         let used = raw.values().any(|api| api.provider.as_deref() == Some(provider.as_str()));
@@ -104,6 +107,7 @@ fn provider<'p>(name: Option<&str>, at: &At<'_>, providers: &'p Providers) -> Op
 fn upstream(own: Option<&str>, provider: Option<&Named>, at: &At<'_>) -> Option<UpstreamBase> {
     let text = match (own, provider) {
         (Some(own), _) => own,
+        (None, Some(named)) if named.has_unknown_profile => return None,
         (None, Some(named)) => at.need(named.upstream.as_deref())?,
         // Whether one is needed depends on the provider, which is at fault already.
         (None, None) => return None,

@@ -1,17 +1,20 @@
 //! Where is listened, and that no two listeners are in each other's way.
 
+use std::net::IpAddr;
+
 use super::Sources;
 use crate::admin::settings::{AdminSettings, HealthSettings};
-use crate::config::fault::At;
+use crate::config::fault::{At, Faulted};
 use crate::config::raw::{RawAdmin, RawConfig};
+use crate::http::host::HostNames;
 use crate::net::serve::Bind;
 use crate::words::secrets::AdminKey;
 
-/// The listeners; the outer `Option` is `None` after a fault.
+/// The listeners; `None` and `Faulted` after a fault.
 pub(super) struct Listeners {
     pub(super) proxy: Option<Bind>,
     pub(super) health: Option<HealthSettings>,
-    pub(super) admin: Option<Option<AdminSettings>>,
+    pub(super) admin: Result<Option<AdminSettings>, Faulted>,
 }
 
 /// Who may reach a listener.
@@ -48,7 +51,7 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> List
     Listeners {
         proxy,
         health: health.map(|bind| HealthSettings { bind }),
-        admin: admin.map_or(Some(None), |admin| admin.map(Some)),
+        admin: admin.map(|admin| admin.ok_or(Faulted)).transpose(),
     }
 }
 
@@ -101,8 +104,11 @@ fn bind(text: &str, reach: Reach, at: &At<'_>) -> Option<Bind> {
 fn overlap(one: &Bind, other: &Bind) -> bool {
     match (one, other) {
         (Bind::Tcp(one), Bind::Tcp(other)) => {
-            let any = one.ip().is_unspecified() || other.ip().is_unspecified();
-            one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
+            // [::] takes IPv4 along on most systems.
+            let takes_all = |ip: IpAddr, of: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || of.is_ipv4());
+            let (one_ip, other_ip) = (one.ip(), other.ip());
+            let same_ip = one_ip == other_ip || takes_all(one_ip, other_ip) || takes_all(other_ip, one_ip);
+            one.port() != 0 && one.port() == other.port() && same_ip
         }
         (Bind::Unix(one), Bind::Unix(other)) => one == other,
         (Bind::Tcp(_), Bind::Unix(_)) | (Bind::Unix(_), Bind::Tcp(_)) => false,

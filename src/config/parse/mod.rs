@@ -42,7 +42,7 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> Opti
     Some(Config {
         proxy: proxy.finish(listeners.proxy?, apis?)?,
         health: listeners.health?,
-        admin: listeners.admin?,
+        admin: listeners.admin.ok()?,
         store: store?,
         tokens: TokenSettings { providers: settings, ..tokens },
         registrations,
@@ -54,7 +54,8 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> Opti
 }
 
 fn tokens(raw: Option<&RawTokens>, at: &At<'_>) -> TokenSettings {
-    let count = |key: &str, value: Option<u64>, default| quantities::count(value, &at.key(key), default, 1, 100_000_000);
+    let count =
+        |key: &str, value: Option<u64>, default| quantities::count(value, &at.key(key), default, 1, 100_000_000);
     let cache_capacity = raw.and_then(|raw| raw.cache_capacity);
     let max_flights = raw.and_then(|raw| raw.max_flights);
     TokenSettings {
@@ -83,7 +84,8 @@ fn log(raw: Option<&RawLog>, at: &At<'_>) -> Option<LogSettings> {
     };
     let level = raw.and_then(|raw| raw.level.as_deref()).unwrap_or(LogSettings::LEVEL);
     if EnvFilter::builder().parse(level).is_err() {
-        at.key("level").fault("it is not a log filter: a level (info) or levels by module (info,consentry::token=debug)");
+        at.key("level")
+            .fault("it is not a log filter: a level (info) or levels by module (info,consentry::token=debug)");
     }
     Some(LogSettings { format: format?, level: level.to_owned() })
 }

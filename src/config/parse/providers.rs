@@ -31,6 +31,8 @@ pub(super) struct Providers {
 pub(super) struct Named {
     /// Where its profile says the API is.
     pub(super) upstream: Option<String>,
+    /// Whether its profile is a name that nothing is known of, so that what is missing may be in the one meant.
+    pub(super) has_unknown_profile: bool,
     /// Whether it proves itself in no way.
     pub(super) is_public_client: bool,
     /// The headers its requests are known by.
@@ -54,11 +56,7 @@ impl Providers {
     }
 }
 
-pub(super) fn parse(
-    raw: Option<&BTreeMap<String, RawProvider>>,
-    at: &At<'_>,
-    sources: &Sources<'_>,
-) -> Providers {
+pub(super) fn parse(raw: Option<&BTreeMap<String, RawProvider>>, at: &At<'_>, sources: &Sources<'_>) -> Providers {
     let mut providers = Providers::default();
     let Some(raw) = at.need(raw.filter(|raw| !raw.is_empty())) else { return providers };
     for (name, raw) in raw {
@@ -73,27 +71,38 @@ pub(super) fn parse(
 }
 
 fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_>, providers: &mut Providers) {
-    let profile = own.profile.as_deref().and_then(|name| profile(name, &at.key("profile"))).unwrap_or_default();
+    let profile = own.profile.as_deref().map(|name| profile(name, &at.key("profile")));
+    let has_unknown_profile = matches!(profile, Some(None));
+    let profile = profile.flatten().unwrap_or_default();
     let raw = overlay(own.clone(), profile.provider.unwrap_or_default());
 
     let endpoint_at = at.key("token_endpoint");
-    let endpoint = endpoint_at.need(raw.token_endpoint.as_deref());
-    let endpoint = endpoint.and_then(|text| endpoint_at.take(value::endpoint(text)));
+    if !has_unknown_profile {
+        endpoint_at.need(raw.token_endpoint.as_deref());
+    }
+    let endpoint = raw.token_endpoint.as_deref().and_then(|text| endpoint_at.take(value::endpoint(text)));
     let client_id = client_id(raw.client_id.as_deref(), &at.key("client_id"));
     let client_auth = client_auth(raw.client_auth.as_ref(), &at.key("client_auth"), sources);
     let roots = sources.roots(raw.ca_file.as_deref(), &at.key("ca_file"));
     let connect_timeout = &at.key("connect_timeout");
-    let connect_timeout =
-        quantities::duration(raw.connect_timeout.as_ref(), connect_timeout, Registration::CONNECT_TIMEOUT, "100ms", "30s");
+    let connect_timeout = quantities::duration(
+        raw.connect_timeout.as_ref(),
+        connect_timeout,
+        Registration::CONNECT_TIMEOUT,
+        "100ms",
+        "30s",
+    );
     let max_in_flight = &at.key("max_in_flight");
-    let max_in_flight =
-        quantities::count(raw.max_in_flight, max_in_flight, ProviderSettings::MAX_IN_FLIGHT, 1, 1000);
+    let max_in_flight = quantities::count(raw.max_in_flight, max_in_flight, ProviderSettings::MAX_IN_FLIGHT, 1, 1000);
     let behaviour = behaviour(&raw, at);
 
     let is_public_client = matches!(client_auth, Some((ClientAuth::None, _)));
     let request_id_headers =
         behaviour.as_ref().map(|behaviour| behaviour.request_id_headers.clone()).unwrap_or_default();
-    providers.named.insert(id.clone(), Named { upstream: profile.upstream, is_public_client, request_id_headers });
+    providers.named.insert(
+        id.clone(),
+        Named { upstream: profile.upstream, has_unknown_profile, is_public_client, request_id_headers },
+    );
     let (Some(token_endpoint), Some(client_id), Some((client_auth, identity)), Some(roots), Some(behaviour)) =
         (endpoint, client_id, client_auth, roots, behaviour)
     else {
@@ -173,10 +182,7 @@ fn client_auth(
         }
     };
     let needs_certificate = method == "tls_client_auth" || raw.certificate.is_some() || raw.key.is_some();
-    let identity = match needs_certificate {
-        true => Some(sources.identity(raw.certificate.as_ref(), raw.key.as_ref(), at)?),
-        false => None,
-    };
+    let identity = if needs_certificate { Some(sources.identity(raw.certificate.as_ref(), raw.key.as_ref(), at)?) } else { None };
     Some((auth?, identity))
 }
 

@@ -56,7 +56,8 @@ fn limits(raw: &RawLimits, at: &At<'_>) -> Limits {
         let size = quantities::size(value, &at.key(key), least, most);
         size.and_then(|size| usize::try_from(size).ok()).unwrap_or(default)
     };
-    let time = |key: &str, value: Option<&_>, default| quantities::duration(value, &at.key(key), default, "100ms", "1h");
+    let time =
+        |key: &str, value: Option<&_>, default| quantities::duration(value, &at.key(key), default, "100ms", "1h");
     let limits = Limits {
         max_connections: count("max_connections", raw.max_connections, own.max_connections),
         max_in_flight: count("max_in_flight", raw.max_in_flight, own.max_in_flight),

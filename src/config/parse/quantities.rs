@@ -28,8 +28,8 @@ pub(super) fn duration(
 ) -> Duration {
     let Some(RawDuration(text)) = value else { return default };
     let Some(time) = at.take(value::duration(text)) else { return default };
-    let fits = value::duration(least).is_ok_and(|least| time >= least)
-        && value::duration(most).is_ok_and(|most| time <= most);
+    let fits =
+        value::duration(least).is_ok_and(|least| time >= least) && value::duration(most).is_ok_and(|most| time <= most);
     if fits {
         time
     } else {
@@ -42,8 +42,7 @@ pub(super) fn duration(
 pub(super) fn size(value: Option<&RawSize>, at: &At<'_>, least: &str, most: &str) -> Option<u64> {
     let RawSize(text) = value?;
     let size = at.take(value::size(text))?;
-    let fits =
-        value::size(least).is_ok_and(|least| size >= least) && value::size(most).is_ok_and(|most| size <= most);
+    let fits = value::size(least).is_ok_and(|least| size >= least) && value::size(most).is_ok_and(|most| size <= most);
     if !fits {
         at.fault(format_args!("it has to be between {least} and {most}"));
         return None;

@@ -1,7 +1,7 @@
 //! Routes: what may be called, and with whose token.
 
 use super::not_one_of;
-use crate::config::fault::At;
+use crate::config::fault::{At, Faulted};
 use crate::config::raw::{RawRoute, RawWords};
 use crate::http::route::RouteMatch;
 use crate::proxy::settings::{Route, TokenSource};
@@ -14,7 +14,9 @@ pub(super) fn parse(raw: Option<&[RawRoute]>, at: &At<'_>, is_public_client: boo
     let raw = match raw {
         None => std::slice::from_ref(&everything),
         Some([]) => {
-            at.fault("an empty list would allow nothing; without the key, everything is allowed with a consent's token");
+            at.fault(
+                "an empty list would allow nothing; without the key, everything is allowed with a consent's token",
+            );
             return None;
         }
         Some(raw) => raw,
@@ -23,9 +25,10 @@ pub(super) fn parse(raw: Option<&[RawRoute]>, at: &At<'_>, is_public_client: boo
         raw.iter().enumerate().map(|(nth, raw)| route(raw, &at.index(nth), is_public_client)).collect();
     for (nth, one) in routes.iter().enumerate() {
         let Some(one) = one else { continue };
-        let earlier = routes.iter().take(nth).position(|other| {
-            other.as_ref().is_some_and(|other| takes_all_of(&other.matcher, &one.matcher))
-        });
+        let earlier = routes
+            .iter()
+            .take(nth)
+            .position(|other| other.as_ref().is_some_and(|other| takes_all_of(&other.matcher, &one.matcher)));
         if let Some(earlier) = earlier {
             at.index(nth).key("match").fault(format_args!("it is never reached: routes[{earlier}] takes all of it"));
         }
@@ -50,8 +53,8 @@ fn route(raw: &RawRoute, at: &At<'_>, is_public_client: bool) -> Option<Route> {
     Some(Route {
         matcher: matcher?,
         source: source?,
-        needs: needs?,
-        consent: consent?,
+        needs: needs.ok()?,
+        consent: consent.ok()?,
         single_use,
         replay_on_rejection: raw.replay_on_rejection.unwrap_or(true),
         resend_on_lost_reply: raw.resend_on_lost_reply.unwrap_or(!single_use),
@@ -63,19 +66,21 @@ fn source(raw: &RawRoute, at: &At<'_>, is_public_client: bool) -> Option<TokenSo
     let token = raw.token.as_deref().unwrap_or("consent");
     if token == "client" {
         if is_public_client {
-            at.key("token").fault("a client that proves itself in no way (client_auth method none) gets no token of its own");
+            at.key("token")
+                .fault("a client that proves itself in no way (client_auth method none) gets no token of its own");
         }
         if raw.audience.as_deref() == Some("") {
             at.key("audience").fault("it is empty");
         }
-        let scope = scope(raw.scope.as_ref(), &at.key("scope"))?;
+        let scope = scope(raw.scope.as_ref(), &at.key("scope")).ok()?;
         return Some(TokenSource::Client { audience: raw.audience.clone(), scope });
     }
     if raw.audience.is_some() {
         at.key("audience").fault("an audience is asked for with token: client alone");
     }
     if raw.scope.is_some() {
-        at.key("scope").fault("a scope is asked for with token: client alone; what a consent has to cover goes under needs");
+        at.key("scope")
+            .fault("a scope is asked for with token: client alone; what a consent has to cover goes under needs");
     }
     match token {
         "consent" => Some(TokenSource::Consent),
@@ -92,9 +97,9 @@ fn consent(
     matcher: Option<&RouteMatch>,
     source: Option<&TokenSource>,
     at: &At<'_>,
-) -> Option<Option<ConsentId>> {
+) -> Result<Option<ConsentId>, Faulted> {
     let at = at.key("consent");
-    let Some(text) = &raw.consent else { return Some(None) };
+    let Some(text) = &raw.consent else { return Ok(None) };
     let id = at.take(ConsentId::parse(text));
     if matcher.is_some_and(|matcher| matcher.pattern().names_consent()) {
         at.fault("the path names the consent already, with {consent_id}");
@@ -103,21 +108,20 @@ fn consent(
         at.fault("a call without a token needs no consent");
     }
     at.warn("whoever calls this route acts for this consent; that is for development");
-    id.map(Some)
+    id.map(Some).ok_or(Faulted)
 }
 
-/// The outer `Option` is `None` after a fault.
-fn scope(raw: Option<&RawWords>, at: &At<'_>) -> Option<Option<Scope>> {
-    let Some(RawWords(text)) = raw else { return Some(None) };
+fn scope(raw: Option<&RawWords>, at: &At<'_>) -> Result<Option<Scope>, Faulted> {
+    let Some(RawWords(text)) = raw else { return Ok(None) };
     match Scope::parse(text) {
-        Some(scope) if !scope.as_str().is_empty() => Some(Some(scope)),
+        Some(scope) if !scope.as_str().is_empty() => Ok(Some(scope)),
         Some(_) => {
             at.fault("it is empty");
-            None
+            Err(Faulted)
         }
         None => {
             at.fault("it holds a character that no scope has (RFC 6749 §3.3)");
-            None
+            Err(Faulted)
         }
     }
 }
