@@ -1,8 +1,8 @@
 //! What the operator wrote, as settings of the parts.
 //!
-//! [`Config::load`] reads one YAML file in three steps: [`tree`] finds repeated keys, [`shape`] fits what is there into
-//! the structs of [`raw`], key by key, and [`parse`] makes settings of them. No step stops at its first complaint: they
-//! gather in [`fault`], and each gets its line and column from [`locate`]. [`check()`] does the same for `consentry
+//! [`Config::load`] reads one YAML file in three steps: `tree` finds repeated keys, `shape` fits what is there into
+//! the structs of `raw`, key by key, and `parse` makes settings of them. No step stops at its first complaint: they
+//! gather in `fault`, and each gets its line and column from `locate`. [`check()`] does the same for `consentry
 //! check`, and never gives a configuration out.
 
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ use crate::words::secrets::StorePassword;
 mod check;
 mod fault;
 mod locate;
+mod nearest;
 mod parse;
 mod raw;
 mod shape;

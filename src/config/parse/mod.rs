@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use tracing_subscriber::EnvFilter;
 
 use super::fault::At;
+use super::nearest::nearest;
 use super::raw::{RawConfig, RawLog, RawShutdown, RawTokens};
-use super::shape::nearest;
 use super::{Config, LogFormat, LogSettings, ShutdownSettings};
 use crate::token::settings::TokenSettings;
 

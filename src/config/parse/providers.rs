@@ -182,7 +182,8 @@ fn client_auth(
         }
     };
     let needs_certificate = method == "tls_client_auth" || raw.certificate.is_some() || raw.key.is_some();
-    let identity = if needs_certificate { Some(sources.identity(raw.certificate.as_ref(), raw.key.as_ref(), at)?) } else { None };
+    let identity =
+        if needs_certificate { Some(sources.identity(raw.certificate.as_ref(), raw.key.as_ref(), at)?) } else { None };
     Some((auth?, identity))
 }
 

@@ -89,7 +89,12 @@ fn key_prefix(text: Option<&str>, at: &At<'_>) -> Option<String> {
     None
 }
 
-fn spill(raw: Option<&RawSpill>, is_redis: bool, at: &At<'_>, sources: &Sources<'_>) -> Result<Option<SpillSettings>, Faulted> {
+fn spill(
+    raw: Option<&RawSpill>,
+    is_redis: bool,
+    at: &At<'_>,
+    sources: &Sources<'_>,
+) -> Result<Option<SpillSettings>, Faulted> {
     let Some(raw) = raw else {
         if is_redis {
             at.fault(

@@ -30,7 +30,9 @@ fn valid_files_warn_of_what_the_file_beside_them_says() {
     let folder = Folder::new();
     for (path, yaml) in fixtures("valid") {
         let (_, warnings) = folder.load(&yaml).unwrap_or_else(|faults| panic!("{}:\n{faults}", path.display()));
-        let found: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
+        let mut found = warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+        found.push(String::new());
+        let found = found.join("\n");
         let expected = fs::read_to_string(path.with_extension("warnings")).unwrap_or_default();
         assert_eq!(found, expected, "{}", path.display());
         assert!(!found.contains(CANARY));

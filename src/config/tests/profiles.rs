@@ -12,9 +12,10 @@ use crate::words::ids::ProviderId;
 
 /// A file in which one provider starts from `profile` and adds what every profile leaves open.
 fn file(profile: &str, more: &str) -> String {
-    let auth = match profiles::find(profile).expect(profile).contains("method: tls_client_auth") {
-        true => "{certificate: {file: secrets/tls.crt}, key: {file: secrets/tls.key}}",
-        false => "{secret: {env: SECRET}}",
+    let auth = if profiles::find(profile).expect(profile).contains("method: tls_client_auth") {
+        "{certificate: {file: secrets/tls.crt}, key: {file: secrets/tls.key}}"
+    } else {
+        "{secret: {env: SECRET}}"
     };
     format!(
         "store: {{embedded: {{path: c.redb}}, seal: {{keys: [{{id: a, key: {{file: secrets/seal.key}}}}]}}}}\n\
