@@ -12,6 +12,7 @@ pub mod contract;
 pub mod embedded;
 pub mod keys;
 pub mod record;
+pub mod redis;
 pub mod seal;
 pub mod spill;
 pub mod steps;

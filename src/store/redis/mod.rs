@@ -1,0 +1,5 @@
+//! Redis.
+
+pub mod settings;
+
+pub use settings::{AddressError, ClientIdentity, RedisAddress, RedisSettings};
