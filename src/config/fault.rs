@@ -298,4 +298,15 @@ mod tests {
         collector.top().key("a").key("b").fault("it is needed and not there");
         assert_eq!(collector.count(), 1);
     }
+
+    #[test]
+    fn of_very_many_faults_the_first_are_shown_and_all_are_counted() {
+        let collector = Collector::default();
+        for nth in 0..=MOST {
+            collector.top().index(nth).fault("is wrong");
+        }
+        let faults = collector.finish("[]").expect_err("faults").to_string();
+        assert_eq!(faults.lines().count(), MOST + 1);
+        assert!(faults.ends_with("\n101 faults, of which the first 100 are shown"), "{faults}");
+    }
 }

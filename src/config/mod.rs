@@ -13,10 +13,10 @@ use std::time::Duration;
 use crate::admin::settings::{AdminSettings, HealthSettings};
 use crate::oauth::settings::Registration;
 use crate::proxy::settings::ProxySettings;
+use crate::store::redis::RedisSettings;
 use crate::store::seal::Keyring;
 use crate::token::settings::TokenSettings;
 use crate::words::ids::ProviderId;
-use crate::words::secrets::StorePassword;
 
 mod check;
 mod fault;
@@ -81,19 +81,6 @@ pub enum StoreKind {
         /// Where it is, or will be made.
         path: PathBuf,
     },
-}
-
-/// How Redis is reached.
-#[derive(Debug)]
-pub struct RedisSettings {
-    /// `redis://` or `rediss://`, with host, port and database, without credentials.
-    pub url: String,
-    /// The user of Redis' access control lists.
-    pub username: Option<String>,
-    /// Its password.
-    pub password: Option<StorePassword>,
-    /// Replicas that have to acknowledge an intent before a refresh is sent.
-    pub replicas_required: usize,
 }
 
 /// The spill directory.

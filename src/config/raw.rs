@@ -88,8 +88,13 @@ raw! {
         url: String,
         username: String,
         password: RawSource,
+        ca_file: String,
+        client_certificate: RawClientCertificate,
         key_prefix: String,
         replicas_required: u64,
+        replica_wait: RawDuration,
+        command_timeout: RawDuration,
+        connect_timeout: RawDuration,
     }
 
     struct RawEmbedded: "a mapping" {

@@ -25,6 +25,8 @@ pub(in crate::config) struct Sources<'e> {
     files: RefCell<Vec<PathBuf>>,
 }
 
+type Bytes = Zeroizing<Vec<u8>>;
+
 /// How closely a file is to be guarded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Guard {
@@ -63,17 +65,34 @@ impl<'e> Sources<'e> {
         Some(text.into())
     }
 
-    /// A certificate chain and its key, in PEM.
+    /// A certificate chain and its key.
     pub(super) fn identity(
         &self,
         certificate: Option<&RawSource>,
         key: Option<&RawSource>,
         at: &At<'_>,
     ) -> Option<Identity> {
+        let (certificate, key) = self.pem(certificate, key, at)?;
+        at.take(Identity::from_pem(&certificate, &key))
+    }
+
+    /// The same as PEM, for whoever reads it once more. It is known to be good.
+    pub(super) fn identity_pem(
+        &self,
+        certificate: Option<&RawSource>,
+        key: Option<&RawSource>,
+        at: &At<'_>,
+    ) -> Option<(Vec<u8>, Bytes)> {
+        let (mut certificate, key) = self.pem(certificate, key, at)?;
+        at.take(Identity::from_pem(&certificate, &key))?;
+        Some((std::mem::take(&mut *certificate), key))
+    }
+
+    fn pem(&self, certificate: Option<&RawSource>, key: Option<&RawSource>, at: &At<'_>) -> Option<(Bytes, Bytes)> {
         let (certificate_at, key_at) = (at.key("certificate"), at.key("key"));
         let certificate = certificate_at.need(certificate).and_then(|it| self.bytes(it, &certificate_at, Guard::Open));
         let key = key_at.need(key).and_then(|it| self.bytes(it, &key_at, Guard::Closed));
-        at.take(Identity::from_pem(&certificate?, &key?))
+        Some((certificate?, key?))
     }
 
     /// Trusted certificates in PEM; without a file the machine's own.
@@ -97,7 +116,7 @@ impl<'e> Sources<'e> {
         (self.env)("HOSTNAME").or_else(|| files.iter().find_map(read)).filter(|name| !name.is_empty())
     }
 
-    fn bytes(&self, source: &RawSource, at: &At<'_>, guard: Guard) -> Option<Zeroizing<Vec<u8>>> {
+    fn bytes(&self, source: &RawSource, at: &At<'_>, guard: Guard) -> Option<Bytes> {
         match (source.file.as_deref(), source.env.as_deref()) {
             (Some(file), None) => self.file(file, &at.key("file"), guard),
             (None, Some(name)) => self.variable(name, &at.key("env")),
@@ -112,7 +131,7 @@ impl<'e> Sources<'e> {
         }
     }
 
-    fn variable(&self, name: &str, at: &At<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    fn variable(&self, name: &str, at: &At<'_>) -> Option<Bytes> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if name.is_empty() || !name.bytes().all(allowed) {
             // The text is not repeated: somebody may have put the secret here.
@@ -133,7 +152,7 @@ impl<'e> Sources<'e> {
         }
     }
 
-    fn file(&self, name: &str, at: &At<'_>, guard: Guard) -> Option<Zeroizing<Vec<u8>>> {
+    fn file(&self, name: &str, at: &At<'_>, guard: Guard) -> Option<Bytes> {
         if name.is_empty() || name.contains(['\n', '\r']) {
             at.fault("it is not the path of a file");
             return None;
@@ -163,7 +182,7 @@ impl<'e> Sources<'e> {
 }
 
 /// At most one byte more than is allowed, and the file's mode.
-fn read_bounded(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
+fn read_bounded(path: &Path) -> io::Result<(Bytes, u32)> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::IsADirectory.into()); // Opening a named pipe would wait for a writer.
     }

@@ -46,6 +46,10 @@ fn the_example_shows_every_key() {
     for key in ["", ".path", ".key_prefix"] {
         shown.insert(format!("store.embedded{key}"));
     }
+    // Its form stands in the comment above it, and written out under the first API.
+    for key in ["certificate", "key"] {
+        shown.insert(format!("store.redis.client_certificate.{key}"));
+    }
     let missing: Vec<_> = keys::all().difference(&shown).cloned().collect();
     assert_eq!(missing, Vec::<String>::new());
 }
