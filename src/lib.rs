@@ -6,6 +6,8 @@ pub mod net;
 pub mod oauth;
 pub mod profiles;
 pub mod proxy;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod store;
 pub mod token;
 pub mod words;
