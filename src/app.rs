@@ -6,7 +6,6 @@
 //! what is under way finishes, refreshes above all; after the grace period, hard.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -16,19 +15,21 @@ use crate::admin::{Admin, Health, Readiness};
 use crate::config::{Config, StoreConfig, StoreKind};
 use crate::net::serve::{Bind, BindError, Listener, ServeSettings, serve};
 use crate::net::shutdown::Shutdown;
+use crate::oauth::settings::Registration;
 use crate::oauth::{EndpointError, HttpTokenEndpoint};
 use crate::proxy::{Proxy, ProxyError};
 use crate::store::any::AnyStore;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore};
-use crate::store::redis::{RedisStore, RedisStoreError};
-use crate::store::seal::Keyring;
+use crate::store::redis::{RedisStore, TlsSettingsError};
 use crate::store::spill::{SpillDirectory, SpillError};
 use crate::store::Store;
-use crate::telemetry::Telemetry;
+use crate::telemetry::registry;
+use crate::token::settings::TokenSettings;
 use crate::token::timing::Timing;
 use crate::token::{Parts, Tokens, Vault};
 use crate::words::clock::SystemClock;
-use crate::words::ids::{ProviderId, TokenKey};
+use crate::words::ids::{ConsentId, ProviderId, TokenKey};
+use crate::words::metrics::Metrics;
 
 /// The tokens of a running program.
 pub type AppTokens = Tokens<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
@@ -80,7 +81,7 @@ pub enum StartError {
     Proxy(#[from] ProxyError),
     /// The Redis settings cannot work.
     #[error("store.redis: {0}")]
-    Redis(#[from] RedisStoreError),
+    Redis(#[from] TlsSettingsError),
     /// The file of the embedded store cannot be used.
     #[error("store.embedded: {0}")]
     Embedded(#[from] EmbeddedError),
@@ -107,34 +108,13 @@ const REPLAY: Duration = Duration::from_secs(5);
 
 impl App {
     /// Opens the store, binds every listener, and serves nothing yet.
-    pub async fn start(config: Config, telemetry: Telemetry, shutdown: Shutdown) -> Result<Self, StartError> {
+    pub async fn start(config: Config, shutdown: Shutdown) -> Result<Self, StartError> {
         let Config { proxy, health, admin, store, tokens: settings, registrations, shutdown: ending, replica, .. } = config;
-        Timing::STANDARD.check().map_err(StartError::Timing)?;
-        let clock = SystemClock;
-        let mut endpoints = BTreeMap::new();
-        for (provider, registration) in registrations {
-            let behaviour = settings.providers.get(&provider).map(|settings| settings.behaviour.clone());
-            let endpoint = HttpTokenEndpoint::new(registration, &behaviour.unwrap_or_default(), clock)
-                .map_err(|cause| StartError::Endpoint { provider: provider.clone(), cause })?;
-            endpoints.insert(provider, endpoint);
-        }
         let behaviours =
             settings.providers.iter().map(|(id, settings)| (id.clone(), settings.behaviour.clone())).collect();
-        let client_ids =
-            settings.providers.iter().map(|(id, settings)| (id.clone(), settings.client_id.clone())).collect();
-        let (store, vault, spill, spill_required) = open_store(store, client_ids)?;
-        let tokens = Tokens::new(Parts {
-            store,
-            clock,
-            endpoints,
-            vault,
-            spill: spill.clone(),
-            spill_required,
-            settings,
-            timing: Timing::STANDARD,
-            metrics: telemetry.metrics.clone(),
-            replica,
-        });
+        let spill = store.spill.as_ref().map(|spill| SpillDirectory::open(&spill.directory)).transpose()?;
+        let (registry, metrics) = registry();
+        let tokens = tokens(store, settings, registrations, replica, spill.clone(), metrics.clone())?;
         let bind = async |listener, bind: &Bind| {
             Listener::bind(bind).await.map_err(|cause| StartError::Listen { listener, cause })
         };
@@ -145,10 +125,10 @@ impl App {
             Some(settings) => Some((bind("admin", &settings.bind).await?, settings)),
             None => None,
         };
-        let health = Health::new(telemetry.registry, readiness.clone(), tokens.clone(), spill, shutdown.clone());
-        let proxy = Proxy::new(proxy, tokens.clone(), behaviours, telemetry.metrics, shutdown.clone(), clock)?;
+        let health = Health::new(registry, readiness.clone(), tokens.clone(), spill, shutdown.clone());
+        let proxy = Proxy::new(proxy, tokens.clone(), behaviours, metrics, shutdown.clone(), SystemClock)?;
         Ok(Self {
-            admin: admin.map(|(listener, settings)| (listener, Admin::new(settings, tokens.clone(), clock))),
+            admin: admin.map(|(listener, settings)| (listener, Admin::new(settings, tokens.clone(), SystemClock))),
             proxy: (proxy_listener, proxy),
             health: (health_listener, health),
             tokens,
@@ -219,24 +199,48 @@ impl App {
     }
 }
 
-/// The store and what belongs to it, for a command that works on records without serving.
-pub fn open_store(
+/// The tokens of this configuration. Nothing is served, followed or replayed yet, so this also serves a command that
+/// works on records.
+pub fn tokens(
     store: StoreConfig,
-    client_ids: BTreeMap<ProviderId, String>,
-) -> Result<(AnyStore<SystemClock>, Vault, Option<SpillDirectory>, bool), StartError> {
-    let StoreConfig { kind, key_prefix, spill, keyring } = store;
-    let opened = match kind {
-        StoreKind::Redis(settings) => AnyStore::Redis(RedisStore::new(settings)?),
-        StoreKind::Embedded { path } => AnyStore::Embedded(EmbeddedStore::open(&path, SystemClock)?),
+    settings: TokenSettings,
+    registrations: BTreeMap<ProviderId, Registration>,
+    replica: String,
+    spill: Option<SpillDirectory>,
+    metrics: Metrics,
+) -> Result<AppTokens, StartError> {
+    Timing::STANDARD.check().map_err(StartError::Timing)?;
+    let clock = SystemClock;
+    let mut endpoints = BTreeMap::new();
+    for (provider, registration) in registrations {
+        let behaviour = settings.providers.get(&provider).map(|settings| settings.behaviour.clone());
+        let endpoint = HttpTokenEndpoint::new(registration, &behaviour.unwrap_or_default(), clock)
+            .map_err(|cause| StartError::Endpoint { provider: provider.clone(), cause })?;
+        endpoints.insert(provider, endpoint);
+    }
+    let client_ids = settings.providers.iter().map(|(id, settings)| (id.clone(), settings.client_id.clone())).collect();
+    let StoreConfig { kind, key_prefix, spill: spill_settings, keyring } = store;
+    let store = match kind {
+        StoreKind::Redis(settings) => AnyStore::Redis(RedisStore::connect(&settings)?),
+        StoreKind::Embedded { path } => AnyStore::Embedded(EmbeddedStore::open(&path, clock)?),
     };
-    let required = spill.as_ref().is_some_and(|spill| spill.required);
-    let spill = spill.map(|spill| SpillDirectory::open(&spill.directory)).transpose()?;
-    Ok((opened, Vault::new(keyring, key_prefix, client_ids), spill, required))
+    Ok(Tokens::new(Parts {
+        store,
+        clock,
+        endpoints,
+        vault: Vault::new(keyring, key_prefix, client_ids),
+        spill,
+        spill_required: spill_settings.is_some_and(|spill| spill.required),
+        settings,
+        timing: Timing::STANDARD,
+        metrics,
+        replica,
+    }))
 }
 
 /// Asks the store for a record that no consent has, until it answers.
 async fn reach_store(tokens: &AppTokens) {
-    let Ok(nobody) = crate::words::ids::ConsentId::parse("~readiness~") else { return };
+    let Ok(nobody) = ConsentId::parse("~readiness~") else { return };
     let key = TokenKey::Consent(nobody);
     let mut pause = Duration::from_millis(50);
     while let Err(error) = tokens.store().read(&key).await {

@@ -59,7 +59,8 @@ fn every_room_has_a_floor() {
     for entry in fs::read_dir("src").expect("src is there") {
         let path = entry.expect("readable").path();
         let name = path.file_stem().and_then(|name| name.to_str()).expect("a plain name").to_owned();
-        let placed = FLOORS.iter().any(|(room, _)| *room == name) || ["lib", "main", "sandbox"].contains(&name.as_str());
+        let placed =
+            FLOORS.iter().any(|(room, _)| *room == name) || ["lib", "main", "sandbox"].contains(&name.as_str());
         assert!(placed, "src/{name} stands on no floor");
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::Method;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::exit::Failure;
 use super::keygen::new_key;
-use super::run::{failed as start_failed, load};
+use super::run::{failed as start_failed, load, prepare};
 use super::sandbox::failed as sandbox_failed;
 use super::{out, runtime, signals};
 use crate::app::{Addresses, App};
@@ -25,7 +25,6 @@ use crate::net::shutdown::Shutdown;
 use crate::sandbox::Sandbox;
 use crate::sandbox::endpoints::Endpoints;
 use crate::sandbox::settings::{Ports, SandboxSettings};
-use crate::telemetry::{Telemetry, hardening, logs, panic};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -52,11 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let control = Bind::Tcp(sandbox.addresses().control);
 
         let (config, _) = load(&folder.write_configuration(&endpoints)?)?;
-        logs::init(&config.log);
-        panic::install_hook();
-        hardening::apply();
+        prepare(&config.log)?;
         let shutdown = Shutdown::new();
-        let app = App::start(config, Telemetry::new(), shutdown.clone()).await.map_err(start_failed)?;
+        let app = App::start(config, shutdown.clone()).await.map_err(|error| start_failed(&error))?;
         let at = app.addresses();
 
         let banks = tokio::spawn(sandbox.run(shutdown.clone()));
@@ -240,10 +237,4 @@ log: {{level: warn}}
 /// The port that is asked for, or 0 for any if it is taken.
 fn free_port(wanted: u16) -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).map_or(0, |_| wanted)
-}
-
-impl AsRef<Path> for Folder {
-    fn as_ref(&self) -> &Path {
-        &self.0
-    }
 }

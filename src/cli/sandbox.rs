@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::exit::Failure;
+use super::run::{chain, prepare};
 use super::{out, runtime, signals};
 use crate::config::{LogFormat, LogSettings};
 use crate::net::shutdown::Shutdown;
 use crate::sandbox::settings::{Ports, SandboxSettings};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::telemetry::logs;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    logs::init(&LogSettings { format: LogFormat::Auto, level: "warn".to_owned() });
+    prepare(&LogSettings { format: LogFormat::Auto, level: "warn".to_owned() })?;
     let settings = SandboxSettings {
         ports: arguments.first_port.map_or(Ok(Ports::default()), ports)?,
         plain_apis: arguments.plain_apis,
@@ -69,6 +69,5 @@ fn ports(first: u16) -> Result<Ports, Failure> {
 
 /// With its cause, which names the port or file.
 pub(super) fn failed(error: &SandboxError) -> Failure {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    Failure::Unavailable(format!("{error}{cause}"))
+    Failure::Unavailable(chain(error))
 }
