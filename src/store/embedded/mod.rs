@@ -296,7 +296,7 @@ mod tests {
         let seed = seed();
         store.seed(&key(), &seed).await.unwrap();
         store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "asked" }).await.unwrap();
-        clock.advance(HOUR * 24 * 7 - HOUR);
+        clock.advance(HOUR * (24 * 7 - 1));
         assert!(store.read(&key()).await.unwrap().is_some());
         clock.advance(HOUR);
         assert!(store.read(&key()).await.unwrap().is_none());

@@ -22,13 +22,15 @@ use tokio::time::Instant;
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Lease, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
+    Lease, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Waiting,
 };
 use super::keys::{self, KeyLayout};
 use super::record::Record;
 use super::steps::{date, span, tombstone_state};
 use crate::words::clock::millis;
 use crate::words::ids::{GrantId, TokenKey, Version};
+use crate::words::token_set::Scope;
 
 mod connection;
 mod follow;
@@ -169,7 +171,7 @@ impl RedisStore {
         }
         let mut replies = replies_without_error(replies, script)?.into_iter();
         let value = replies.next().ok_or(Unanswered::Broken)?;
-        let acknowledged = replies.next().and_then(number).unwrap_or_default();
+        let acknowledged = replies.next().as_ref().and_then(number).unwrap_or_default();
         Ok((value, u32::try_from(acknowledged).unwrap_or(u32::MAX)))
     }
 
@@ -324,12 +326,12 @@ impl Store for RedisStore {
             .text(&commit.base.grant.to_string())
             .number(commit.base.generation)
             .sealed(&commit.access)
-            .optional(commit.refresh.as_ref().map(super::Sealed::as_bytes))
+            .optional(commit.refresh.as_ref().map(Sealed::as_bytes))
             .optional_text(commit.refresh_fingerprint)
             .optional_text(commit.spent)
             .number(span(commit.remaining))
             .number(span(commit.life))
-            .optional(commit.scope.as_ref().map(|scope| scope.as_str()))
+            .optional(commit.scope.as_ref().map(Scope::as_str))
             .optional(commit.certificate.as_ref())
             .flag(commit.forced);
         let reply = self.step(&self.0.steps, script, key, arguments).await?;
@@ -377,11 +379,11 @@ impl Store for RedisStore {
             .text(&restore.version.grant.to_string())
             .number(restore.version.generation)
             .sealed(&restore.access)
-            .optional(restore.refresh.as_ref().map(super::Sealed::as_bytes))
+            .optional(restore.refresh.as_ref().map(Sealed::as_bytes))
             .optional_text(restore.refresh_fingerprint)
             .number(span(restore.remaining))
             .number(span(restore.life))
-            .optional(restore.scope.as_ref().map(|scope| scope.as_str()))
+            .optional(restore.scope.as_ref().map(Scope::as_str))
             .optional(restore.bank_consent_id.as_ref())
             .optional_text(restore.consent_expires_at.map(date))
             .optional(restore.certificate.as_ref());
@@ -402,11 +404,11 @@ impl Store for RedisStore {
             .text(&seed.grant.to_string())
             .optional_text(seed.expected)
             .sealed(&seed.access)
-            .optional(seed.refresh.as_ref().map(super::Sealed::as_bytes))
+            .optional(seed.refresh.as_ref().map(Sealed::as_bytes))
             .optional_text(seed.refresh_fingerprint)
             .number(span(seed.remaining))
             .number(span(seed.life))
-            .optional(seed.scope.as_ref().map(|scope| scope.as_str()))
+            .optional(seed.scope.as_ref().map(Scope::as_str))
             .optional(seed.bank_consent_id.as_ref())
             .optional_text(seed.consent_expires_at.map(date))
             .optional(seed.certificate.as_ref());
