@@ -17,58 +17,18 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::store_contract::{HOUR, arm, begin, commit, consent, end, fail, fingerprint, renew, restore, sealed, seed};
 use crate::support::redis::RedisServer;
 
-/// One step of a walk. Numbers choose among a few attempts, fences, versions and fingerprints; `None` is the right one.
+/// One step of a walk. Numbers choose among a few attempts, fences, versions and fingerprints. `None`, and a
+/// version above the six that there may be, is the right one.
 #[derive(Clone, Debug)]
 enum Step {
-    Begin {
-        who: u64,
-        wanted: bool,
-        rejected: Option<Option<u8>>,
-        pause: bool,
-        lease: bool,
-        quarantine: bool,
-        hold: bool,
-    },
-    Arm {
-        who: Option<u64>,
-        fence: Option<Fence>,
-        base: Option<u8>,
-        lease: bool,
-        probe: bool,
-    },
-    Renew {
-        who: Option<u64>,
-        fence: Option<Fence>,
-        lease: bool,
-    },
-    Commit {
-        who: Option<u64>,
-        base: Option<u8>,
-        mark: u8,
-        refresh: bool,
-        forced: bool,
-        life: bool,
-    },
-    Fail {
-        who: Option<u64>,
-        fence: Option<Fence>,
-        base: Option<u8>,
-        to: u8,
-    },
-    Restore {
-        who: u64,
-        version: u8,
-        mark: u8,
-    },
-    Seed {
-        grant: bool,
-        expected: Option<Option<u8>>,
-        mark: u8,
-        over: bool,
-    },
-    End {
-        grant: Option<bool>,
-    },
+    Begin { who: u64, wanted: bool, rejected: Option<u8>, pause: bool, lease: bool, quarantine: bool, hold: bool },
+    Arm { who: Option<u64>, fence: Option<Fence>, base: u8, lease: bool, probe: bool },
+    Renew { who: Option<u64>, fence: Option<Fence>, lease: bool },
+    Commit { who: Option<u64>, base: u8, mark: u8, refresh: bool, forced: bool, life: bool },
+    Fail { who: Option<u64>, fence: Option<Fence>, base: u8, to: u8 },
+    Restore { who: u64, version: u8, mark: u8 },
+    Seed { grant: bool, expected: Option<u8>, mark: u8, over: bool },
+    End { grant: Option<bool> },
 }
 
 #[test]
@@ -114,10 +74,9 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
     let hour = |yes: bool| if yes { HOUR } else { Duration::ZERO };
     // Six versions: generations one to three of two grants.
     let Right { who: holder, fence: held, version: current } = *right;
-    let version = |number: Option<u8>| {
-        let chosen =
-            |number: u8| Version { grant: grants[usize::from(number / 3 % 2)], generation: u64::from(number % 3) + 1 };
-        number.map_or(current, chosen)
+    let version = |number: u8| match number {
+        0..6 => Version { grant: grants[usize::from(number / 3)], generation: u64::from(number % 3) + 1 },
+        _ => current,
     };
     let mut said = match step.clone() {
         Step::Begin { who, wanted, rejected, pause, lease, quarantine, hold } => {
@@ -179,8 +138,7 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
             )
         }
         Step::Restore { who, version: number, mark } => {
-            let restore =
-                Restore { refresh_fingerprint: Some(fingerprint(mark)), ..restore(who, version(Some(number))) };
+            let restore = Restore { refresh_fingerprint: Some(fingerprint(mark)), ..restore(who, version(number)) };
             format!("{:?}", store.restore(key, &restore).await.unwrap())
         }
         Step::Seed { grant, expected, mark, over } => {
@@ -221,8 +179,8 @@ fn step() -> impl Strategy<Value = Step> {
     // Wrong in one case of ten, each; a walk where nothing fits goes nowhere.
     let a_who = proptest::option::weighted(0.1, who.clone());
     let a_fence = proptest::option::weighted(0.1, fence);
-    let a_base = proptest::option::weighted(0.1, version.clone());
-    let some_version = proptest::option::of(proptest::option::weighted(0.3, version.clone()));
+    let a_base = prop_oneof![1 => version.clone(), 9 => Just(6_u8)];
+    let some_version = proptest::option::of(prop_oneof![1 => version.clone(), 2 => Just(6_u8)]);
     prop_oneof![
         6 => (who.clone(), yes(), some_version.clone(), yes(), yes(), yes(), yes()).prop_map(
             |(who, wanted, rejected, pause, lease, quarantine, hold)| Step::Begin {

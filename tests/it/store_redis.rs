@@ -273,6 +273,27 @@ async fn a_follower_is_told_when_it_is_blind() {
 }
 
 #[tokio::test]
+async fn a_connection_that_died_without_a_word_is_noticed() {
+    let server = RedisServer::start().await;
+    let link = FaultLink::to(server.port()).await;
+    let impatient = RedisSettings { command_timeout: Duration::from_millis(200), ..settings(link.port()) };
+    let store = RedisStore::connect(&impatient).unwrap();
+    let (sender, mut changes) = mpsc::channel(16);
+    let follower = tokio::spawn({
+        let store = store.clone();
+        async move { store.follow(sender).await }
+    });
+    assert_eq!(next(&mut changes).await, Change::Connected);
+    store.ping().await.unwrap();
+    link.freeze();
+    let outcome = timeout(Duration::from_secs(2), store.read(&consent())).await.unwrap();
+    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    let told = timeout(Duration::from_secs(8), changes.recv()).await.unwrap();
+    assert_eq!(told, Some(Change::Lost));
+    follower.abort();
+}
+
+#[tokio::test]
 async fn an_intent_counts_only_when_a_replica_has_it() {
     let primary = RedisServer::start().await;
     let wait = Duration::from_secs(1);
