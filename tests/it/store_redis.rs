@@ -296,16 +296,29 @@ async fn a_connection_that_died_without_a_word_is_noticed() {
 #[tokio::test]
 async fn an_intent_counts_only_when_a_replica_has_it() {
     let primary = RedisServer::start().await;
-    let wait = Duration::from_secs(1);
-    let demanding = RedisSettings { replicas_required: 1, replica_wait: wait, ..primary.settings() };
-    let (store, key) = (RedisStore::connect(&demanding).unwrap(), consent());
+    let demanding = |milliseconds| RedisSettings {
+        replicas_required: 1,
+        replica_wait: Duration::from_millis(milliseconds),
+        ..primary.settings()
+    };
+    let (store, key) = (RedisStore::connect(&demanding(50)).unwrap(), consent());
     let version = seeded(&primary.store(), &key, 1).await;
     let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
     let outcome = store.arm(&key, &arm(1, lease.fence, version)).await.unwrap();
     assert_eq!(outcome, ArmOutcome::NotDurable { acknowledged: 0, required: 1 });
-    let outcome = store.seed(&consent(), &seed(2)).await;
-    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    let lonely = consent();
+    for outcome in [
+        store.seed(&lonely, &seed(2)).await.map(|_| ()),
+        store.restore(&consent(), &restore(1, version)).await.map(|_| ()),
+        store.commit(&lonely, &commit(1, read(&store, &lonely).await.version)).await.map(|_| ()),
+        store.end(&lonely, &end(None)).await.map(|_| ()),
+    ] {
+        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    }
+    let no = store.seed(&key, &seed(2)).await.unwrap();
+    assert_eq!(no, SeedOutcome::Exists(version), "to say no takes no replica");
 
+    let store = RedisStore::connect(&demanding(5_000)).unwrap();
     let port = primary.port().to_string();
     let replica =
         RedisServer::start_with(RedisOptions::default().with("replicaof", &format!("127.0.0.1 {port}"))).await;
@@ -319,9 +332,13 @@ async fn an_intent_counts_only_when_a_replica_has_it() {
         assert!(Instant::now() < deadline, "the replica does not acknowledge");
     }
     assert!(replica.cli(&["hget", &stored_key(&key), "st"]).contains("armed"));
-    let other = seed(3);
-    let outcome = store.seed(&consent(), &other).await.unwrap();
-    assert_eq!(outcome, SeedOutcome::Created(Version::first(other.grant)));
+    let (other, third) = (consent(), seed(3));
+    let first = Version::first(third.grant);
+    assert_eq!(store.seed(&other, &third).await.unwrap(), SeedOutcome::Created(first));
+    let stored = CommitOutcome::Stored { version: first.next(), rolled_back: false };
+    assert_eq!(store.commit(&other, &commit(1, first)).await.unwrap(), stored);
+    assert!(replica.cli(&["hget", &stored_key(&other), "gen"]).contains("\"2\""));
+    assert_eq!(store.end(&lonely, &end(None)).await.unwrap(), EndOutcome::Ended, "repeated until it is known");
 
     let demoted = replica.store();
     let outcome = demoted.begin(&key, &begin(2)).await;

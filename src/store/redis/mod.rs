@@ -49,8 +49,10 @@ struct Inner {
     connector: Arc<Connector>,
     reads: Link,
     steps: Link,
-    /// The steps that wait for replicas, apart from the rest: WAIT holds up its whole connection.
-    durable: Link,
+    /// The steps that wait for replicas, apart from the rest and intents apart from outcomes: WAIT holds up its whole
+    /// connection. Used only where replicas are required.
+    intents: Link,
+    outcomes: Link,
     replicas_required: u32,
     replica_wait: Duration,
     command_timeout: Duration,
@@ -67,7 +69,8 @@ impl RedisStore {
             scripts: Scripts::new(),
             reads: link(settings.command_timeout),
             steps: link(settings.command_timeout),
-            durable: link(settings.command_timeout + settings.replica_wait),
+            intents: link(settings.command_timeout + settings.replica_wait),
+            outcomes: link(settings.command_timeout + settings.replica_wait),
             connector,
             replicas_required: settings.replicas_required,
             replica_wait: settings.replica_wait,
@@ -100,14 +103,27 @@ impl RedisStore {
         self.run(link, script, key, arguments, false).await.map(|(reply, _)| reply)
     }
 
-    /// A step that counts only when as many replicas as required have it. Tells how many acknowledged.
-    async fn durable_step(
-        &self,
-        script: &LuaScript,
-        key: &TokenKey,
-        arguments: Arguments,
-    ) -> Result<(Reply, u32), StoreError> {
-        self.run(&self.0.durable, script, key, arguments, self.0.replicas_required > 0).await
+    /// An ARM, and how many replicas acknowledged it.
+    async fn intent(&self, script: &LuaScript, key: &TokenKey, args: Arguments) -> Result<(Reply, u32), StoreError> {
+        let wait = self.0.replicas_required > 0;
+        let link = if wait { &self.0.intents } else { &self.0.steps };
+        self.run(link, script, key, args, wait).await
+    }
+
+    /// A step that changes what the record holds. Where replicas are required its outcome is not known before enough of
+    /// them have it: the caller repeats it, and meanwhile keeps what it has.
+    async fn outcome(&self, script: &LuaScript, key: &TokenKey, args: Arguments) -> Result<Reply, StoreError> {
+        let required = self.0.replicas_required;
+        let link = if required > 0 { &self.0.outcomes } else { &self.0.steps };
+        let (reply, acknowledged) = self.run(link, script, key, args, required > 0).await?;
+        // An answer that says no changed nothing that a replica could lack.
+        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED");
+        if acknowledged >= required || !changed {
+            return Ok(reply);
+        }
+        let name = script.name;
+        let text = format!("{acknowledged} of {required} required redis replicas acknowledged {name} in time");
+        Err(StoreError::Unavailable(text))
     }
 
     async fn run(
@@ -166,17 +182,6 @@ impl RedisStore {
         let value = replies.next().ok_or(Unanswered::Broken)?;
         let acknowledged = replies.next().as_ref().and_then(number).unwrap_or_default();
         Ok((value, u32::try_from(acknowledged).unwrap_or(u32::MAX)))
-    }
-
-    /// A new grant or an end that too few replicas have is not known to have happened.
-    fn require(&self, acknowledged: u32, script: &LuaScript) -> Result<(), StoreError> {
-        let required = self.0.replicas_required;
-        if acknowledged >= required {
-            return Ok(());
-        }
-        let name = script.name;
-        let text = format!("{acknowledged} of {required} required redis replicas acknowledged {name} in time");
-        Err(StoreError::Unavailable(text))
     }
 
     /// What every script is told first.

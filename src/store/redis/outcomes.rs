@@ -71,7 +71,7 @@ impl Store for RedisStore {
             .number(arm.base.generation)
             .number(span(arm.lease))
             .flag(arm.probe);
-        let (reply, acknowledged) = self.durable_step(script, key, arguments).await?;
+        let (reply, acknowledged) = self.intent(script, key, arguments).await?;
         let required = self.0.replicas_required;
         match reply.word.as_str() {
             "ARMED" if acknowledged < required => Ok(ArmOutcome::NotDurable { acknowledged, required }),
@@ -108,7 +108,7 @@ impl Store for RedisStore {
             .optional(commit.scope.as_ref().map(Scope::as_str))
             .optional(commit.certificate.as_ref())
             .flag(commit.forced);
-        let reply = self.step(&self.0.steps, script, key, arguments).await?;
+        let reply = self.outcome(script, key, arguments).await?;
         match reply.word.as_str() {
             "STORED" => {
                 let version = Version { generation: reply.first, ..commit.base };
@@ -161,7 +161,7 @@ impl Store for RedisStore {
             .optional(restore.bank_consent_id.as_ref())
             .optional_text(restore.consent_expires_at.map(date))
             .optional(restore.certificate.as_ref());
-        let reply = self.step(&self.0.steps, script, key, arguments).await?;
+        let reply = self.outcome(script, key, arguments).await?;
         match reply.word.as_str() {
             "RESTORED" => Ok(RestoreOutcome::Restored),
             "NOT_NEEDED" => Ok(RestoreOutcome::NotNeeded { current: current(&reply, key)? }),
@@ -186,14 +186,14 @@ impl Store for RedisStore {
             .optional(seed.bank_consent_id.as_ref())
             .optional_text(seed.consent_expires_at.map(date))
             .optional(seed.certificate.as_ref());
-        let (reply, acknowledged) = self.durable_step(script, key, arguments).await?;
+        let reply = self.outcome(script, key, arguments).await?;
         if reply.word == "MISSING" {
             return Ok(SeedOutcome::Missing);
         }
         let current = current(&reply, key)?;
         match reply.word.as_str() {
-            "CREATED" => self.require(acknowledged, script).map(|()| SeedOutcome::Created(current)),
-            "REPLACED" => self.require(acknowledged, script).map(|()| SeedOutcome::Replaced(current)),
+            "CREATED" => Ok(SeedOutcome::Created(current)),
+            "REPLACED" => Ok(SeedOutcome::Replaced(current)),
             "EXISTS" => Ok(SeedOutcome::Exists(current)),
             "MISMATCH" => Ok(SeedOutcome::Mismatch(current)),
             "SPENT" => Ok(SeedOutcome::Spent(current)),
@@ -208,9 +208,9 @@ impl Store for RedisStore {
             .optional_text(end.grant.as_ref().map(GrantId::to_string))
             .text(tombstone_state(end.state).as_str())
             .text(end.why);
-        let (reply, acknowledged) = self.durable_step(script, key, arguments).await?;
+        let reply = self.outcome(script, key, arguments).await?;
         match reply.word.as_str() {
-            "ENDED" => self.require(acknowledged, script).map(|()| EndOutcome::Ended),
+            "ENDED" => Ok(EndOutcome::Ended),
             "NOT_FOUND" => Ok(EndOutcome::NotFound),
             _ => Err(unexpected(script)),
         }
