@@ -157,7 +157,7 @@ async fn a_repeated_begin_has_the_same_lease(bench: &impl Bench) {
     assert_eq!((first.fence, first.base), (again.fence, again.base));
     assert_eq!(snapshot.holder, Some(attempt(1)));
     let wait = waiting(store.begin(&key, &begin(2)).await.unwrap());
-    assert!(wait.0 == Waiting::Busy && wait.1 <= HOUR && wait.1 > HOUR - MINUTE, "{wait:?}");
+    assert!(wait.0 == Waiting::Busy && wait.1 <= HOUR && wait.1 > HOUR / 2, "{wait:?}");
 }
 
 async fn a_lease_that_ran_out_unarmed_is_passed_on_at_once(bench: &impl Bench) {
@@ -233,7 +233,7 @@ async fn a_commit_replaces_the_token_set_and_may_be_repeated(bench: &impl Bench)
         assert_eq!(snapshot.refresh_fingerprint, Some(fingerprint(101)));
         assert_eq!((snapshot.sends, snapshot.failures, snapshot.holder), (0, 0, None));
         assert_eq!(snapshot.scope, Scope::parse("granted"), "an answer without scope keeps the stored one");
-        assert!(snapshot.remaining <= HOUR && snapshot.remaining > HOUR - MINUTE);
+        assert!(snapshot.remaining <= HOUR && snapshot.remaining > HOUR / 2);
     }
     let scoped = Commit { scope: Scope::parse("less"), refresh: None, ..commit(2, version.next()) };
     store.commit(&key, &scoped).await.unwrap();
@@ -669,9 +669,10 @@ pub(crate) fn granted(outcome: BeginOutcome) -> (Lease, Snapshot) {
 }
 
 fn waiting(outcome: BeginOutcome) -> (Waiting, Duration) {
-    let BeginOutcome::Wait(why, wait, _) = outcome else { panic!("not to wait: {outcome:?}") };
-    assert!(wait > NONE);
-    (why, wait)
+    match outcome {
+        BeginOutcome::Wait(why, wait, _) if wait > NONE => (why, wait),
+        other => panic!("not to wait: {other:?}"),
+    }
 }
 
 pub(crate) fn consent() -> TokenKey {

@@ -30,9 +30,12 @@ async fn a_record_is_readable_with_redis_cli_but_for_its_tokens() {
         assert!(shown.contains(&format!("\"{readable}\"")), "{readable} in {shown}");
     }
     assert_eq!(server.cli(&["ttl", &stored_key(&key)]).trim(), "(integer) -1", "a living consent has no time to live");
+    let replacing = consentry::store::Seed { expected: Some(version), ..seed(3) };
+    store.seed(&key, &replacing).await.unwrap();
+    assert!(server.cli(&["hget", &stored_key(&key), "old_rt"]).contains("refresh 1"));
     store.end(&key, &end(None)).await.unwrap();
     let shown = server.cli(&["hgetall", &stored_key(&key)]);
-    assert!(shown.contains("\"revoked\"") && !shown.contains("refresh 1"), "{shown}");
+    assert!(shown.contains("\"revoked\"") && !shown.contains("refresh") && !shown.contains("access"), "{shown}");
     assert_eq!(server.cli(&["ttl", &stored_key(&key)]).trim(), "(integer) 604800");
     store.seed(&key, &seed(2)).await.unwrap();
     assert_eq!(server.cli(&["ttl", &stored_key(&key)]).trim(), "(integer) -1");
@@ -270,17 +273,52 @@ async fn a_follower_is_told_when_it_is_blind() {
 }
 
 #[tokio::test]
+async fn a_connection_that_died_without_a_word_is_noticed() {
+    let server = RedisServer::start().await;
+    let link = FaultLink::to(server.port()).await;
+    let impatient = RedisSettings { command_timeout: Duration::from_millis(200), ..settings(link.port()) };
+    let store = RedisStore::connect(&impatient).unwrap();
+    let (sender, mut changes) = mpsc::channel(16);
+    let follower = tokio::spawn({
+        let store = store.clone();
+        async move { store.follow(sender).await }
+    });
+    assert_eq!(next(&mut changes).await, Change::Connected);
+    store.ping().await.unwrap();
+    link.freeze();
+    let outcome = timeout(Duration::from_secs(2), store.read(&consent())).await.unwrap();
+    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    let told = timeout(Duration::from_secs(8), changes.recv()).await.unwrap();
+    assert_eq!(told, Some(Change::Lost));
+    follower.abort();
+}
+
+#[tokio::test]
 async fn an_intent_counts_only_when_a_replica_has_it() {
     let primary = RedisServer::start().await;
-    let demanding = RedisSettings { replicas_required: 1, ..primary.settings() };
-    let (store, key) = (RedisStore::connect(&demanding).unwrap(), consent());
+    let demanding = |milliseconds| RedisSettings {
+        replicas_required: 1,
+        replica_wait: Duration::from_millis(milliseconds),
+        ..primary.settings()
+    };
+    let (store, key) = (RedisStore::connect(&demanding(50)).unwrap(), consent());
     let version = seeded(&primary.store(), &key, 1).await;
     let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
     let outcome = store.arm(&key, &arm(1, lease.fence, version)).await.unwrap();
     assert_eq!(outcome, ArmOutcome::NotDurable { acknowledged: 0, required: 1 });
-    let outcome = store.seed(&consent(), &seed(2)).await;
-    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    let lonely = consent();
+    for outcome in [
+        store.seed(&lonely, &seed(2)).await.map(|_| ()),
+        store.restore(&consent(), &restore(1, version)).await.map(|_| ()),
+        store.commit(&lonely, &commit(1, read(&store, &lonely).await.version)).await.map(|_| ()),
+        store.end(&lonely, &end(None)).await.map(|_| ()),
+    ] {
+        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    }
+    let no = store.seed(&key, &seed(2)).await.unwrap();
+    assert_eq!(no, SeedOutcome::Exists(version), "to say no takes no replica");
 
+    let store = RedisStore::connect(&demanding(5_000)).unwrap();
     let port = primary.port().to_string();
     let replica =
         RedisServer::start_with(RedisOptions::default().with("replicaof", &format!("127.0.0.1 {port}"))).await;
@@ -289,11 +327,18 @@ async fn an_intent_counts_only_when_a_replica_has_it() {
         assert!(Instant::now() < deadline, "the replica did not connect");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(store.arm(&key, &arm(1, lease.fence, version)).await.unwrap(), ArmOutcome::Armed);
+    // The replica may need a moment more until it acknowledges; asking again is the same step.
+    while store.arm(&key, &arm(1, lease.fence, version)).await.unwrap() != ArmOutcome::Armed {
+        assert!(Instant::now() < deadline, "the replica does not acknowledge");
+    }
     assert!(replica.cli(&["hget", &stored_key(&key), "st"]).contains("armed"));
-    let other = seed(3);
-    let outcome = store.seed(&consent(), &other).await.unwrap();
-    assert_eq!(outcome, SeedOutcome::Created(Version::first(other.grant)));
+    let (other, third) = (consent(), seed(3));
+    let first = Version::first(third.grant);
+    assert_eq!(store.seed(&other, &third).await.unwrap(), SeedOutcome::Created(first));
+    let stored = CommitOutcome::Stored { version: first.next(), rolled_back: false };
+    assert_eq!(store.commit(&other, &commit(1, first)).await.unwrap(), stored);
+    assert!(replica.cli(&["hget", &stored_key(&other), "gen"]).contains("\"2\""));
+    assert_eq!(store.end(&lonely, &end(None)).await.unwrap(), EndOutcome::Ended, "repeated until it is known");
 
     let demoted = replica.store();
     let outcome = demoted.begin(&key, &begin(2)).await;

@@ -1,8 +1,8 @@
 //! The store that replicas share: one hash per record in Redis, and one Lua script per step.
 //!
-//! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `connection` for how
-//! the server is reached and given up, and `follow` for how changes are heard of. This file is what one step does: send
-//! it, and repeat it while the connection breaks and time is left. Every step may be repeated, so a lost reply costs a
+//! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `outcomes` for what
+//! their answers mean, `connection` for how the server is reached and given up, and `follow` for how changes are heard
+//! of. This file is what every step does: send it, and repeat it while the connection breaks and time is left. Every step may be repeated, so a lost reply costs a
 //! round trip and nothing else.
 //!
 //! An ACL user needs no more than this, with the prefix in place of `consentry`:
@@ -17,21 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Lease, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
-};
+use super::contract::StoreError;
 use super::keys::{self, KeyLayout};
-use super::record::Record;
-use super::steps::{date, span, tombstone_state};
 use crate::words::clock::millis;
-use crate::words::ids::{GrantId, TokenKey, Version};
+use crate::words::ids::TokenKey;
 
 mod connection;
 mod follow;
+mod outcomes;
 mod scripts;
 pub mod settings;
 mod tls;
@@ -54,8 +49,10 @@ struct Inner {
     connector: Arc<Connector>,
     reads: Link,
     steps: Link,
-    /// The steps that wait for replicas, apart from the rest: WAIT holds up its whole connection.
-    durable: Link,
+    /// The steps that wait for replicas, apart from the rest and intents apart from outcomes: WAIT holds up its whole
+    /// connection. Used only where replicas are required.
+    intents: Link,
+    outcomes: Link,
     replicas_required: u32,
     replica_wait: Duration,
     command_timeout: Duration,
@@ -72,7 +69,8 @@ impl RedisStore {
             scripts: Scripts::new(),
             reads: link(settings.command_timeout),
             steps: link(settings.command_timeout),
-            durable: link(settings.command_timeout + settings.replica_wait),
+            intents: link(settings.command_timeout + settings.replica_wait),
+            outcomes: link(settings.command_timeout + settings.replica_wait),
             connector,
             replicas_required: settings.replicas_required,
             replica_wait: settings.replica_wait,
@@ -105,14 +103,27 @@ impl RedisStore {
         self.run(link, script, key, arguments, false).await.map(|(reply, _)| reply)
     }
 
-    /// A step that counts only when as many replicas as required have it. Tells how many acknowledged.
-    async fn durable_step(
-        &self,
-        script: &LuaScript,
-        key: &TokenKey,
-        arguments: Arguments,
-    ) -> Result<(Reply, u32), StoreError> {
-        self.run(&self.0.durable, script, key, arguments, self.0.replicas_required > 0).await
+    /// An ARM, and how many replicas acknowledged it.
+    async fn intent(&self, script: &LuaScript, key: &TokenKey, args: Arguments) -> Result<(Reply, u32), StoreError> {
+        let wait = self.0.replicas_required > 0;
+        let link = if wait { &self.0.intents } else { &self.0.steps };
+        self.run(link, script, key, args, wait).await
+    }
+
+    /// A step that changes what the record holds. Where replicas are required its outcome is not known before enough of
+    /// them have it: the caller repeats it, and meanwhile keeps what it has.
+    async fn outcome(&self, script: &LuaScript, key: &TokenKey, args: Arguments) -> Result<Reply, StoreError> {
+        let required = self.0.replicas_required;
+        let link = if required > 0 { &self.0.outcomes } else { &self.0.steps };
+        let (reply, acknowledged) = self.run(link, script, key, args, required > 0).await?;
+        // An answer that says no changed nothing that a replica could lack.
+        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED");
+        if acknowledged >= required || !changed {
+            return Ok(reply);
+        }
+        let name = script.name;
+        let text = format!("{acknowledged} of {required} required redis replicas acknowledged {name} in time");
+        Err(StoreError::Unavailable(text))
     }
 
     async fn run(
@@ -169,19 +180,8 @@ impl RedisStore {
         }
         let mut replies = replies_without_error(replies, script)?.into_iter();
         let value = replies.next().ok_or(Unanswered::Broken)?;
-        let acknowledged = replies.next().and_then(number).unwrap_or_default();
+        let acknowledged = replies.next().as_ref().and_then(number).unwrap_or_default();
         Ok((value, u32::try_from(acknowledged).unwrap_or(u32::MAX)))
-    }
-
-    /// A new grant or an end that too few replicas have is not known to have happened.
-    fn require(&self, acknowledged: u32, script: &LuaScript) -> Result<(), StoreError> {
-        let required = self.0.replicas_required;
-        if acknowledged >= required {
-            return Ok(());
-        }
-        let name = script.name;
-        let text = format!("{acknowledged} of {required} required redis replicas acknowledged {name} in time");
-        Err(StoreError::Unavailable(text))
     }
 
     /// What every script is told first.
@@ -218,231 +218,7 @@ fn replies_without_error(replies: Vec<Value>, script: &LuaScript) -> Result<Vec<
 }
 
 fn understood(value: Value, script: &LuaScript, key: &TokenKey) -> Result<Reply, StoreError> {
-    Reply::parse(value, script)?.map_err(|field| unreadable(&field, key))
-}
-
-fn unreadable(field: &str, key: &TokenKey) -> StoreError {
-    StoreError::Unreadable(format!("the field {field} of a {} record", keys::kind(key)))
-}
-
-fn record(reply: &Reply, key: &TokenKey) -> Result<(Record, u64), StoreError> {
-    reply.record().map_err(|field| unreadable(field, key))
-}
-
-fn snapshot(reply: &Reply, key: &TokenKey) -> Result<Snapshot, StoreError> {
-    record(reply, key).map(|(record, now)| record.snapshot(now))
-}
-
-fn current(reply: &Reply, key: &TokenKey) -> Result<Version, StoreError> {
-    record(reply, key).map(|(record, _)| record.version)
-}
-
-fn unexpected(script: &LuaScript) -> StoreError {
-    StoreError::Refused(format!("redis answers {} with an outcome it does not have", script.name))
-}
-
-impl Store for RedisStore {
-    async fn read(&self, key: &TokenKey) -> Result<Option<Snapshot>, StoreError> {
-        let script = &self.0.scripts.read;
-        let reply = self.step(&self.0.reads, script, key, self.arguments(key)).await?;
-        match reply.word.as_str() {
-            "NONE" => Ok(None),
-            "RECORD" => snapshot(&reply, key).map(Some),
-            _ => Err(unexpected(script)),
-        }
-    }
-
-    async fn begin(&self, key: &TokenKey, begin: &Begin) -> Result<BeginOutcome, StoreError> {
-        let script = &self.0.scripts.begin;
-        let arguments = self
-            .arguments(key)
-            .text(begin.attempt.as_str())
-            .text(begin.provider.as_str())
-            .number(span(begin.wanted))
-            .optional_text(begin.rejected)
-            .number(span(begin.rejection_pause))
-            .number(span(begin.lease))
-            .number(span(begin.quarantine))
-            .flag(begin.hold)
-            .optional_text(begin.create);
-        let reply = self.step(&self.0.steps, script, key, arguments).await?;
-        let wait = |why| Ok(BeginOutcome::Wait(why, Duration::from_millis(reply.first), snapshot(&reply, key)?));
-        match reply.word.as_str() {
-            "UNKNOWN" => Ok(BeginOutcome::Unknown),
-            "REFUSED" => Ok(BeginOutcome::Refused(snapshot(&reply, key)?)),
-            "FRESH" => Ok(BeginOutcome::Fresh(snapshot(&reply, key)?)),
-            "BUSY" => wait(Waiting::Busy),
-            "BACKOFF" => wait(Waiting::Backoff),
-            "QUARANTINE" => wait(Waiting::Quarantine),
-            "HOLD" => wait(Waiting::Hold),
-            "GRANTED" => {
-                let (record, now) = record(&reply, key)?;
-                let (fence, probe) = (reply.first, reply.second == 1);
-                let lease = Lease { fence, base: record.version, probe, alt: record.alt.clone() };
-                Ok(BeginOutcome::Granted(lease, record.snapshot(now)))
-            }
-            _ => Err(unexpected(script)),
-        }
-    }
-
-    async fn arm(&self, key: &TokenKey, arm: &Arm) -> Result<ArmOutcome, StoreError> {
-        let script = &self.0.scripts.arm;
-        let arguments = self
-            .arguments(key)
-            .text(arm.attempt.as_str())
-            .number(arm.fence)
-            .text(&arm.base.grant.to_string())
-            .number(arm.base.generation)
-            .number(span(arm.lease))
-            .flag(arm.probe);
-        let (reply, acknowledged) = self.durable_step(script, key, arguments).await?;
-        let required = self.0.replicas_required;
-        match reply.word.as_str() {
-            "ARMED" if acknowledged < required => Ok(ArmOutcome::NotDurable { acknowledged, required }),
-            "ARMED" => Ok(ArmOutcome::Armed),
-            "LOST" => Ok(ArmOutcome::Lost),
-            "PROBE_NEEDED" => Ok(ArmOutcome::ProbeNeeded),
-            _ => Err(unexpected(script)),
-        }
-    }
-
-    async fn renew(&self, key: &TokenKey, renew: &Renew) -> Result<RenewOutcome, StoreError> {
-        let script = &self.0.scripts.renew;
-        let arguments = self.arguments(key).text(renew.attempt.as_str()).number(renew.fence).number(span(renew.lease));
-        match self.step(&self.0.steps, script, key, arguments).await?.word.as_str() {
-            "RENEWED" => Ok(RenewOutcome::Renewed),
-            "LOST" => Ok(RenewOutcome::Lost),
-            _ => Err(unexpected(script)),
-        }
-    }
-
-    async fn commit(&self, key: &TokenKey, commit: &Commit) -> Result<CommitOutcome, StoreError> {
-        let script = &self.0.scripts.commit;
-        let arguments = self
-            .arguments(key)
-            .text(commit.attempt.as_str())
-            .text(&commit.base.grant.to_string())
-            .number(commit.base.generation)
-            .sealed(&commit.access)
-            .optional(commit.refresh.as_ref().map(super::Sealed::as_bytes))
-            .optional_text(commit.refresh_fingerprint)
-            .optional_text(commit.spent)
-            .number(span(commit.remaining))
-            .number(span(commit.life))
-            .optional(commit.scope.as_ref().map(|scope| scope.as_str()))
-            .optional(commit.certificate.as_ref())
-            .flag(commit.forced);
-        let reply = self.step(&self.0.steps, script, key, arguments).await?;
-        match reply.word.as_str() {
-            "STORED" => {
-                let version = Version { generation: reply.first, ..commit.base };
-                Ok(CommitOutcome::Stored { version, rolled_back: reply.second == 1 })
-            }
-            "SUPERSEDED" => Ok(CommitOutcome::Superseded { current: current(&reply, key)? }),
-            "GONE" => Ok(CommitOutcome::Gone),
-            "MISSING" => Ok(CommitOutcome::Missing),
-            _ => Err(unexpected(script)),
-        }
-    }
-
-    async fn fail(&self, key: &TokenKey, fail: &Fail) -> Result<FailOutcome, StoreError> {
-        let script = &self.0.scripts.fail;
-        let (to, backoff) = match fail.to {
-            FailTo::Active { backoff } => ("active", backoff),
-            FailTo::Uncertain => ("uncertain", Duration::ZERO),
-            FailTo::ReauthorizationRequired => ("reauthorization_required", Duration::ZERO),
-        };
-        let arguments = self
-            .arguments(key)
-            .text(fail.attempt.as_str())
-            .number(fail.fence)
-            .text(&fail.base.grant.to_string())
-            .number(fail.base.generation)
-            .text(to)
-            .number(span(backoff))
-            .text(fail.why);
-        match self.step(&self.0.steps, script, key, arguments).await?.word.as_str() {
-            "RECORDED" => Ok(FailOutcome::Recorded),
-            "LOST" => Ok(FailOutcome::Lost),
-            _ => Err(unexpected(script)),
-        }
-    }
-
-    async fn restore(&self, key: &TokenKey, restore: &Restore) -> Result<RestoreOutcome, StoreError> {
-        let script = &self.0.scripts.restore;
-        let arguments = self
-            .arguments(key)
-            .text(restore.attempt.as_str())
-            .text(restore.provider.as_str())
-            .text(&restore.version.grant.to_string())
-            .number(restore.version.generation)
-            .sealed(&restore.access)
-            .optional(restore.refresh.as_ref().map(super::Sealed::as_bytes))
-            .optional_text(restore.refresh_fingerprint)
-            .number(span(restore.remaining))
-            .number(span(restore.life))
-            .optional(restore.scope.as_ref().map(|scope| scope.as_str()))
-            .optional(restore.bank_consent_id.as_ref())
-            .optional_text(restore.consent_expires_at.map(date))
-            .optional(restore.certificate.as_ref());
-        let reply = self.step(&self.0.steps, script, key, arguments).await?;
-        match reply.word.as_str() {
-            "RESTORED" => Ok(RestoreOutcome::Restored),
-            "NOT_NEEDED" => Ok(RestoreOutcome::NotNeeded { current: current(&reply, key)? }),
-            "GONE" => Ok(RestoreOutcome::Gone),
-            _ => Err(unexpected(script)),
-        }
-    }
-
-    async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
-        let script = &self.0.scripts.seed;
-        let arguments = self
-            .arguments(key)
-            .text(seed.provider.as_str())
-            .text(&seed.grant.to_string())
-            .optional_text(seed.expected)
-            .sealed(&seed.access)
-            .optional(seed.refresh.as_ref().map(super::Sealed::as_bytes))
-            .optional_text(seed.refresh_fingerprint)
-            .number(span(seed.remaining))
-            .number(span(seed.life))
-            .optional(seed.scope.as_ref().map(|scope| scope.as_str()))
-            .optional(seed.bank_consent_id.as_ref())
-            .optional_text(seed.consent_expires_at.map(date))
-            .optional(seed.certificate.as_ref());
-        let (reply, acknowledged) = self.durable_step(script, key, arguments).await?;
-        if reply.word == "MISSING" {
-            return Ok(SeedOutcome::Missing);
-        }
-        let current = current(&reply, key)?;
-        match reply.word.as_str() {
-            "CREATED" => self.require(acknowledged, script).map(|()| SeedOutcome::Created(current)),
-            "REPLACED" => self.require(acknowledged, script).map(|()| SeedOutcome::Replaced(current)),
-            "EXISTS" => Ok(SeedOutcome::Exists(current)),
-            "MISMATCH" => Ok(SeedOutcome::Mismatch(current)),
-            "SPENT" => Ok(SeedOutcome::Spent(current)),
-            _ => Err(unexpected(script)),
-        }
-    }
-
-    async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
-        let script = &self.0.scripts.end;
-        let arguments = self
-            .arguments(key)
-            .optional_text(end.grant.as_ref().map(GrantId::to_string))
-            .text(tombstone_state(end.state).as_str())
-            .text(end.why);
-        let (reply, acknowledged) = self.durable_step(script, key, arguments).await?;
-        match reply.word.as_str() {
-            "ENDED" => self.require(acknowledged, script).map(|()| EndOutcome::Ended),
-            "NOT_FOUND" => Ok(EndOutcome::NotFound),
-            _ => Err(unexpected(script)),
-        }
-    }
-
-    async fn follow(&self, changes: mpsc::Sender<Change>) {
-        follow::follow(&self.0.connector, &self.0.keys.changes(), &changes).await;
-    }
+    Reply::parse(value, script)?.map_err(|field| outcomes::unreadable(&field, key))
 }
 
 impl fmt::Debug for RedisStore {

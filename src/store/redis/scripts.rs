@@ -132,7 +132,7 @@ impl Reply {
         while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
             fields.push((bytes(name).ok_or_else(malformed)?, bytes(value).ok_or_else(malformed)?));
         }
-        let number = |value: Option<Value>| value.and_then(number).ok_or_else(malformed);
+        let number = |value: Option<Value>| value.as_ref().and_then(number).ok_or_else(malformed);
         Ok(Ok(Self { word, first: number(first)?, second: number(second)?, now: number(now)?, fields }))
     }
 
@@ -142,9 +142,9 @@ impl Reply {
     }
 }
 
-pub(super) fn number(value: Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     match value {
-        Value::Int(number) => u64::try_from(number).ok(),
+        Value::Int(number) => u64::try_from(*number).ok(),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! A link to a server that can be cut at the worst moment: after a command went through and before its reply came back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 pub(crate) struct FaultLink {
     port: u16,
     cuts: Arc<AtomicUsize>,
+    frozen: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -19,14 +20,15 @@ impl FaultLink {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let cuts = Arc::new(AtomicUsize::new(0));
-        let waiting = Arc::clone(&cuts);
+        let frozen = Arc::new(AtomicBool::new(false));
+        let (waiting, cold) = (Arc::clone(&cuts), Arc::clone(&frozen));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { continue };
-                tokio::spawn(pass_on(client, server, Arc::clone(&waiting)));
+                tokio::spawn(pass_on(client, server, Arc::clone(&waiting), Arc::clone(&cold)));
             }
         });
-        Self { port, cuts, task }
+        Self { port, cuts, frozen, task }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -36,6 +38,11 @@ impl FaultLink {
     /// The next so many replies are swallowed, each together with its connection.
     pub(crate) fn cut_replies(&self, count: usize) {
         self.cuts.store(count, Ordering::SeqCst);
+    }
+
+    /// From here on nothing comes back, and nobody hangs up.
+    pub(crate) fn freeze(&self) {
+        self.frozen.store(true, Ordering::SeqCst);
     }
 
     /// How many cuts have not happened yet.
@@ -50,7 +57,7 @@ impl Drop for FaultLink {
     }
 }
 
-async fn pass_on(mut client: TcpStream, mut server: TcpStream, cuts: Arc<AtomicUsize>) {
+async fn pass_on(mut client: TcpStream, mut server: TcpStream, cuts: Arc<AtomicUsize>, frozen: Arc<AtomicBool>) {
     let (mut requests, mut replies) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {
@@ -60,6 +67,7 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, cuts: Arc<AtomicU
             }
             read = server.read(&mut replies) => {
                 let Ok(length @ 1..) = read else { return };
+                if frozen.load(Ordering::SeqCst) { continue }
                 let cut = cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
                 if cut.is_ok() || client.write_all(&replies[..length]).await.is_err() { return }
             }

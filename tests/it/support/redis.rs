@@ -42,12 +42,22 @@ impl RedisServer {
     pub(crate) async fn start_with(options: RedisOptions) -> Self {
         let mut server =
             Self { child: None, port: free_port(), options: options.0, home: tempfile::tempdir().unwrap() };
-        server.start_again().await;
-        server
+        // Between looking for a free port and binding it somebody else may take it.
+        for _ in 0..3 {
+            if server.try_start().await {
+                return server;
+            }
+            server.port = free_port();
+        }
+        panic!("redis-server ended at once: are its options right?");
     }
 
     /// Starts the same server again on the same port.
     pub(crate) async fn start_again(&mut self) {
+        assert!(self.try_start().await, "redis-server did not start again on its port");
+    }
+
+    async fn try_start(&mut self) -> bool {
         let tls = self.options.iter().any(|option| option == "--tls-cert-file");
         let port = self.port.to_string();
         let (plain, encrypted) = if tls { ("0", port.as_str()) } else { (port.as_str(), "0") };
@@ -61,11 +71,16 @@ impl RedisServer {
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed; on Debian: apt-get install redis-server");
-        self.child = Some(child);
+        let child = self.child.insert(child);
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            let child = self.child.as_mut().unwrap();
-            assert!(child.try_wait().unwrap().is_none(), "redis-server ended at once: are its options right?");
+        loop {
+            let answers = TcpStream::connect(("127.0.0.1", self.port)).await.is_ok();
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if answers {
+                return true;
+            }
             assert!(Instant::now() < deadline, "redis-server did not come up");
             sleep(Duration::from_millis(5)).await;
         }

@@ -16,6 +16,7 @@ if TOMBSTONES[rec.st] then return answer('GONE') end
 if rec.grant ~= grant then return answer('SUPERSEDED', rec) end
 local current, following = num(rec.gen), base + 1
 if current == following and rec.lc == attempt then
+  touch()
   return answer('STORED', nil, following, rec.lc_back and 1 or 0)
 end
 if current > base then

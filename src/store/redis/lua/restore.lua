@@ -12,7 +12,10 @@ if bad then return { 'UNREADABLE', bad } end
 if rec then
   if TOMBSTONES[rec.st] then return answer('GONE') end
   local same = rec.grant == grant
-  if same and num(rec.gen) == generation and rec.lc == attempt then return answer('RESTORED') end
+  if same and num(rec.gen) == generation and rec.lc == attempt then
+    touch()
+    return answer('RESTORED')
+  end
   if not same or num(rec.gen) >= generation then return answer('NOT_NEEDED', rec) end
 else
   rec = empty(provider, grant)
