@@ -388,6 +388,8 @@ pub struct Fail {
 /// What a record becomes after a refresh that got nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailTo {
+    /// What it was. The lease is given back before anything was tried; it counts as no failure.
+    Released,
     /// The refresh token was not spent. Nobody tries again before the back-off is over.
     Active {
         /// From here.

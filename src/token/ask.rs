@@ -124,7 +124,7 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
             let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked };
             // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
             let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
-                refresh.report(FailTo::Active { backoff: Duration::ZERO }, "queued").await;
+                refresh.report(FailTo::Released, "queued").await;
                 return Round::Queue(Arc::clone(&provider.permits));
             };
             let round = refresh.run(&provider.endpoint).await;

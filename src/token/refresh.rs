@@ -64,8 +64,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 // The store took the intent, perhaps, and went away. It is told that nothing was sent when it is back.
                 Err(error) => {
                     tracing::warn!(key = ?self.errand.key, %error, "The intent could not be stored: nothing is sent.");
-                    let now = FailTo::Active { backoff: Duration::ZERO };
-                    return self.end(now, "not_sent", Err(TokenError::StoreUnavailable)).await;
+                    return self.end(FailTo::Released, "not_sent", Err(TokenError::StoreUnavailable)).await;
                 }
             }
         }
@@ -319,7 +318,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
 fn unavailable(why: &str, to: FailTo) -> Outcome {
     let retry_after = match to {
         FailTo::Active { backoff } => backoff,
-        FailTo::Uncertain | FailTo::ReauthorizationRequired => Duration::ZERO,
+        FailTo::Released | FailTo::Uncertain | FailTo::ReauthorizationRequired => Duration::ZERO,
     };
     Err(TokenError::EndpointUnavailable { why: why.to_owned(), retry_after })
 }

@@ -130,7 +130,8 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
                 0 => FailTo::Active { backoff: HOUR },
                 1 => FailTo::Active { backoff: Duration::ZERO },
                 2 => FailTo::Uncertain,
-                _ => FailTo::ReauthorizationRequired,
+                3 => FailTo::ReauthorizationRequired,
+                _ => FailTo::Released,
             };
             format!(
                 "{:?}",
@@ -193,7 +194,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (a_who.clone(), a_base.clone(), mark.clone(), yes(), yes(), yes()).prop_map(
             |(who, base, mark, refresh, forced, life)| Step::Commit { who, base, mark, refresh, forced, life }
         ),
-        4 => (a_who, a_fence, a_base, 0..4_u8).prop_map(|(who, fence, base, to)| Step::Fail { who, fence, base, to }),
+        4 => (a_who, a_fence, a_base, 0..5_u8).prop_map(|(who, fence, base, to)| Step::Fail { who, fence, base, to }),
         1 => (who, version, mark.clone()).prop_map(|(who, version, mark)| Step::Restore { who, version, mark }),
         3 => (yes(), some_version, mark, proptest::bool::weighted(0.1))
             .prop_map(|(grant, expected, mark, over)| Step::Seed { grant, expected, mark, over }),

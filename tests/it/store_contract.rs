@@ -63,6 +63,7 @@ suite! {
     a_commit_that_lost_to_another_grant_or_by_more_is_not_kept
     a_commit_brings_back_generations_that_the_store_forgot
     a_commit_never_revives_an_ended_consent
+    a_lease_that_is_given_back_leaves_no_trace
     a_failed_refresh_makes_everybody_wait
     an_unknown_outcome_is_quarantined_from_the_report_on
     a_refused_refresh_token_is_kept_and_the_consent_suspended
@@ -305,6 +306,25 @@ async fn a_commit_never_revives_an_ended_consent(bench: &impl Bench) {
     assert_eq!(store.restore(&key, &restore(1, version.next())).await.unwrap(), RestoreOutcome::Gone);
     let snapshot = read(store, &key).await;
     assert_eq!((snapshot.state, snapshot.access, snapshot.refresh), (RecordState::Revoked, None, None));
+}
+
+async fn a_lease_that_is_given_back_leaves_no_trace(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let version = seeded(store, &key, 1).await;
+    let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
+    for _ in 0..2 {
+        let released = store.fail(&key, &fail(1, lease.fence, version, FailTo::Released)).await.unwrap();
+        assert_eq!(released, FailOutcome::Recorded);
+    }
+    let snapshot = read(store, &key).await;
+    assert_eq!((snapshot.failures, snapshot.why, snapshot.backoff), (0, None, NONE));
+    assert_eq!((snapshot.state, snapshot.holder), (RecordState::Active, None));
+    let (lease, _) = granted(store.begin(&key, &begin(2)).await.unwrap());
+    assert!(!lease.probe);
+    let (version, lease) = probing(bench, &ConsentId::parse("other").map(TokenKey::Consent).unwrap()).await;
+    let other = TokenKey::Consent(ConsentId::parse("other").unwrap());
+    store.fail(&other, &fail(2, lease.fence, version, FailTo::Released)).await.unwrap();
+    assert_eq!(read(store, &other).await.state, RecordState::Uncertain, "an earlier send is still unexplained");
 }
 
 async fn a_failed_refresh_makes_everybody_wait(bench: &impl Bench) {

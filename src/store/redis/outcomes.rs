@@ -124,6 +124,7 @@ impl Store for RedisStore {
     async fn fail(&self, key: &TokenKey, fail: &Fail) -> Result<FailOutcome, StoreError> {
         let script = &self.0.scripts.fail;
         let (to, backoff) = match fail.to {
+            FailTo::Released => ("released", Duration::ZERO),
             FailTo::Active { backoff } => ("active", backoff),
             FailTo::Uncertain => ("uncertain", Duration::ZERO),
             FailTo::ReauthorizationRequired => ("reauthorization_required", Duration::ZERO),

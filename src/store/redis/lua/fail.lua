@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- FAIL: ends a lease without a new token set.
--- KEYS[1] record. ARGV: channel, name, attempt, fence, base grant, base generation, to active|uncertain|
--- reauthorization_required, backoff ms, why.
+-- KEYS[1] record. ARGV: channel, name, attempt, fence, base grant, base generation, to released|active|
+-- uncertain|reauthorization_required, backoff ms, why.
 -- Returns RECORDED, LOST.
 --
 -- it_n counts the intents that nobody has explained. A report that the token was not spent takes the reporter's own
@@ -22,12 +22,12 @@ local function explain()
   rec.it_id, rec.it_ver, rec.it_at = nil, nil, nil
 end
 
-if to == 'active' then
+if to == 'released' or to == 'active' then
   if rec.it_ver and rec.it_id == attempt then
     explain()
     rec.it_n = str(math.max(0, num(rec.it_n) - 1))
   end
-  rec.next = str(now + backoff)
+  if to == 'active' then rec.next = str(now + backoff) end
   if num(rec.it_n) == 0 then
     rec.st, rec.it_n, rec.quar = 'active', nil, nil
   else
@@ -42,8 +42,10 @@ else
   rec.st, rec.it_n, rec.quar = 'reauthorization_required', nil, nil
 end
 rec.own, rec.lease = nil, nil
-rec.fails = str(num(rec.fails) + 1)
-rec.why = why
+if to ~= 'released' then
+  rec.fails = str(num(rec.fails) + 1)
+  rec.why = why
+end
 rec.lf = lease
 save(rec)
 return answer('RECORDED')
