@@ -6,14 +6,17 @@
 //! what is under way finishes, refreshes above all; after the grace period, hard.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Health, Readiness};
+use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
+use crate::http::host::NotAHostName;
 use crate::config::{Config, StoreConfig, StoreKind};
-use crate::net::serve::{Bind, BindError, Listener, ServeSettings, serve};
+use crate::net::serve::{Bind, BindError, Listener, serve};
 use crate::net::shutdown::Shutdown;
 use crate::oauth::settings::Registration;
 use crate::oauth::{EndpointError, HttpTokenEndpoint};
@@ -26,7 +29,7 @@ use crate::store::Store;
 use crate::telemetry::registry;
 use crate::token::settings::TokenSettings;
 use crate::token::timing::Timing;
-use crate::token::{Parts, Tokens, Vault};
+use crate::token::{Parts, Replay, Tokens, Vault};
 use crate::words::clock::SystemClock;
 use crate::words::ids::{ConsentId, ProviderId, TokenKey};
 use crate::words::metrics::Metrics;
@@ -34,17 +37,22 @@ use crate::words::metrics::Metrics;
 /// The tokens of a running program.
 pub type AppTokens = Tokens<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
 
+type AppProxy = Proxy<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
+type AppAdmin = Admin<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
+
 /// Everything, bound and ready to serve.
-#[derive(Debug)]
 pub struct App {
     tokens: AppTokens,
-    proxy: (Listener, Proxy<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>),
-    health: (Listener, Health),
-    admin: Option<(Listener, Admin<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>)>,
-    readiness: Readiness,
+    proxy: (Listener, AppProxy),
+    health: (Listener, Health<VitalsNow>),
+    admin: Option<(Listener, AppAdmin)>,
+    serving: Latch,
+    reached: Latch,
     shutdown: Shutdown,
     grace: Duration,
 }
+
+type VitalsNow = Box<dyn Fn() -> Vitals + Send + Sync>;
 
 /// Where a running program listens.
 #[derive(Clone, Debug)]
@@ -76,6 +84,9 @@ pub enum StartError {
         /// What is wrong.
         cause: EndpointError,
     },
+    /// A name of the admin listener is no host name.
+    #[error("admin.hosts: {0}")]
+    AdminHosts(#[from] NotAHostName),
     /// An API cannot be served as configured.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -93,12 +104,18 @@ pub enum StartError {
     Timing(&'static str),
 }
 
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
 impl StartError {
     /// Whether something else on this machine has to give way, as opposed to the configuration being wrong.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Listen { .. } | Self::Embedded(_) | Self::Spill(_) => true,
-            Self::Endpoint { .. } | Self::Proxy(_) | Self::Redis(_) | Self::Timing(_) => false,
+            Self::Endpoint { .. } | Self::AdminHosts(_) | Self::Proxy(_) | Self::Redis(_) | Self::Timing(_) => false,
         }
     }
 }
@@ -108,9 +125,9 @@ const REPLAY: Duration = Duration::from_secs(5);
 
 impl App {
     /// Opens the store, binds every listener, and serves nothing yet.
-    pub async fn start(config: Config, shutdown: Shutdown) -> Result<Self, StartError> {
+    pub async fn start(config: Config, writes: Writes, shutdown: Shutdown) -> Result<Self, StartError> {
         let Config { proxy, health, admin, store, tokens: settings, registrations, shutdown: ending, replica, .. } = config;
-        let behaviours =
+        let behaviours: BTreeMap<_, _> =
             settings.providers.iter().map(|(id, settings)| (id.clone(), settings.behaviour.clone())).collect();
         let spill = store.spill.as_ref().map(|spill| SpillDirectory::open(&spill.directory)).transpose()?;
         let (registry, metrics) = registry();
@@ -118,24 +135,27 @@ impl App {
         let bind = async |listener, bind: &Bind| {
             Listener::bind(bind).await.map_err(|cause| StartError::Listen { listener, cause })
         };
-        let readiness = Readiness::new();
+        let (readiness, [serving, reached]) = Readiness::new(["the listeners", "the token store"]);
         let proxy_listener = bind("proxy", &proxy.bind).await?;
         let health_listener = bind("health", &health.bind).await?;
         let admin = match admin {
-            Some(settings) => Some((bind("admin", &settings.bind).await?, settings)),
+            Some(settings) => {
+                let listener = bind("admin", &settings.bind).await?;
+                Some((listener, Admin::new(tokens.clone(), SystemClock, settings, writes)?))
+            }
             None => None,
         };
-        let health = Health::new(registry, readiness.clone(), tokens.clone(), spill, shutdown.clone());
-        let proxy = Proxy::new(proxy, tokens.clone(), behaviours, metrics, shutdown.clone(), SystemClock)?;
-        Ok(Self {
-            admin: admin.map(|(listener, settings)| (listener, Admin::new(settings, tokens.clone(), SystemClock))),
-            proxy: (proxy_listener, proxy),
-            health: (health_listener, health),
-            tokens,
-            readiness,
-            shutdown,
-            grace: ending.grace,
-        })
+        let proxy = Proxy::new(proxy, tokens.clone(), &behaviours, metrics, SystemClock)?;
+        let (told, ending_told) = (tokens.clone(), shutdown.clone());
+        let vitals = move || Vitals {
+            store_linked: told.is_linked(),
+            tokens_under_way: told.under_way(),
+            spills_waiting: spill.as_ref().map(SpillDirectory::len),
+            draining: ending_told.is_draining(),
+        };
+        let health = Health::new(readiness, Arc::new(registry), Box::new(vitals) as VitalsNow);
+        let (proxy, health) = ((proxy_listener, proxy), (health_listener, health));
+        Ok(Self { tokens, proxy, health, admin, serving, reached, shutdown, grace: ending.grace })
     }
 
     /// Where it listens, with the real ports.
@@ -147,28 +167,26 @@ impl App {
         }
     }
 
-    /// The tokens, for whoever starts the program with consents of its own.
-    pub fn tokens(&self) -> &AppTokens {
-        &self.tokens
-    }
-
     /// Serves until the shutdown begins and everything under way has finished, or the grace period is over.
     pub async fn run(self) {
-        let Self { tokens, proxy, health, admin, readiness, shutdown, grace } = self;
+        let Self { tokens, proxy, health, admin, serving, reached, shutdown, grace } = self;
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
         let following = tokio::spawn(async move { follower.follow().await });
         let reacher = tokens.clone();
         let reaching = tokio::spawn(async move {
             reach_store(&reacher).await;
-            readiness.store_reached();
+            reached.release();
         });
         // The health listener first: probes are answered while spills are replayed.
         let (listener, service) = health;
         let stop = shutdown.clone();
-        tasks.spawn(async move { serve(listener, None, &small(), service.service(), stop).await });
+        tasks.spawn(async move {
+            let settings = Health::<VitalsNow>::serve_settings();
+            serve(listener, None, &settings, service.into_service(), stop).await;
+        });
         let replay = tokens.recover(REPLAY).await;
-        if replay != crate::token::Replay::default() {
+        if replay != Replay::default() {
             tracing::info!(?replay, "Looked through the spill.");
         }
         let (listener, proxy) = proxy;
@@ -176,8 +194,10 @@ impl App {
         tasks.spawn(async move { serve(listener, None, &proxy.serve_settings(), proxy.service(), stop).await });
         if let Some((listener, service)) = admin {
             let stop = shutdown.clone();
-            tasks.spawn(async move { serve(listener, None, &small(), service.service(), stop).await });
+            let settings = AppAdmin::serve_settings();
+            tasks.spawn(async move { serve(listener, None, &settings, service.into_service(), stop).await });
         }
+        serving.release();
         shutdown.soft().await;
         tracing::info!(under_way = tokens.under_way(), "Ending: what is under way finishes first.");
         tasks.close();
@@ -248,9 +268,4 @@ async fn reach_store(tokens: &AppTokens) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
-}
-
-/// The limits of the listeners that no app calls.
-fn small() -> ServeSettings {
-    ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(30), ..ServeSettings::default() }
 }

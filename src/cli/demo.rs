@@ -19,6 +19,7 @@ use super::keygen::new_key;
 use super::run::{failed as start_failed, load, prepare};
 use super::sandbox::failed as sandbox_failed;
 use super::{out, runtime, signals};
+use crate::admin::Writes;
 use crate::app::{Addresses, App};
 use crate::net::serve::Bind;
 use crate::net::shutdown::Shutdown;
@@ -53,11 +54,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let (config, _) = load(&folder.write_configuration(&endpoints)?)?;
         prepare(&config.log)?;
         let shutdown = Shutdown::new();
-        let app = App::start(config, shutdown.clone()).await.map_err(|error| start_failed(&error))?;
+        let app = App::start(config, Writes::Open, shutdown.clone()).await.map_err(|error| start_failed(&error))?;
         let at = app.addresses();
 
         let banks = tokio::spawn(sandbox.run(shutdown.clone()));
-        let program = tokio::spawn(app.open_for_everybody().run());
+        let program = tokio::spawn(app.run());
         tokio::spawn(signals::listen(shutdown.clone()));
         let granted = grant(&control, at.admin.as_ref()).await;
         if let Ok(debt_consent) = &granted {

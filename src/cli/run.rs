@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::exit::Failure;
 use super::{runtime, signals};
+use crate::admin::Writes;
 use crate::app::{App, StartError};
 use crate::config::{Config, LogFormat, LogSettings, Warning};
 use crate::net::shutdown::Shutdown;
@@ -25,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     runtime()?.block_on(async {
         let shutdown = Shutdown::new();
-        let app = App::start(config, shutdown.clone()).await.map_err(|error| failed(&error))?;
+        let app = App::start(config, Writes::Guarded, shutdown.clone()).await.map_err(|error| failed(&error))?;
         let at = app.addresses();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
