@@ -9,6 +9,7 @@
 //! A store sees tokens sealed and never opens them.
 
 pub mod contract;
+pub mod embedded;
 pub mod keys;
 pub mod record;
 pub mod seal;

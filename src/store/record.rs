@@ -19,7 +19,7 @@ pub const SCHEMA: &str = "1";
 pub const MOST_SPENT: usize = 32;
 
 /// How long a tombstone stands: longer than any refresh, replica or spill that could bring the consent back.
-pub const TOMBSTONE: Duration = Duration::from_hours(7 * 24);
+pub const TOMBSTONE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// How far the store's clock may have stepped back behind the writing of an access token before that token counts as
 /// expired: more than two nodes of one store differ, less than a life that matters.

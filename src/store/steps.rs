@@ -347,7 +347,7 @@ pub fn end(slot: &mut Option<Record>, now: u64, end: &End) -> EndOutcome {
     settle(record);
     record.version = record.version.next();
     record.fence += 1;
-    record.state = end.state;
+    record.state = tombstone_state(end.state);
     record.why = Some(end.why.to_owned());
     record.access = None;
     record.refresh = None;
@@ -360,6 +360,19 @@ pub fn end(slot: &mut Option<Record>, now: u64, end: &End) -> EndOutcome {
     record.committed_back = false;
     record.ended_at = now;
     EndOutcome::Ended
+}
+
+/// An END that names no end is a revocation: it must not leave a consent alive.
+pub const fn tombstone_state(state: RecordState) -> RecordState {
+    match state {
+        RecordState::Denied | RecordState::Revoked | RecordState::Expired => state,
+        RecordState::Pending
+        | RecordState::Active
+        | RecordState::Leased
+        | RecordState::Armed
+        | RecordState::Uncertain
+        | RecordState::ReauthorizationRequired => RecordState::Revoked,
+    }
 }
 
 /// Leaves nothing of a refresh under way, of its failures, or of what was kept for them.

@@ -45,6 +45,9 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SpillHandle(String);
 
+/// A spill that was found, or why it cannot be understood.
+pub type Spilled = (SpillHandle, Result<SpillEntry, SpillError>);
+
 /// Why a spill could not be written, read or removed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpillError {
@@ -113,7 +116,7 @@ impl SpillDirectory {
     }
 
     /// Everything that is waiting, in no order. Files that cannot be understood are named and left where they are.
-    pub async fn load(&self) -> Result<Vec<(SpillHandle, Result<SpillEntry, SpillError>)>, SpillError> {
+    pub async fn load(&self) -> Result<Vec<Spilled>, SpillError> {
         let inner = Arc::clone(&self.0);
         blocking("be read", move || inner.load()).await
     }
@@ -188,7 +191,7 @@ impl Inner {
         }
     }
 
-    fn load(&self) -> Result<Vec<(SpillHandle, Result<SpillEntry, SpillError>)>, SpillError> {
+    fn load(&self) -> Result<Vec<Spilled>, SpillError> {
         let read = |name: String| {
             let entry = fs::read(self.path.join(&name))
                 .map_err(failed("be read"))

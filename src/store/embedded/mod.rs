@@ -1,0 +1,306 @@
+//! The store in one file, for a developer's port or a single instance.
+//!
+//! It keeps the contract of [`Store`] without a server: every step is one transaction, synced before it is answered, and
+//! one process owns the file. There is nobody to disagree with about the time, so the store's clock is this machine's:
+//! see [`time`]. [`file`] is what is written.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, broadcast, mpsc};
+
+use super::contract::{
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
+    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+};
+use super::record::Record;
+use super::steps;
+use crate::words::clock::Clock;
+use crate::words::ids::TokenKey;
+
+mod file;
+mod time;
+
+use file::RecordFile;
+use time::StoreTime;
+
+/// How many changes a follower may be behind before it is told that it missed some.
+const CHANGES_KEPT: usize = 1_024;
+
+/// The store in one file.
+#[derive(Clone, Debug)]
+pub struct EmbeddedStore<C> {
+    inner: Arc<Inner<C>>,
+}
+
+#[derive(Debug)]
+struct Inner<C> {
+    file: RecordFile,
+    time: StoreTime<C>,
+    /// One step writes at a time, and those that wait hold no thread.
+    turn: Arc<Semaphore>,
+    changes: broadcast::Sender<Change>,
+}
+
+/// Why the file could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EmbeddedError {
+    /// Another process owns it.
+    #[error("the file {0} is open in another process; talk to it through its admin listener")]
+    InUse(PathBuf),
+    /// It cannot be opened or is not such a file.
+    #[error("the file {path} cannot be opened: {why}")]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system or the file format says.
+        why: String,
+    },
+}
+
+impl<C: Clock> EmbeddedStore<C> {
+    /// Opens or creates the file, for this user alone, and takes it over.
+    ///
+    /// If the calendar clock has jumped back behind the last writing, every stored access token counts as expired.
+    pub fn open(path: &Path, clock: C) -> Result<Self, EmbeddedError> {
+        let file = RecordFile::open(path)?;
+        let time = StoreTime::starting(clock);
+        file.rebase(time.now()).map_err(|error| EmbeddedError::Unusable { path: path.to_owned(), why: error.0 })?;
+        let (changes, _) = broadcast::channel(CHANGES_KEPT);
+        Ok(Self { inner: Arc::new(Inner { file, time, turn: Arc::new(Semaphore::new(1)), changes }) })
+    }
+
+    /// Runs one step in a transaction of its own. It is finished even if the caller stops waiting.
+    async fn step<T: Send + 'static>(
+        &self,
+        key: &TokenKey,
+        step: impl FnOnce(&mut Option<Record>, u64) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let closed = |_| StoreError::Unavailable("the embedded store is shutting down".into());
+        let turn = Arc::clone(&self.inner.turn).acquire_owned().await.map_err(closed)?;
+        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        blocking(move || {
+            let _turn = turn;
+            let now = inner.time.now();
+            let (outcome, moved) = inner.file.change(&key, now, |slot| step(slot, now))?;
+            if let Some(version) = moved {
+                // Nobody following is fine.
+                let _ = inner.changes.send(Change::Moved { key, version });
+            }
+            Ok(outcome)
+        })
+        .await
+    }
+}
+
+impl<C: Clock> Store for EmbeddedStore<C> {
+    async fn read(&self, key: &TokenKey) -> Result<Option<Snapshot>, StoreError> {
+        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        blocking(move || {
+            let now = inner.time.now();
+            Ok(inner.file.read(&key, now)?.map(|record| record.snapshot(now)))
+        })
+        .await
+    }
+
+    async fn begin(&self, key: &TokenKey, begin: &Begin) -> Result<BeginOutcome, StoreError> {
+        let begin = begin.clone();
+        self.step(key, move |slot, now| steps::begin(slot, now, &begin)).await
+    }
+
+    async fn arm(&self, key: &TokenKey, arm: &Arm) -> Result<ArmOutcome, StoreError> {
+        let arm = arm.clone();
+        self.step(key, move |slot, now| steps::arm(slot, now, &arm)).await
+    }
+
+    async fn renew(&self, key: &TokenKey, renew: &Renew) -> Result<RenewOutcome, StoreError> {
+        let renew = renew.clone();
+        self.step(key, move |slot, now| steps::renew(slot, now, &renew)).await
+    }
+
+    async fn commit(&self, key: &TokenKey, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        let commit = commit.clone();
+        self.step(key, move |slot, now| steps::commit(slot, now, &commit)).await
+    }
+
+    async fn fail(&self, key: &TokenKey, fail: &Fail) -> Result<FailOutcome, StoreError> {
+        let fail = fail.clone();
+        self.step(key, move |slot, now| steps::fail(slot, now, &fail)).await
+    }
+
+    async fn restore(&self, key: &TokenKey, restore: &Restore) -> Result<RestoreOutcome, StoreError> {
+        let restore = restore.clone();
+        self.step(key, move |slot, now| steps::restore(slot, now, &restore)).await
+    }
+
+    async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
+        let seed = seed.clone();
+        self.step(key, move |slot, now| steps::seed(slot, now, &seed)).await
+    }
+
+    async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
+        let end = end.clone();
+        self.step(key, move |slot, now| steps::end(slot, now, &end)).await
+    }
+
+    async fn follow(&self, changes: mpsc::Sender<Change>) {
+        let mut told = self.inner.changes.subscribe();
+        if changes.send(Change::Connected).await.is_err() {
+            return;
+        }
+        loop {
+            let next = tokio::select! {
+                next = told.recv() => next,
+                () = changes.closed() => return,
+            };
+            let passed_on = match next {
+                Ok(change) => changes.send(change).await,
+                Err(broadcast::error::RecvError::Lagged(_)) => match changes.send(Change::Lost).await {
+                    Ok(()) => changes.send(Change::Connected).await,
+                    Err(gone) => Err(gone),
+                },
+                Err(broadcast::error::RecvError::Closed) => return,
+            };
+            if passed_on.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let gone = |_| StoreError::Unavailable("the embedded store's worker ended early".into());
+    tokio::task::spawn_blocking(work).await.map_err(gone)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::contract::{RecordState, Sealed};
+    use crate::words::clock::{ManualClock, WallTime};
+    use crate::words::ids::{AttemptId, ConsentId, Fingerprint, GrantId, ProviderId, Version};
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn key() -> TokenKey {
+        TokenKey::Consent(ConsentId::parse("c1").unwrap())
+    }
+
+    fn seed() -> Seed {
+        Seed {
+            provider: ProviderId::parse("bank").unwrap(),
+            grant: GrantId::random(),
+            expected: None,
+            access: Sealed::from_bytes(*b"access"),
+            refresh: Some(Sealed::from_bytes(*b"refresh")),
+            refresh_fingerprint: Some(Fingerprint::from_bytes([1; 16])),
+            remaining: HOUR,
+            life: HOUR,
+            scope: None,
+            bank_consent_id: None,
+            consent_expires_at: None,
+            certificate: None,
+        }
+    }
+
+    fn clock() -> ManualClock {
+        ManualClock::new(WallTime::from_millis(1_760_000_000_000))
+    }
+
+    #[tokio::test]
+    async fn records_outlive_the_process_and_age_meanwhile() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, clock) = (home.path().join("s.redb"), clock());
+        let store = EmbeddedStore::open(&path, clock.clone()).unwrap();
+        store.seed(&key(), &seed()).await.unwrap();
+        drop(store);
+        clock.advance(Duration::from_secs(600));
+        let store = EmbeddedStore::open(&path, clock).unwrap();
+        let snapshot = store.read(&key()).await.unwrap().unwrap();
+        assert_eq!(snapshot.remaining, Duration::from_secs(3_000));
+    }
+
+    #[tokio::test]
+    async fn after_a_calendar_that_jumped_back_no_access_token_lives_and_no_lease_lasts_for_years() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, clock) = (home.path().join("s.redb"), clock());
+        let begin = |attempt| Begin {
+            attempt: AttemptId::new("r", attempt),
+            provider: ProviderId::parse("bank").unwrap(),
+            wanted: HOUR * 2,
+            rejected: None,
+            rejection_pause: HOUR,
+            lease: Duration::from_secs(10),
+            quarantine: HOUR,
+            hold: true,
+            create: None,
+        };
+        let store = EmbeddedStore::open(&path, clock.clone()).unwrap();
+        store.seed(&key(), &seed()).await.unwrap();
+        assert!(matches!(store.begin(&key(), &begin(1)).await.unwrap(), BeginOutcome::Granted(..)));
+        drop(store);
+        clock.set_wall(WallTime::from_millis(1_500_000_000_000));
+        let store = EmbeddedStore::open(&path, clock.clone()).unwrap();
+        let snapshot = store.read(&key()).await.unwrap().unwrap();
+        assert_eq!((snapshot.remaining, snapshot.state), (Duration::ZERO, RecordState::Leased));
+        clock.advance(Duration::from_secs(11));
+        assert!(matches!(store.begin(&key(), &begin(2)).await.unwrap(), BeginOutcome::Granted(..)));
+    }
+
+    #[tokio::test]
+    async fn a_second_owner_is_told_whom_to_talk_to() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("s.redb");
+        let _owner = EmbeddedStore::open(&path, clock()).unwrap();
+        let error = EmbeddedStore::open(&path, clock()).unwrap_err();
+        assert_eq!(error, EmbeddedError::InUse(path));
+        assert!(error.to_string().contains("admin listener"));
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_kind_is_unusable_and_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("s.redb");
+        std::fs::write(&path, b"something else entirely").unwrap();
+        assert!(matches!(EmbeddedStore::open(&path, clock()), Err(EmbeddedError::Unusable { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"something else entirely");
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_understood_is_left_as_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&home.path().join("s.redb"), clock()).unwrap();
+        for garbage in [&b"CANARY garbage"[..], b"\0\0\0\0\0\0\0\x01v\0\0\0\0\0\0\0\x019"] {
+            store.inner.file.write_raw(&key(), garbage);
+            let errors = [
+                store.read(&key()).await.unwrap_err(),
+                store.seed(&key(), &seed()).await.unwrap_err(),
+                store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "x" }).await.unwrap_err(),
+            ];
+            for error in errors {
+                assert!(matches!(&error, StoreError::Unreadable(text) if !text.contains("CANARY")), "{error}");
+            }
+            assert_eq!(store.inner.file.read_raw(&key()), garbage);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tombstone_is_forgotten_after_a_week() {
+        let home = tempfile::tempdir().unwrap();
+        let clock = clock();
+        let store = EmbeddedStore::open(&home.path().join("s.redb"), clock.clone()).unwrap();
+        let seed = seed();
+        store.seed(&key(), &seed).await.unwrap();
+        store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "asked" }).await.unwrap();
+        clock.advance(HOUR * 24 * 7 - HOUR);
+        assert!(store.read(&key()).await.unwrap().is_some());
+        clock.advance(HOUR);
+        assert!(store.read(&key()).await.unwrap().is_none());
+        let expected = Some(Version::first(seed.grant));
+        assert_eq!(store.seed(&key(), &Seed { expected, ..seed }).await.unwrap(), SeedOutcome::Missing);
+    }
+}
