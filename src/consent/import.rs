@@ -108,7 +108,7 @@ pub async fn import<S: Store, E: TokenEndpoint, C: Clock>(
         consent_expires_at: request.consent_expires_at,
         certificate: tokens.certificate(provider),
     };
-    let (made, version) = match sow(tokens.store(), clock, &key, seed.clone(), request.expires_at).await? {
+    let (made, version) = match sow(tokens.store(), clock, &key, seed.clone(), request.expires_at, PATIENCE).await? {
         SeedOutcome::Created(version) => (Made::Created, version),
         SeedOutcome::Replaced(version) => (Made::Replaced, version),
         SeedOutcome::Exists(current) => return Err(ImportError::AlreadyExists { current }),
@@ -121,18 +121,19 @@ pub async fn import<S: Store, E: TokenEndpoint, C: Clock>(
 }
 
 /// Stores `seed`, repeating it while the store does not answer. The life that is stored shrinks with every pause.
-async fn sow<S: Store, C: Clock>(
+pub(super) async fn sow<S: Store, C: Clock>(
     store: &S,
     clock: &C,
     key: &TokenKey,
     mut seed: Seed,
     expires_at: BootInstant,
+    patience: Duration,
 ) -> Result<SeedOutcome, ImportError> {
     let mut tries = 1;
     let mut pause = FIRST_PAUSE;
     loop {
         seed.remaining = expires_at.since(clock.boot());
-        let why = match timeout(PATIENCE, store.seed(key, &seed)).await {
+        let why = match timeout(patience, store.seed(key, &seed)).await {
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(error @ StoreError::Refused(_))) => return Err(ImportError::StoreRefused(error.to_string())),
             Ok(Err(error @ StoreError::Unreadable(_))) => return Err(ImportError::Unreadable(error.to_string())),

@@ -58,7 +58,7 @@ pub enum RequestError {
     /// JSON of another kind.
     #[error("the body is not a JSON object")]
     NotAnObject,
-    /// An object with these faults, the first [`MOST_FAULTS`] of them.
+    /// An object with these faults; of very many, the first.
     #[error("the body has {} at fault", names(.0))]
     Faults(Vec<Fault>),
 }
@@ -92,9 +92,7 @@ impl ImportRequest {
             serde_json::error::Category::Data => RequestError::NotAnObject,
             serde_json::error::Category::Io
             | serde_json::error::Category::Syntax
-            | serde_json::error::Category::Eof => {
-                RequestError::NotJson { line: error.line(), column: error.column() }
-            }
+            | serde_json::error::Category::Eof => RequestError::NotJson { line: error.line(), column: error.column() },
         })?;
         let provider = members.required("provider", LONGEST_NAME, |text| {
             ProviderId::parse(&text).ok_or("it is not a provider's name: a-z 0-9 - _, beginning with a letter")
@@ -443,7 +441,11 @@ mod tests {
             (json!({"expires_in": null}), "expires_in", "missing"),
             (json!({"expires_at": "2030-01-01T00:00:00Z"}), "expires_at", "beside"),
             (json!({"expires_in": 1_760_000_000}), "expires_in or expires_at", "ten years"),
-            (json!({"expires_in": null, "expires_at": "2099-01-01T00:00:00Z"}), "expires_in or expires_at", "ten years"),
+            (
+                json!({"expires_in": null, "expires_at": "2099-01-01T00:00:00Z"}),
+                "expires_in or expires_at",
+                "ten years",
+            ),
             (json!({"expires_in": null, "expires_at": 1_760_000_000}), "expires_at", "string"),
             (json!({"expires_in": null, "expires_at": "2026-01-01"}), "expires_at", "RFC 3339"),
             (json!({"expires_in": null, "expires_at": "2026-01-01T00:00:00"}), "expires_at", "RFC 3339"),
@@ -479,10 +481,7 @@ mod tests {
             assert_eq!(ImportRequest::parse(text.as_bytes(), RECEIVED).unwrap_err(), RequestError::NotAnObject);
         }
         let deep = format!("{{\"scope\":{}", "[".repeat(60_000));
-        assert!(matches!(
-            ImportRequest::parse(deep.as_bytes(), RECEIVED).unwrap_err(),
-            RequestError::NotJson { .. }
-        ));
+        assert!(matches!(ImportRequest::parse(deep.as_bytes(), RECEIVED).unwrap_err(), RequestError::NotJson { .. }));
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! What is stored of a consent, for an operator: everything but the tokens.
 
-use std::fmt;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::oauth::TokenEndpoint;
@@ -17,44 +16,44 @@ use crate::words::token_set::Scope;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConsentView {
     /// The name the app knows it by.
-    #[serde(serialize_with = "consent_id")]
+    #[serde(serialize_with = "json::consent_id")]
     pub consent_id: ConsentId,
     /// The word of [`RecordState::consent_state`].
     pub state: &'static str,
     /// Where it was granted.
-    #[serde(serialize_with = "text")]
+    #[serde(serialize_with = "json::text")]
     pub provider: ProviderId,
     /// What it covers.
-    #[serde(serialize_with = "scope")]
+    #[serde(serialize_with = "json::scope")]
     pub scope: Option<Scope>,
     /// The act of consenting.
-    #[serde(serialize_with = "text")]
+    #[serde(serialize_with = "json::text")]
     pub grant: GrantId,
     /// Its token set.
     pub generation: Generation,
     /// How much of the access token's life is left, zero once it has expired.
-    #[serde(serialize_with = "seconds")]
+    #[serde(serialize_with = "json::seconds")]
     pub access_token_expires_in: Option<Duration>,
     /// When it expires, by the calendar of this machine; not known once it has.
-    #[serde(serialize_with = "optional_text")]
+    #[serde(serialize_with = "json::optional_text")]
     pub access_token_expires_at: Option<WallTime>,
     /// When the consent itself ends.
-    #[serde(serialize_with = "optional_text")]
+    #[serde(serialize_with = "json::optional_text")]
     pub consent_expires_at: Option<WallTime>,
     /// Tells refresh tokens apart without showing them.
-    #[serde(serialize_with = "optional_text")]
+    #[serde(serialize_with = "json::optional_text")]
     pub refresh_token_fingerprint: Option<Fingerprint>,
     /// The bank's own name for the consent.
     pub bank_consent_id: Option<String>,
     /// Who holds or last held the lease of a refresh.
-    #[serde(serialize_with = "attempt")]
+    #[serde(serialize_with = "json::attempt")]
     pub holder: Option<AttemptId>,
     /// How often this generation's refresh token may have been sent without an explained outcome.
     pub sends: u32,
     /// Refreshes that failed in a row.
     pub failures: u32,
     /// How long until the next refresh may be tried, rounded up.
-    #[serde(serialize_with = "seconds_up")]
+    #[serde(serialize_with = "json::seconds_up")]
     pub backoff: Option<Duration>,
     /// The class of the last failure.
     pub why: Option<String>,
@@ -80,8 +79,17 @@ pub async fn show<S: Store, E: TokenEndpoint, C: Clock>(
     clock: &C,
     consent: &ConsentId,
 ) -> Result<ConsentView, ShowError> {
+    show_within(PATIENCE, tokens.store(), clock, consent).await
+}
+
+pub(super) async fn show_within<S: Store, C: Clock>(
+    patience: Duration,
+    store: &S,
+    clock: &C,
+    consent: &ConsentId,
+) -> Result<ConsentView, ShowError> {
     let key = TokenKey::Consent(consent.clone());
-    match timeout(PATIENCE, tokens.store().read(&key)).await {
+    match timeout(patience, store.read(&key)).await {
         Ok(Ok(Some(snapshot))) => Ok(ConsentView::of_record(consent, &snapshot, clock)),
         Ok(Ok(None)) => Err(ShowError::Unknown),
         Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_)))) => {
@@ -152,31 +160,46 @@ fn expiry(remaining: Option<Duration>, clock: &impl Clock) -> Option<WallTime> {
     remaining.filter(|remaining| !remaining.is_zero()).map(|remaining| clock.wall().plus(remaining))
 }
 
-fn consent_id<S: Serializer>(id: &ConsentId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(id.as_str())
-}
+/// How the fields look as JSON.
+#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
+mod json {
+    use std::fmt;
+    use std::time::Duration;
 
-fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
+    use serde::{Serialize as _, Serializer};
 
-fn optional_text<T: fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
-    value.as_ref().map(ToString::to_string).serialize(serializer)
-}
+    use crate::words::ids::{AttemptId, ConsentId};
+    use crate::words::token_set::Scope;
 
-fn scope<S: Serializer>(scope: &Option<Scope>, serializer: S) -> Result<S::Ok, S::Error> {
-    scope.as_ref().map(Scope::as_str).serialize(serializer)
-}
+    pub(super) fn consent_id<S: Serializer>(id: &ConsentId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(id.as_str())
+    }
 
-fn attempt<S: Serializer>(attempt: &Option<AttemptId>, serializer: S) -> Result<S::Ok, S::Error> {
-    attempt.as_ref().map(AttemptId::as_str).serialize(serializer)
-}
+    pub(super) fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
 
-fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.as_ref().map(Duration::as_secs).serialize(serializer)
-}
+    pub(super) fn optional_text<T: fmt::Display, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(ToString::to_string).serialize(serializer)
+    }
 
-fn seconds_up<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    let up = |duration: &Duration| duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    duration.as_ref().map(up).serialize(serializer)
+    pub(super) fn scope<S: Serializer>(scope: &Option<Scope>, serializer: S) -> Result<S::Ok, S::Error> {
+        scope.as_ref().map(Scope::as_str).serialize(serializer)
+    }
+
+    pub(super) fn attempt<S: Serializer>(attempt: &Option<AttemptId>, serializer: S) -> Result<S::Ok, S::Error> {
+        attempt.as_ref().map(AttemptId::as_str).serialize(serializer)
+    }
+
+    pub(super) fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        duration.as_ref().map(Duration::as_secs).serialize(serializer)
+    }
+
+    pub(super) fn seconds_up<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        let up = |duration: &Duration| duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+        duration.as_ref().map(up).serialize(serializer)
+    }
 }

@@ -103,24 +103,24 @@ fn is_own(target: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::{Arc, Mutex};
+mod tests {
+    use std::sync::{Arc, Mutex, PoisonError};
 
     use super::*;
 
     /// Collects what is logged.
     #[derive(Clone, Default)]
-    pub(in crate::telemetry) struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct Lines(Arc<Mutex<Vec<u8>>>);
 
     impl Lines {
-        pub(in crate::telemetry) fn text(&self) -> String {
+        fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
 
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
             Ok(bytes.len())
         }
 

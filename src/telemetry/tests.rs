@@ -2,9 +2,19 @@
 //! with one of the ignored tests at the end of this file alone in it.
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::logs::{LineFormat, init};
 use super::{hardening, panic};
+use crate::net::serve::{Bind, Listener, ServeSettings, serve};
+use crate::net::shutdown::Shutdown;
 
 #[test]
 fn at_trace_level_real_traffic_shows_no_header() {
@@ -12,13 +22,16 @@ fn at_trace_level_real_traffic_shows_no_header() {
     assert!(told.contains("own trace") && told.contains("TRACE"), "the filter works: {told}");
     assert!(told.contains("200 OK"), "the traffic happened: {told}");
     assert!(!told.contains("CANARY"), "{told}");
-    assert!(!told.contains("\"target\":\"h2") && !told.contains("\"target\":\"hyper"), "{told}");
+    for target in ["h2", "hyper", "rustls"] {
+        assert!(!told.contains(&format!("\"target\":\"{target}")), "{told}");
+        assert!(!told.contains(&format!("\"log.target\":\"{target}")), "{told}");
+    }
 }
 
 #[test]
 fn without_the_cap_the_same_traffic_would_be_written_out() {
     let told = told_by("child_logs_traffic_uncapped", &[]);
-    assert!(told.contains("h2::") && told.contains("200 OK"), "{told}");
+    assert!(told.contains("h2::") && told.contains("rustls::") && told.contains("200 OK"), "{told}");
 }
 
 #[test]
@@ -46,6 +59,7 @@ fn told_by(child: &str, env: &[(&str, &str)]) -> String {
         .args(["--exact", &test, "--ignored", "--nocapture", "--test-threads=1"])
         .env_remove("RUST_LOG")
         .env_remove("CONSENTRY_LOG")
+        .env(ALONE, "1")
         .envs(env.iter().copied())
         .stdin(Stdio::null())
         .output()
@@ -55,22 +69,20 @@ fn told_by(child: &str, env: &[(&str, &str)]) -> String {
     told
 }
 
+/// Set in such a process. Without it, as when somebody runs all ignored tests, they do nothing.
+const ALONE: &str = "CONSENTRY_TEST_ALONE";
+
+fn is_alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
 fn report(line: &str) {
     use std::io::Write as _;
     writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
-/// One exchange over HTTP/2 and one over HTTP/1, with a canary in header and body.
+/// One exchange over HTTP/2 and one over HTTP/1, with a canary in header and body, and a TLS handshake that fails.
 async fn exchange_canaries() {
-    use bytes::Bytes;
-    use http::{Request, Response};
-    use http_body_util::{BodyExt as _, Full};
-    use hyper_util::client::legacy::Client;
-    use hyper_util::rt::TokioExecutor;
-
-    use crate::net::serve::{Bind, Listener, ServeSettings, serve};
-    use crate::net::shutdown::Shutdown;
-
     let listener = Listener::bind(&"127.0.0.1:0".parse::<Bind>().unwrap()).await.unwrap();
     let address = listener.local().to_string();
     let service = tower::service_fn(|request: Request<hyper::body::Incoming>| async move {
@@ -94,6 +106,12 @@ async fn exchange_canaries() {
         let response = client.request(request).await.unwrap();
         report(&response.status().to_string());
     }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+    assert!(connector.connect("bank.example".try_into().unwrap(), stream).await.is_err());
     shutdown.force();
     server.await.unwrap();
 }
@@ -101,6 +119,9 @@ async fn exchange_canaries() {
 #[tokio::test]
 #[ignore = "run in a process of its own"]
 async fn child_logs_traffic() {
+    if !is_alone() {
+        return;
+    }
     init(LineFormat::Auto, "error", |name| std::env::var(name).ok()).unwrap();
     tracing::trace!("own trace");
     exchange_canaries().await;
@@ -109,7 +130,9 @@ async fn child_logs_traffic() {
 #[tokio::test]
 #[ignore = "run in a process of its own"]
 async fn child_logs_traffic_uncapped() {
-    use tracing_subscriber::util::SubscriberInitExt as _;
+    if !is_alone() {
+        return;
+    }
     let filter = tracing_subscriber::EnvFilter::new("trace");
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).finish().try_init().unwrap();
     exchange_canaries().await;
@@ -118,6 +141,9 @@ async fn child_logs_traffic_uncapped() {
 #[test]
 #[ignore = "run in a process of its own"]
 fn child_panics() {
+    if !is_alone() {
+        return;
+    }
     panic::install_hook();
     let thread = std::thread::Builder::new().name("panicking".to_owned());
     let ended = thread.spawn(|| panic!("CANARY {}", 1)).unwrap().join();
@@ -127,6 +153,9 @@ fn child_panics() {
 #[test]
 #[ignore = "run in a process of its own"]
 fn child_panics_with_a_log() {
+    if !is_alone() {
+        return;
+    }
     init(LineFormat::Json, "info", |_| None).unwrap();
     assert!(init(LineFormat::Json, "info", |_| None).is_err(), "a second log is refused");
     child_panics();
@@ -135,6 +164,9 @@ fn child_panics_with_a_log() {
 #[test]
 #[ignore = "run in a process of its own"]
 fn child_is_hardened() {
+    if !is_alone() {
+        return;
+    }
     assert_eq!(hardening::apply(), []);
     report(&format!("cores: {:?}", rustix::process::getrlimit(rustix::process::Resource::Core)));
     #[cfg(target_os = "linux")]
