@@ -1,0 +1,142 @@
+//! The admin listener: a request's way from its head to its handler.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::access::{Access, Writes};
+use super::body::BodyLimits;
+use super::consents;
+use super::problem::{AdminProblem, Refusal};
+use super::settings::AdminSettings;
+use crate::http::host::{HostNames, NotAHostName};
+use crate::http::request_guard::{HeadLimits, RequestGuard};
+use crate::http::target::CheckedPath;
+use crate::net::serve::{Application, Peer, ServeSettings};
+use crate::oauth::TokenEndpoint;
+use crate::store::Store;
+use crate::token::Tokens;
+use crate::words::clock::Clock;
+use crate::words::ids::ConsentId;
+use crate::words::problem::ProblemType;
+
+/// The service of the admin listener.
+#[derive(Debug)]
+pub struct Admin<S, E, C> {
+    tokens: Tokens<S, E, C>,
+    clock: C,
+    guard: RequestGuard,
+    access: Access,
+    pub(super) limits: Limits,
+}
+
+/// What bounds one request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) body: BodyLimits,
+    /// From its head to its answer.
+    pub(super) whole: Duration,
+}
+
+/// Bytes of a request's target.
+const LONGEST_TARGET: usize = 2 * 1024;
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
+    /// Serves these consents under the names of this machine and those of `settings`, whose `bind` is not looked at.
+    pub fn new(
+        tokens: Tokens<S, E, C>,
+        clock: C,
+        settings: AdminSettings,
+        writes: Writes,
+    ) -> Result<Self, NotAHostName> {
+        let names = HostNames::parse(settings.hosts.iter().map(String::as_str))?;
+        let guard = RequestGuard { names: HostNames::loopback(None).and(names), limits: HeadLimits::default() };
+        let limits = Limits { body: BodyLimits::default(), whole: Duration::from_secs(30) };
+        Ok(Self { tokens, clock, guard, access: Access::new(writes, settings.key), limits })
+    }
+
+    /// The limits that its listener should have.
+    pub fn serve_settings() -> ServeSettings {
+        ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(30), ..ServeSettings::default() }
+    }
+
+    /// The service. It answers `GET /v1/consents/{id}` and `PUT /v1/consents/{id}/tokens`.
+    pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
+        let admin = Arc::new(self);
+        tower::service_fn(move |request: Request<Incoming>| {
+            let admin = Arc::clone(&admin);
+            async move { Ok::<_, Infallible>(admin.answer(request).await) }
+        })
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let answer = timeout(self.limits.whole, self.handle(request)).await.unwrap_or_else(|_| {
+            let detail = "this took too long and was given up; whether it happened is not known";
+            Err(Refusal::new(ProblemType::StoreUnavailable, detail).retry_after(Duration::from_secs(1)))
+        });
+        answer.unwrap_or_else(Refusal::into_response)
+    }
+
+    async fn handle(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
+        self.guard.check(&request).map_err(|refused| match refused.problem() {
+            ProblemType::MethodNotAllowed => method_not_allowed(&[Method::GET, Method::HEAD, Method::PUT]),
+            other => Refusal::new(other, refused.to_string()),
+        })?;
+        let path = CheckedPath::check(request.uri(), LONGEST_TARGET)
+            .map_err(|error| Refusal::new(error.problem(), error.to_string()))?;
+        match Resource::find(&path)? {
+            Resource::Consent(consent) => {
+                check_method(request.method(), &[Method::GET, Method::HEAD])?;
+                consents::show_consent(&self.tokens, &self.clock, &consent).await
+            }
+            Resource::Tokens(consent) => {
+                check_method(request.method(), &[Method::PUT])?;
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                consents::import_tokens(&self.tokens, &self.clock, &consent, request, self.limits.body).await
+            }
+        }
+    }
+}
+
+/// What can be asked for.
+enum Resource {
+    /// `/v1/consents/{id}`
+    Consent(ConsentId),
+    /// `/v1/consents/{id}/tokens`
+    Tokens(ConsentId),
+}
+
+impl Resource {
+    fn find(path: &CheckedPath) -> Result<Self, Refusal> {
+        let segments: Vec<_> = path.segments().take(5).collect();
+        let nowhere = || Refusal::new(AdminProblem::NoSuchResource, "nothing is under this path");
+        let [version, collection, id, rest @ ..] = segments.as_slice() else { return Err(nowhere()) };
+        if !version.is("v1") || !collection.is("consents") || id.raw().is_empty() {
+            return Err(nowhere());
+        }
+        let parse = || {
+            ConsentId::parse(&id.decoded()).map_err(|error| {
+                Refusal::new(ProblemType::ConsentIdInvalid, format!("the consent id is wrong: {error}"))
+            })
+        };
+        match rest {
+            [] => parse().map(Self::Consent),
+            [tokens] if tokens.is("tokens") => parse().map(Self::Tokens),
+            _ => Err(nowhere()),
+        }
+    }
+}
+
+fn check_method(method: &Method, allowed: &[Method]) -> Result<(), Refusal> {
+    if allowed.contains(method) { Ok(()) } else { Err(method_not_allowed(allowed)) }
+}
+
+fn method_not_allowed(allowed: &[Method]) -> Refusal {
+    Refusal::new(ProblemType::MethodNotAllowed, "this cannot be done with this resource").allow(allowed.to_vec())
+}
