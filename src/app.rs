@@ -14,18 +14,18 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
-use crate::http::host::NotAHostName;
 use crate::config::{Config, StoreConfig, StoreKind};
+use crate::http::host::NotAHostName;
 use crate::net::serve::{Bind, BindError, Listener, serve};
 use crate::net::shutdown::Shutdown;
 use crate::oauth::settings::Registration;
 use crate::oauth::{EndpointError, HttpTokenEndpoint};
 use crate::proxy::{Proxy, ProxyError};
+use crate::store::Store;
 use crate::store::any::AnyStore;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore};
 use crate::store::redis::{RedisStore, TlsSettingsError};
 use crate::store::spill::{SpillDirectory, SpillError};
-use crate::store::Store;
 use crate::telemetry::registry;
 use crate::token::settings::TokenSettings;
 use crate::token::timing::Timing;
@@ -126,7 +126,8 @@ const REPLAY: Duration = Duration::from_secs(5);
 impl App {
     /// Opens the store, binds every listener, and serves nothing yet.
     pub async fn start(config: Config, writes: Writes, shutdown: Shutdown) -> Result<Self, StartError> {
-        let Config { proxy, health, admin, store, tokens: settings, registrations, shutdown: ending, replica, .. } = config;
+        let Config { proxy, health, admin, store, tokens: settings, registrations, shutdown: ending, replica, .. } =
+            config;
         let behaviours: BTreeMap<_, _> =
             settings.providers.iter().map(|(id, settings)| (id.clone(), settings.behaviour.clone())).collect();
         let spill = store.spill.as_ref().map(|spill| SpillDirectory::open(&spill.directory)).transpose()?;

@@ -88,12 +88,7 @@ pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn import_into(
-    config: Config,
-    id: &ConsentId,
-    body: &[u8],
-    replace: Option<Version>,
-) -> Result<Value, Failure> {
+async fn import_into(config: Config, id: &ConsentId, body: &[u8], replace: Option<Version>) -> Result<Value, Failure> {
     let path = format!("/v1/consents/{}/tokens", id.as_str());
     let mut call = Call::new(Method::PUT, &path).json(Bytes::copy_from_slice(body));
     if let Some(version) = replace {

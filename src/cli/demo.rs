@@ -124,7 +124,7 @@ fn what_to_try(at: &Addresses, endpoints: &Endpoints, debt_consent: &str) -> Str
         text,
         "3. Let the bank expire the access token, call 200 times, 50 at once, and look at the bank's counters:\n\n   \
          curl -X POST {control}/abn-amro/expire-access-tokens\n   \
-         seq 200 | xargs -P 50 -I_ curl -s -o /dev/null -w '%{{http_code}}\\n' -H 'Consent-ID: {CONSENT}' \\\n     \
+         seq 200 | xargs -P 50 -I@ curl -s -o /dev/null -w '%{{http_code}}\\n' -H 'Consent-ID: {CONSENT}' \\\n     \
          {balances} | sort | uniq -c\n   \
          curl {control}/counters\n\n   \
          Every call is answered 200, for one refresh and no reuse event.\n"

@@ -233,12 +233,8 @@ impl Protocols {
     /// Drives one connection to its end.
     async fn connection<S: Application>(self, accepted: Accepted, service: S) -> Result<(), Ended> {
         match accepted {
-            Accepted::Tcp(stream, address) => {
-                self.secured(stream, PeerAddress::Tcp(address), service).await
-            }
-            Accepted::Unix(stream, uid) => {
-                self.secured(stream, PeerAddress::Unix { uid }, service).await
-            }
+            Accepted::Tcp(stream, address) => self.secured(stream, PeerAddress::Tcp(address), service).await,
+            Accepted::Unix(stream, uid) => self.secured(stream, PeerAddress::Unix { uid }, service).await,
         }
     }
 
@@ -248,10 +244,7 @@ impl Protocols {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Application,
     {
-        let plain = WithPeer {
-            peer: Peer { address, certificate: None },
-            inner: TowerToHyperService::new(service),
-        };
+        let plain = WithPeer { peer: Peer { address, certificate: None }, inner: TowerToHyperService::new(service) };
         let soft = self.shutdown.soft();
         match &self.tls {
             Some(acceptor) => {
@@ -259,14 +252,11 @@ impl Protocols {
                     () = soft => return Ok(()),
                     done = tokio::time::timeout(self.handshake_timeout, acceptor.accept(io)) => done,
                 };
-                let stream =
-                    handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
+                let stream = handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
                 let (_, session) = stream.get_ref();
                 let is_h2 = session.alpn_protocol() == Some(b"h2");
-                let certificate = session
-                    .peer_certificates()
-                    .and_then(<[_]>::first)
-                    .map(|leaf| Arc::from(thumbprint(leaf)));
+                let certificate =
+                    session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(thumbprint(leaf)));
                 let service = WithPeer { peer: Peer { address, certificate }, ..plain };
                 self.http(stream, is_h2, service).await
             }
@@ -275,8 +265,7 @@ impl Protocols {
                     () = soft => return Ok(()),
                     done = tokio::time::timeout(self.first_byte_timeout, preface::peek(io)) => done,
                 };
-                let (is_h2, stream) =
-                    peeked.map_err(|_| Ended::PrefaceTimeout)?.map_err(Ended::Preface)?;
+                let (is_h2, stream) = peeked.map_err(|_| Ended::PrefaceTimeout)?.map_err(Ended::Preface)?;
                 self.http(stream, is_h2, plain).await
             }
             None => self.http(io, false, plain).await,

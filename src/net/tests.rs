@@ -47,8 +47,7 @@ async fn a_unix_peer_is_known_by_its_user() {
 
 #[tokio::test]
 async fn too_many_or_too_large_headers_are_answered_with_431() {
-    let settings =
-        ServeSettings { max_headers: 8, max_head_bytes: 2_000, ..ServeSettings::default() };
+    let settings = ServeSettings { max_headers: 8, max_head_bytes: 2_000, ..ServeSettings::default() };
     let server = Server::plain(settings).await;
     let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "A: b\r\n".repeat(8));
     let large = format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "b".repeat(3_000));
@@ -213,11 +212,7 @@ impl Server {
         Self::start(any_port().await, Some(config), settings)
     }
 
-    fn start(
-        listener: Listener,
-        tls: Option<Arc<rustls::ServerConfig>>,
-        settings: ServeSettings,
-    ) -> Self {
+    fn start(listener: Listener, tls: Option<Arc<rustls::ServerConfig>>, settings: ServeSettings) -> Self {
         let local = listener.local().clone();
         let shutdown = Shutdown::new();
         let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -234,8 +229,7 @@ impl Server {
             }
         });
         let stop = shutdown.clone();
-        let ended =
-            tokio::spawn(async move { serve(listener, tls, &settings, service, stop).await });
+        let ended = tokio::spawn(async move { serve(listener, tls, &settings, service, stop).await });
         Self { local, shutdown, arrived, go_on, ended }
     }
 
@@ -272,8 +266,7 @@ impl Pki {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.0).expect("signs");
-        Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())
-            .expect("they match")
+        Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).expect("they match")
     }
 
     fn roots(&self) -> Roots {

@@ -71,9 +71,7 @@ impl Identity {
         let pair = CertifiedKey::new(chain, key);
         match pair.keys_match() {
             Ok(()) => Ok(Self(Arc::new(pair))),
-            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-                Err(TlsError::KeyMismatch)
-            }
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(TlsError::KeyMismatch),
             Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::KeyUnsupported),
             Err(_) => Err(TlsError::CertificateInvalid),
         }
@@ -127,9 +125,7 @@ pub fn client_config(
         .map_err(TlsError::Settings)?
         .with_root_certificates(root_store(roots)?);
     let mut config = match identity {
-        Some(Identity(pair)) => {
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(pair))))
-        }
+        Some(Identity(pair)) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(pair)))),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = owned(alpn);
@@ -137,11 +133,7 @@ pub fn client_config(
 }
 
 /// The server's side: who we are, whether clients must show a certificate, and the ALPN protocols accepted, best first.
-pub fn server_config(
-    identity: &Identity,
-    clients: &ClientAuth,
-    alpn: &[&[u8]],
-) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(identity: &Identity, clients: &ClientAuth, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Settings)?;
@@ -152,15 +144,12 @@ pub fn server_config(
     let refused = |_| TlsError::RootsEmpty;
     let builder = match clients {
         ClientAuth::Off => builder.with_no_client_auth(),
-        ClientAuth::Optional(roots) => builder.with_client_cert_verifier(
-            verifier(roots)?.allow_unauthenticated().build().map_err(refused)?,
-        ),
-        ClientAuth::Required(roots) => {
-            builder.with_client_cert_verifier(verifier(roots)?.build().map_err(refused)?)
+        ClientAuth::Optional(roots) => {
+            builder.with_client_cert_verifier(verifier(roots)?.allow_unauthenticated().build().map_err(refused)?)
         }
+        ClientAuth::Required(roots) => builder.with_client_cert_verifier(verifier(roots)?.build().map_err(refused)?),
     };
-    let mut config =
-        builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.0))));
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.0))));
     config.alpn_protocols = owned(alpn);
     Ok(Arc::new(config))
 }
@@ -234,8 +223,7 @@ mod tests {
     fn no_roots_are_an_error_and_not_trust_in_nobody() {
         let empty = client_config(&Roots::Pem(Vec::new()), None, &[]);
         assert!(matches!(empty, Err(TlsError::RootsEmpty)));
-        let broken =
-            client_config(&Roots::Pem(b"-----BEGIN CERTIFICATE-----\n".to_vec()), None, &[]);
+        let broken = client_config(&Roots::Pem(b"-----BEGIN CERTIFICATE-----\n".to_vec()), None, &[]);
         assert!(matches!(broken, Err(TlsError::RootsNotPem)));
     }
 

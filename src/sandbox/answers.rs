@@ -39,11 +39,7 @@ pub(super) fn whole(bytes: Bytes) -> Wire {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-pub(super) fn answer(
-    status: StatusCode,
-    media_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Answer {
+pub(super) fn answer(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Payload::Whole(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -153,9 +149,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, MalformedAutho
     let text = value.to_str().map_err(|_| MalformedAuthorization)?;
     match text.split_once(' ') {
         Some((scheme, token))
-            if scheme.eq_ignore_ascii_case("bearer")
-                && !token.is_empty()
-                && values.next().is_none() =>
+            if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && values.next().is_none() =>
         {
             Ok(Some(token))
         }

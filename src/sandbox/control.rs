@@ -18,10 +18,7 @@ use super::world::{World, lock};
 use crate::words::clock::Clock;
 
 /// Answers one request of the control listener.
-pub(super) async fn serve<C: Clock>(
-    world: &World<C>,
-    request: Request<Incoming>,
-) -> Result<Response<Wire>, Broken> {
+pub(super) async fn serve<C: Clock>(world: &World<C>, request: Request<Incoming>) -> Result<Response<Wire>, Broken> {
     let (head, body) = request.into_parts();
     let answer = match read_body(body).await {
         Ok(body) => process(world, &head.method, head.uri.path(), &body),
@@ -55,16 +52,12 @@ fn process<C: Clock>(world: &World<C>, method: &Method, path: &str, body: &[u8])
             change(&mut *knobs, patch)
         }),
         ("POST", ["norsk-gjeld", "consents"]) => with(body, |wanted| create(world, now, wanted)),
-        ("POST", ["norsk-gjeld", "consents", id, "revoke"]) => {
-            found(lock(&world.norsk_gjeld).revoke(now, id))
-        }
+        ("POST", ["norsk-gjeld", "consents", id, "revoke"]) => found(lock(&world.norsk_gjeld).revoke(now, id)),
         ("POST", ["norsk-gjeld", "expire-access-tokens"]) => {
             lock(&world.norsk_gjeld).expire_tokens(now.boot);
             done()
         }
-        ("GET", ["norsk-gjeld", "settings"]) => {
-            json(StatusCode::OK, &*lock(&world.norsk_gjeld_knobs))
-        }
+        ("GET", ["norsk-gjeld", "settings"]) => json(StatusCode::OK, &*lock(&world.norsk_gjeld_knobs)),
         ("PATCH", ["norsk-gjeld", "settings"]) => with(body, |patch: Map<String, Value>| {
             let mut knobs = lock(&world.norsk_gjeld_knobs);
             change(&mut *knobs, patch)
@@ -81,9 +74,7 @@ fn process<C: Clock>(world: &World<C>, method: &Method, path: &str, body: &[u8])
             json(StatusCode::OK, &latest)
         }
         ("GET", ["faults"]) => json(StatusCode::OK, &lock(&world.faults).rules()),
-        ("POST", ["faults"]) => {
-            with(body, |rule: Rule| if lock(&world.faults).add(rule) { done() } else { full() })
-        }
+        ("POST", ["faults"]) => with(body, |rule: Rule| if lock(&world.faults).add(rule) { done() } else { full() }),
         ("DELETE", ["faults"]) => {
             lock(&world.faults).clear();
             done()
@@ -103,15 +94,11 @@ struct GrantRequest {
 fn grant<C: Clock>(world: &World<C>, now: Now, wanted: GrantRequest) -> Answer {
     let iban = wanted.iban.unwrap_or_else(|| DEFAULT_IBAN.to_owned());
     let scope = wanted.scope.unwrap_or_else(|| ACCOUNT_SCOPES.join(" "));
-    let of_one_kind =
-        covers(&ACCOUNT_SCOPES.join(" "), &scope) || covers(&PAYMENT_SCOPES.join(" "), &scope);
+    let of_one_kind = covers(&ACCOUNT_SCOPES.join(" "), &scope) || covers(&PAYMENT_SCOPES.join(" "), &scope);
     if !of_one_kind {
         return bad("scope holds an unknown scope, or scopes of accounts and of payments");
     }
-    if iban.is_empty()
-        || iban.len() > 34
-        || !iban.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
-    {
+    if iban.is_empty() || iban.len() > 34 || !iban.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase()) {
         return bad("iban is not an IBAN");
     }
     let knobs = lock(&world.abn_amro_knobs).clone();
@@ -163,10 +150,7 @@ fn counters<C: Clock>(world: &World<C>) -> Answer {
     json(StatusCode::OK, &json!({ "abn": abn_amro, "norsk_gjeld": norsk_gjeld }))
 }
 
-fn change<K: serde::Serialize + DeserializeOwned>(
-    knobs: &mut K,
-    patch: Map<String, Value>,
-) -> Answer {
+fn change<K: serde::Serialize + DeserializeOwned>(knobs: &mut K, patch: Map<String, Value>) -> Answer {
     match patched(knobs, patch) {
         Ok(changed) => {
             *knobs = changed;

@@ -28,10 +28,7 @@ pub(super) enum Target {
 /// What goes wrong. Several things may go wrong with the same answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "a list of switches, as the control API takes it"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "a list of switches, as the control API takes it")]
 pub(super) struct Fault {
     /// Wait before anything else.
     pub(super) delay_before_ms: u64,
@@ -164,12 +161,8 @@ impl Fault {
         };
         let full_length = HeaderValue::from(bytes.len());
         let body = match (self.truncate_at, self.slow_body_ms_per_chunk) {
-            (Some(at), _) if head.status == StatusCode::OK && at < bytes.len() => {
-                Paced::broken_off(bytes.slice(..at))
-            }
-            (_, Some(milliseconds)) => {
-                Paced::slow(bytes, SLOW_PIECE, Duration::from_millis(milliseconds))
-            }
+            (Some(at), _) if head.status == StatusCode::OK && at < bytes.len() => Paced::broken_off(bytes.slice(..at)),
+            (_, Some(milliseconds)) => Paced::slow(bytes, SLOW_PIECE, Duration::from_millis(milliseconds)),
             (_, None) => {
                 return on_the_wire(Response::from_parts(head, Payload::Whole(bytes)));
             }
@@ -189,8 +182,7 @@ impl StatusFault {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        let media_type =
-            if self.body.starts_with(['{', '[']) { "application/json" } else { "text/html" };
+        let media_type = if self.body.starts_with(['{', '[']) { "application/json" } else { "text/html" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         answer
     }
@@ -234,8 +226,7 @@ mod tests {
     fn a_rule_strikes_its_target_and_consent_as_often_as_it_says() {
         let mut faults = Faults::default();
         let fault = json!({"delay_ms": 5});
-        faults
-            .add(rule(json!({"target": "abn-token", "consent": "c", "times": 2, "fault": fault})));
+        faults.add(rule(json!({"target": "abn-token", "consent": "c", "times": 2, "fault": fault})));
         assert!(faults.strike(Target::AbnApi, Some("c")).is_none());
         assert!(faults.strike(Target::AbnToken, Some("d")).is_none());
         assert!(faults.strike(Target::AbnToken, None).is_none());

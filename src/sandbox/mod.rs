@@ -163,9 +163,7 @@ impl<C: Clock> Sandbox<C> {
         let tpps = ClientAuth::Required(Roots::Pem(authority.pem().into_bytes()));
         let http1: &[&[u8]] = &[b"http/1.1"];
         let both: &[&[u8]] = &[b"h2", b"http/1.1"];
-        let api_tls = (!settings.plain_apis)
-            .then(|| server_config(&server, &ClientAuth::Off, both))
-            .transpose()?;
+        let api_tls = (!settings.plain_apis).then(|| server_config(&server, &ClientAuth::Off, both)).transpose()?;
         let ports = settings.ports;
         let (abn_token, abn_token_at) = bind(ports.abn_token).await?;
         let (abn_api, abn_api_at) = bind(ports.abn_api).await?;
@@ -228,8 +226,7 @@ impl<C: Clock> Sandbox<C> {
             ("endpoints.json", endpoints, 0o644),
         ];
         for (file, text, mode) in files {
-            write(&folder.join(file), &text, mode)
-                .map_err(|cause| SandboxError::Write { file, cause })?;
+            write(&folder.join(file), &text, mode).map_err(|cause| SandboxError::Write { file, cause })?;
         }
         Ok(())
     }

@@ -66,10 +66,7 @@ impl Body for Paced {
     type Data = Bytes;
     type Error = Broken;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(pausing) = self.pausing.as_mut() {
             std::task::ready!(pausing.as_mut().poll(cx));
             self.pausing = None;

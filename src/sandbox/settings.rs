@@ -166,9 +166,7 @@ mod tests {
     #[test]
     fn a_patch_changes_what_it_names_and_refuses_what_it_does_not_know() {
         let knobs = AbnAmroKnobs::default();
-        let patch = |knobs: &AbnAmroKnobs, patch: Value| {
-            patched(knobs, patch.as_object().expect("an object").clone())
-        };
+        let patch = |knobs: &AbnAmroKnobs, patch: Value| patched(knobs, patch.as_object().expect("an object").clone());
         let changed = patch(&knobs, json!({"grace_s": 60, "expires_in": "missing"}));
         let changed = changed.expect("fits");
         assert_eq!((changed.grace_s, changed.rotation), (60, true));

@@ -25,12 +25,7 @@ pub(super) struct World<C> {
 }
 
 impl<C> World<C> {
-    pub(super) fn new(
-        clock: C,
-        settings: SandboxSettings,
-        endpoints: Endpoints,
-        client_thumbprint: String,
-    ) -> Self {
+    pub(super) fn new(clock: C, settings: SandboxSettings, endpoints: Endpoints, client_thumbprint: String) -> Self {
         Self {
             clock,
             abn_amro_knobs: Mutex::new(settings.abn_amro.clone()),

@@ -64,8 +64,8 @@ async fn a_port_or_a_file_that_is_taken_ends_with_69_and_is_named() {
     let bank = Bank::start().await;
     let port = free_port();
     let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let replica =
-        Replica::embedded(&bank).change("proxy: {listen: \"127.0.0.1:0\"}", &format!("proxy: {{listen: 127.0.0.1:{port}}}"));
+    let replica = Replica::embedded(&bank)
+        .change("proxy: {listen: \"127.0.0.1:0\"}", &format!("proxy: {{listen: 127.0.0.1:{port}}}"));
     let output = run(&["run", "--config", replica.write().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(69), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("proxy.listen"), "{}", text(&output.stderr));

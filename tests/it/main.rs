@@ -4,6 +4,21 @@
 // What the tests stand on: servers, certificates, faults.
 mod support;
 
+// However many ask, one token request; and whose token reaches which bank.
+mod refreshing;
+
+// The store away, the app gone, the process killed.
+mod outages;
+
+// Bodies of a gibibyte, and what never passes.
+mod streaming;
+
+// Secrets, looked for everywhere.
+mod leaking;
+
+// The command line and the demo.
+mod commanding;
+
 // The steps of the refresh protocol, the same against every store.
 mod store_contract;
 

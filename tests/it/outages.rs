@@ -26,7 +26,8 @@ async fn an_app_that_hangs_up_does_not_stop_the_refresh() {
     bank.fault("abn-token", 1, json!({ "delay_ms": 800 })).await;
     let address = sidecar.url("").trim_start_matches("http://").to_owned();
     let mut app = TcpStream::connect(&address).await.unwrap();
-    let head = format!("GET /accounts/v1/accounts/{IBAN}/balances HTTP/1.1\r\nHost: {address}\r\nConsent-ID: c-1\r\n\r\n");
+    let head =
+        format!("GET /accounts/v1/accounts/{IBAN}/balances HTTP/1.1\r\nHost: {address}\r\nConsent-ID: c-1\r\n\r\n");
     app.write_all(head.as_bytes()).await.unwrap();
     sidecar.until("the token request has arrived", async || bank.count("abn", "token_requests").await == 1).await;
     drop(app);
@@ -87,12 +88,13 @@ async fn a_reply_that_came_while_the_store_was_away_is_used_and_committed_later(
     assert_eq!(sidecar.spills().len(), 1);
     assert_eq!(sidecar.balances("c-1").await.status, StatusCode::OK);
     redis.start_again().await;
-    sidecar.until("it is committed", async || {
-        let url = sidecar.admin_url("/v1/consents/c-1");
-        let answer = sidecar.app.get(&url, &[]).await;
-        answer.status == StatusCode::OK && answer.json()["generation"] == 2
-    })
-    .await;
+    sidecar
+        .until("it is committed", async || {
+            let url = sidecar.admin_url("/v1/consents/c-1");
+            let answer = sidecar.app.get(&url, &[]).await;
+            answer.status == StatusCode::OK && answer.json()["generation"] == 2
+        })
+        .await;
     assert_eq!(bank.refreshes().await, 1);
     assert_eq!(bank.reuse_events().await, 0);
 }

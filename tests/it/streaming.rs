@@ -65,7 +65,8 @@ async fn what_the_app_sends_as_credentials_never_arrives() {
         ("x-hop", "CANARY-of-the-app"),
         ("psu-ip-address", "192.0.2.1"),
     ];
-    let described = sidecar.app.send(request(Method::GET, &sidecar.url("/accounts/v1/echo"), &headers, Bytes::new())).await;
+    let described =
+        sidecar.app.send(request(Method::GET, &sidecar.url("/accounts/v1/echo"), &headers, Bytes::new())).await;
     assert_eq!(described.status, StatusCode::OK, "the token was injected after stripping: {described:?}");
     let text = String::from_utf8(described.body.to_vec()).unwrap().to_lowercase();
     assert!(!text.contains("canary"), "{text}");

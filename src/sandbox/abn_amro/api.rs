@@ -12,17 +12,15 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::json;
 
-use super::super::answers::{
-    Answer, Broken, Form, Wire, answer, bearer, covers, json, on_the_wire, uuid,
-};
+use super::super::answers::{Answer, Broken, Form, Wire, answer, bearer, covers, json, on_the_wire, uuid};
 use super::super::faults::Target;
 use super::super::world::{World, lock};
 use super::data::{account, amount, transactions};
 use super::echo::{bytes, chunks, describe, send_back};
 use super::errors::{
-    ACCOUNT_FORBIDDEN, ACCOUNT_TOO_LONG, AMOUNT_BLANK, AMOUNT_INVALID, API_KEY_INVALID,
-    API_KEY_MISSING, AUTHORIZATION_MALFORMED, ApiError, CURRENCY_INVALID, IBAN_INVALID, NOT_FOUND,
-    SCOPE_INSUFFICIENT, TOKEN_INVALID, TOKEN_MISSING,
+    ACCOUNT_FORBIDDEN, ACCOUNT_TOO_LONG, AMOUNT_BLANK, AMOUNT_INVALID, API_KEY_INVALID, API_KEY_MISSING,
+    AUTHORIZATION_MALFORMED, ApiError, CURRENCY_INVALID, IBAN_INVALID, NOT_FOUND, SCOPE_INSUFFICIENT, TOKEN_INVALID,
+    TOKEN_MISSING,
 };
 use super::ledger::Presented;
 use crate::words::clock::{Clock, WallTime};
@@ -199,12 +197,7 @@ fn in_words(left: Duration) -> String {
     )
 }
 
-fn account_answer(
-    iban: &str,
-    view: AccountView,
-    now: WallTime,
-    query: &Form,
-) -> Result<Answer, ApiError> {
+fn account_answer(iban: &str, view: AccountView, now: WallTime, query: &Form) -> Result<Answer, ApiError> {
     let account = account(iban);
     let body = match view {
         AccountView::Details => json!({
@@ -264,9 +257,7 @@ mod tests {
 
     #[test]
     fn amounts_are_read_to_the_cent() {
-        for (text, value) in
-            [("123.45", Some(12_345)), ("7", Some(700)), ("7.5", Some(750)), ("0.05", Some(5))]
-        {
+        for (text, value) in [("123.45", Some(12_345)), ("7", Some(700)), ("7.5", Some(750)), ("0.05", Some(5))] {
             assert_eq!(cents(text), value, "{text}");
         }
         for bad in ["", "-1", "1.234", "1,2", ".5", "1.", "99999999999999999999"] {

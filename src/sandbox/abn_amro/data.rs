@@ -7,8 +7,7 @@ use serde_json::{Number, Value};
 
 use super::super::answers::Form;
 use super::errors::{
-    ApiError, FROM_AFTER_TO, FROM_IN_FUTURE, FROM_INVALID, FROM_TOO_OLD, PARAMETER_INVALID,
-    TO_IN_FUTURE, TO_INVALID,
+    ApiError, FROM_AFTER_TO, FROM_IN_FUTURE, FROM_INVALID, FROM_TOO_OLD, PARAMETER_INVALID, TO_IN_FUTURE, TO_INVALID,
 };
 
 /// Transactions on a page.
@@ -28,21 +27,11 @@ pub(super) struct Account {
 /// The account behind an IBAN. The two of the bank's documents have as many transactions as those say.
 pub(super) fn account(iban: &str) -> Account {
     match iban {
-        super::DEFAULT_IBAN => {
-            Account { currency: "USD", holder: "E.P.G. Doe", balance_cents: -302, transactions: 88 }
+        super::DEFAULT_IBAN => Account { currency: "USD", holder: "E.P.G. Doe", balance_cents: -302, transactions: 88 },
+        "NL62ABNA9999841479" => {
+            Account { currency: "EUR", holder: "Petstore Commercial B.V.", balance_cents: 1_250_075, transactions: 310 }
         }
-        "NL62ABNA9999841479" => Account {
-            currency: "EUR",
-            holder: "Petstore Commercial B.V.",
-            balance_cents: 1_250_075,
-            transactions: 310,
-        },
-        _ => Account {
-            currency: "EUR",
-            holder: "A. Customer",
-            balance_cents: 100_050,
-            transactions: 12,
-        },
+        _ => Account { currency: "EUR", holder: "A. Customer", balance_cents: 100_050, transactions: 12 },
     }
 }
 
@@ -91,16 +80,13 @@ pub(super) fn transactions(iban: &str, today: Date, query: &Form) -> Result<Page
         None => Wanted::from_dates(today, query)?,
     };
     let account = account(iban);
-    let mut page =
-        Page { transactions: Vec::new(), account_number: iban.to_owned(), next_page_key: None };
+    let mut page = Page { transactions: Vec::new(), account_number: iban.to_owned(), next_page_key: None };
     let mut balance = account.balance_cents;
     for number in 0..account.transactions {
         let cents = movement(number);
         let days_ago = i32::try_from(number * SPAN_DAYS / account.transactions).unwrap_or(0);
         let book_date = today.saturating_sub(days_ago.days());
-        let fits = number >= wanted.first
-            && book_date >= wanted.from
-            && wanted.to.is_none_or(|to| book_date <= to);
+        let fits = number >= wanted.first && book_date >= wanted.from && wanted.to.is_none_or(|to| book_date <= to);
         if fits && page.transactions.len() == PAGE {
             page.next_page_key = Some(Wanted { first: number, ..wanted }.key());
             break;
@@ -119,13 +105,7 @@ fn movement(number: usize) -> i64 {
     (step * 7_919 + 1_300) % 20_000 - 9_500
 }
 
-fn transaction(
-    number: usize,
-    book_date: Date,
-    balance: i64,
-    cents: i64,
-    account: &Account,
-) -> Transaction {
+fn transaction(number: usize, book_date: Date, balance: i64, cents: i64, account: &Account) -> Transaction {
     Transaction {
         mutation_code: if cents < 0 { "333" } else { "432" },
         description_lines: [format!("Order {number}"), "for the petstore".to_owned()],

@@ -29,12 +29,7 @@ impl ApiError {
     }
 }
 
-const fn error(
-    status: StatusCode,
-    code: &'static str,
-    category: &'static str,
-    message: &'static str,
-) -> ApiError {
+const fn error(status: StatusCode, code: &'static str, category: &'static str, message: &'static str) -> ApiError {
     ApiError { status, code, category, message }
 }
 
@@ -42,12 +37,8 @@ const fn bad(code: &'static str, message: &'static str) -> ApiError {
     error(StatusCode::BAD_REQUEST, code, "BAD_REQUEST", message)
 }
 
-pub(super) const AUTHORIZATION_MALFORMED: ApiError = error(
-    StatusCode::BAD_REQUEST,
-    "ERR_1001_001",
-    "INCORRECT_HEADER",
-    "Malformed or incorrect Authorization header",
-);
+pub(super) const AUTHORIZATION_MALFORMED: ApiError =
+    error(StatusCode::BAD_REQUEST, "ERR_1001_001", "INCORRECT_HEADER", "Malformed or incorrect Authorization header");
 pub(super) const TOKEN_MISSING: ApiError =
     error(StatusCode::BAD_REQUEST, "ERR_1002_002", "MISSING_HEADER", "Access token missing");
 pub(super) const API_KEY_MISSING: ApiError =
@@ -60,12 +51,8 @@ pub(super) const TOKEN_INVALID: ApiError = error(
 );
 pub(super) const API_KEY_INVALID: ApiError =
     error(StatusCode::UNAUTHORIZED, "ERR_2005_001", "INVALID_API_KEY", "Invalid API key");
-pub(super) const SCOPE_INSUFFICIENT: ApiError = error(
-    StatusCode::FORBIDDEN,
-    "ERR_3002_003",
-    "INSUFFICIENT_SCOPE",
-    "Insufficient scope of the token",
-);
+pub(super) const SCOPE_INSUFFICIENT: ApiError =
+    error(StatusCode::FORBIDDEN, "ERR_3002_003", "INSUFFICIENT_SCOPE", "Insufficient scope of the token");
 pub(super) const ACCOUNT_FORBIDDEN: ApiError = error(
     StatusCode::FORBIDDEN,
     "MESSAGE_RST560_0016",
@@ -78,21 +65,15 @@ pub(super) const NOT_FOUND: ApiError = error(
     "NOT_FOUND",
     "The requested resource was not found, or a disallowed method was used",
 );
-pub(super) const PARAMETER_INVALID: ApiError =
-    bad("ERR_1100_004", "One of the input paramater is invalid");
+pub(super) const PARAMETER_INVALID: ApiError = bad("ERR_1100_004", "One of the input paramater is invalid");
 pub(super) const IBAN_INVALID: ApiError = bad("MESSAGE_RST560_0007", "The IBAN is invalid");
 pub(super) const TO_INVALID: ApiError = bad("MESSAGE_RST560_0008", "The to-date is invalid");
 pub(super) const FROM_INVALID: ApiError = bad("MESSAGE_RST560_0009", "The from-date is invalid");
-pub(super) const ACCOUNT_TOO_LONG: ApiError =
-    bad("MESSAGE_RST560_0010", "The account number is too long");
-pub(super) const FROM_AFTER_TO: ApiError =
-    bad("MESSAGE_RST560_0011", "The from-date is after the to-date");
-pub(super) const TO_IN_FUTURE: ApiError =
-    bad("MESSAGE_RST560_0012", "The to-date is in the future");
-pub(super) const FROM_IN_FUTURE: ApiError =
-    bad("MESSAGE_RST560_0013", "The from-date is in the future");
+pub(super) const ACCOUNT_TOO_LONG: ApiError = bad("MESSAGE_RST560_0010", "The account number is too long");
+pub(super) const FROM_AFTER_TO: ApiError = bad("MESSAGE_RST560_0011", "The from-date is after the to-date");
+pub(super) const TO_IN_FUTURE: ApiError = bad("MESSAGE_RST560_0012", "The to-date is in the future");
+pub(super) const FROM_IN_FUTURE: ApiError = bad("MESSAGE_RST560_0013", "The from-date is in the future");
 pub(super) const AMOUNT_INVALID: ApiError = bad("MESSAGE_RST560_0014", "The amount is invalid");
 pub(super) const CURRENCY_INVALID: ApiError = bad("MESSAGE_RST560_0015", "The currency is invalid");
 pub(super) const AMOUNT_BLANK: ApiError = bad("MESSAGE_RST560_0018", "The amount is blank");
-pub(super) const FROM_TOO_OLD: ApiError =
-    bad("MESSAGE_BAI560_0029", "The from-date is more than 18 months ago");
+pub(super) const FROM_TOO_OLD: ApiError = bad("MESSAGE_BAI560_0029", "The from-date is more than 18 months ago");

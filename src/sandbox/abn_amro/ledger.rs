@@ -165,8 +165,7 @@ impl Ledger {
         let Some(consent) = self.consents.get_mut(index) else { return Refreshed::Unknown };
         let grace = Duration::from_secs(knobs.grace_s);
         let superseded = consent.superseded.iter().find(|(number, _)| *number == sequence);
-        let in_grace =
-            superseded.is_some_and(|(_, at)| !grace.is_zero() && now.since(*at) <= grace);
+        let in_grace = superseded.is_some_and(|(_, at)| !grace.is_zero() && now.since(*at) <= grace);
         if sequence < consent.sequence && !in_grace {
             self.reused(index, knobs.reuse_policy);
             return Refreshed::Reuse;
@@ -200,12 +199,7 @@ impl Ledger {
     }
 
     /// A token for the client itself.
-    pub(in crate::sandbox) fn client_token(
-        &mut self,
-        now: BootInstant,
-        knobs: &AbnAmroKnobs,
-        scope: &str,
-    ) -> String {
+    pub(in crate::sandbox) fn client_token(&mut self, now: BootInstant, knobs: &AbnAmroKnobs, scope: &str) -> String {
         self.counters.client_credentials += 1;
         let token = self.issue(now, knobs, None, scope);
         self.client_tokens.push_back(token.clone());
@@ -218,11 +212,7 @@ impl Ledger {
     }
 
     /// What this access token stands for, if it is alive.
-    pub(in crate::sandbox) fn presented(
-        &self,
-        now: BootInstant,
-        token: &str,
-    ) -> Option<Presented<'_>> {
+    pub(in crate::sandbox) fn presented(&self, now: BootInstant, token: &str) -> Option<Presented<'_>> {
         let access = self.access.get(token).filter(|access| now < access.expires)?;
         let left = access.expires.since(now);
         let scope = access.scope.as_str();
@@ -319,13 +309,7 @@ impl Ledger {
         }
     }
 
-    fn issue(
-        &mut self,
-        now: BootInstant,
-        knobs: &AbnAmroKnobs,
-        consent: Option<usize>,
-        scope: &str,
-    ) -> String {
+    fn issue(&mut self, now: BootInstant, knobs: &AbnAmroKnobs, consent: Option<usize>, scope: &str) -> String {
         let token = random_text(ACCESS_LENGTH);
         let expires = now.plus(Duration::from_secs(knobs.access_token_life_s));
         if let Some(own) = consent.and_then(|index| self.consents.get_mut(index)) {

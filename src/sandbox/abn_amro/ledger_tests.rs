@@ -15,8 +15,7 @@ fn after(seconds: u64) -> BootInstant {
 
 fn granted(knobs: &AbnAmroKnobs) -> (Ledger, String, Tokens) {
     let mut ledger = Ledger::default();
-    let (id, tokens) =
-        ledger.grant(START, knobs, 10, "NL1", SCOPE).unwrap_or_else(|Full| panic!("there is room"));
+    let (id, tokens) = ledger.grant(START, knobs, 10, "NL1", SCOPE).unwrap_or_else(|Full| panic!("there is room"));
     (ledger, id, tokens)
 }
 
@@ -115,8 +114,7 @@ fn where_the_bank_kills_old_access_tokens_only_the_newest_lives() {
 
 #[test]
 fn tokens_and_consents_end_in_time() {
-    let knobs =
-        AbnAmroKnobs { access_token_life_s: 10, consent_life_s: 100, ..AbnAmroKnobs::default() };
+    let knobs = AbnAmroKnobs { access_token_life_s: 10, consent_life_s: 100, ..AbnAmroKnobs::default() };
     let (mut ledger, _, first) = granted(&knobs);
     assert!(ledger.presented(after(9), &first.access).is_some());
     assert!(ledger.presented(after(10), &first.access).is_none());

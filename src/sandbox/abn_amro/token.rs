@@ -7,9 +7,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::answers::{
-    Answer, Broken, Form, Wire, answer, covers, empty, on_the_wire, read_body,
-};
+use super::super::answers::{Answer, Broken, Form, Wire, answer, covers, empty, on_the_wire, read_body};
 use super::super::faults::{Fault, Target};
 use super::super::journal::{Bank, Outcome, TokenRequest};
 use super::super::settings::{AbnAmroKnobs, ToldLife};
@@ -79,12 +77,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
 }
 
 /// What the bank does with a request, in one step.
-fn process<C: Clock>(
-    world: &World<C>,
-    head: &Parts,
-    form: &Form,
-    fault: &Fault,
-) -> (Outcome, Answer) {
+fn process<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> (Outcome, Answer) {
     let (outcome, body) = match granted(world, head, form, fault) {
         Ok((outcome, body)) => (outcome, Ok(body)),
         Err(Refusal::Reuse) => (Outcome::Reuse, Err(Refusal::Reuse)),
@@ -102,12 +95,7 @@ fn process<C: Clock>(
     (outcome, answer)
 }
 
-fn granted<C: Clock>(
-    world: &World<C>,
-    head: &Parts,
-    form: &Form,
-    fault: &Fault,
-) -> Result<(Outcome, Tokens), Refusal> {
+fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> Result<(Outcome, Tokens), Refusal> {
     let known = ["grant_type", "client_id", "refresh_token", "scope", "code", "redirect_uri"];
     if form.repeated(&known).is_some() {
         return Err(Refusal::RepeatedParameter);
@@ -124,8 +112,7 @@ fn granted<C: Clock>(
             let token = form.get("refresh_token").ok_or(Refusal::RefreshTokenMissing)?;
             let stays = fault.omit_refresh_token || fault.same_refresh_token;
             let rotate = knobs.rotation && !stays;
-            let refreshed =
-                lock(&world.abn_amro).refresh(now, &knobs, token, form.get("scope"), rotate);
+            let refreshed = lock(&world.abn_amro).refresh(now, &knobs, token, form.get("scope"), rotate);
             match refreshed {
                 Refreshed::Granted { tokens, in_grace } => {
                     let outcome = if in_grace { Outcome::GrantedInGrace } else { Outcome::Granted };
@@ -206,20 +193,14 @@ impl Refusal {
             Self::Client => (401, "invalid_client", Some("Invalid client or client credentials")),
             Self::GrantTypeMissing => (400, "invalid_request", Some("grant_type is required")),
             Self::GrantTypeUnknown => (400, "unsupported_grant_type", None),
-            Self::RepeatedParameter => {
-                (400, "invalid_request", Some("a parameter is included more than once"))
-            }
-            Self::RefreshTokenMissing => {
-                (400, "invalid_request", Some("refresh_token parameter is required"))
-            }
+            Self::RepeatedParameter => (400, "invalid_request", Some("a parameter is included more than once")),
+            Self::RefreshTokenMissing => (400, "invalid_request", Some("refresh_token parameter is required")),
             Self::RefreshToken | Self::Reuse => {
                 (400, "invalid_grant", Some("unknown, invalid, or expired refresh token"))
             }
-            Self::Scope => (
-                400,
-                "invalid_scope",
-                Some("The requested scope(s) must be blank or a subset of the provided scopes."),
-            ),
+            Self::Scope => {
+                (400, "invalid_scope", Some("The requested scope(s) must be blank or a subset of the provided scopes."))
+            }
             Self::CodeMissing => (400, "invalid_request", Some("code parameter is required")),
             Self::CodeMalformed => (400, "invalid_grant", Some("Authorization code is malformed.")),
             Self::Code => (400, "invalid_grant", Some("Authorization code is invalid or expired.")),

@@ -6,9 +6,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::answers::{
-    Answer, Broken, Wire, bearer, covers, empty, json, on_the_wire, read_body, uuid,
-};
+use super::super::answers::{Answer, Broken, Wire, bearer, covers, empty, json, on_the_wire, read_body, uuid};
 use super::super::faults::Target;
 use super::super::world::{World, lock};
 use super::data::debt;
@@ -81,9 +79,7 @@ impl DebtError {
     fn answer(&self, now: Now, headers: &HeaderMap) -> Answer {
         let (error, description) = match self {
             Self::TokenUnknown | Self::TokenNotForThis => ("Invalid access token", None),
-            Self::TokenExpired => {
-                ("invalid access token", Some("Access token is expired".to_owned()))
-            }
+            Self::TokenExpired => ("invalid access token", Some("Access token is expired".to_owned())),
             Self::NoConsent => ("no valid consent", None),
             Self::ConsentOver(at) => ("invalid consent", Some(format!("Consent expired at {at}"))),
         };
@@ -124,12 +120,7 @@ fn check_token(
 }
 
 /// One step under one lock: of two lookups of a single-use consent at once, one succeeds.
-fn lookup<C: Clock>(
-    world: &World<C>,
-    now: Now,
-    head: &Parts,
-    id: &str,
-) -> Result<Answer, DebtError> {
+fn lookup<C: Clock>(world: &World<C>, now: Now, head: &Parts, id: &str) -> Result<Answer, DebtError> {
     let mut register = lock(&world.norsk_gjeld);
     check_token(&register, now, &head.headers, DEBT, "")?;
     match register.find(now.boot, id) {
@@ -143,12 +134,7 @@ fn lookup<C: Clock>(
     }
 }
 
-fn status<C: Clock>(
-    world: &World<C>,
-    now: Now,
-    head: &Parts,
-    id: &str,
-) -> Result<Answer, DebtError> {
+fn status<C: Clock>(world: &World<C>, now: Now, head: &Parts, id: &str) -> Result<Answer, DebtError> {
     let register = lock(&world.norsk_gjeld);
     check_token(&register, now, &head.headers, DEBT, "")?;
     let seconds = |at: WallTime| at.as_millis() / 1_000;
@@ -162,12 +148,7 @@ fn status<C: Clock>(
     Ok(json(StatusCode::OK, &body))
 }
 
-fn revoke<C: Clock>(
-    world: &World<C>,
-    now: Now,
-    head: &Parts,
-    id: &str,
-) -> Result<Answer, DebtError> {
+fn revoke<C: Clock>(world: &World<C>, now: Now, head: &Parts, id: &str) -> Result<Answer, DebtError> {
     let mut register = lock(&world.norsk_gjeld);
     check_token(&register, now, &head.headers, DEBT, "")?;
     match register.find(now.boot, id) {
@@ -191,8 +172,7 @@ struct AgreementRequest {
 }
 
 fn agreement<C: Clock>(world: &World<C>, now: Now, head: &Parts, body: &[u8]) -> Answer {
-    let allowed =
-        check_token(&lock(&world.norsk_gjeld), now, &head.headers, AGREEMENT, "consent.create");
+    let allowed = check_token(&lock(&world.norsk_gjeld), now, &head.headers, AGREEMENT, "consent.create");
     match allowed {
         Ok(()) => {}
         Err(refused @ DebtError::TokenNotForThis) => return refused.answer(now, &head.headers),
@@ -238,9 +218,7 @@ fn agreement<C: Clock>(world: &World<C>, now: Now, head: &Parts, body: &[u8]) ->
         Err(NotRegistered::Conflict) => {
             spring(now, head, StatusCode::CONFLICT, "client_consent_id is in use with other data")
         }
-        Err(NotRegistered::Full) => {
-            spring(now, head, StatusCode::INTERNAL_SERVER_ERROR, "the sandbox holds no more")
-        }
+        Err(NotRegistered::Full) => spring(now, head, StatusCode::INTERNAL_SERVER_ERROR, "the sandbox holds no more"),
     }
 }
 

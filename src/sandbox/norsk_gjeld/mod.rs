@@ -19,12 +19,10 @@ pub(super) const DEBT: &str = "/v1/debt";
 pub(super) const FEED: &str = "/feed/v1/consent";
 
 /// The bases that an audience may have besides the sandbox's own, so that a profile of the real service fits.
-pub(super) const REAL_BASES: [&str; 2] =
-    ["https://api-preprod.norskgjeld.no", "https://api.norskgjeld.no"];
+pub(super) const REAL_BASES: [&str; 2] = ["https://api-preprod.norskgjeld.no", "https://api.norskgjeld.no"];
 
 /// The service that an audience names.
 pub(super) fn service(audience: &str, own_base: &str) -> Option<&'static str> {
-    let path =
-        REAL_BASES.into_iter().chain([own_base]).find_map(|base| audience.strip_prefix(base))?;
+    let path = REAL_BASES.into_iter().chain([own_base]).find_map(|base| audience.strip_prefix(base))?;
     [AGREEMENT, DEBT, FEED].into_iter().find(|service| path == *service)
 }

@@ -137,9 +137,8 @@ impl Register {
             return Err(NotRegistered::Full);
         }
         let most = DEBT_SCOPES.iter().find(|(own, _)| *own == scope).map_or(0, |(_, most)| *most);
-        let life = days.map_or(SINGLE_USE_LIFE, |days| {
-            DAY.saturating_mul(u32::try_from(days.min(most)).unwrap_or(u32::MAX))
-        });
+        let life =
+            days.map_or(SINGLE_USE_LIFE, |days| DAY.saturating_mul(u32::try_from(days.min(most)).unwrap_or(u32::MAX)));
         let consent = Consent {
             id: uuid(),
             nin: nin.to_owned(),

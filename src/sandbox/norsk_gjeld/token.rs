@@ -9,9 +9,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::super::answers::{
-    Answer, Broken, Form, Wire, answer, empty, form_decode, json, on_the_wire, read_body,
-};
+use super::super::answers::{Answer, Broken, Form, Wire, answer, empty, form_decode, json, on_the_wire, read_body};
 use super::super::faults::{Fault, Target};
 use super::super::journal::{Bank, Outcome, TokenRequest};
 use super::super::settings::{SandboxSettings, ToldLife};
@@ -54,11 +52,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
     token(world, &head, &form).await
 }
 
-async fn token<C: Clock>(
-    world: &World<C>,
-    head: &Parts,
-    form: &Form,
-) -> Result<Response<Wire>, Broken> {
+async fn token<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> Result<Response<Wire>, Broken> {
     lock(&world.norsk_gjeld).counters.token_requests += 1;
     let record = |outcome, status: u16, fault| {
         world.write(TokenRequest {
@@ -93,12 +87,7 @@ async fn token<C: Clock>(
     fault.after(answer).await
 }
 
-fn process<C: Clock>(
-    world: &World<C>,
-    head: &Parts,
-    form: &Form,
-    fault: &Fault,
-) -> (Outcome, Answer) {
+fn process<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> (Outcome, Answer) {
     match granted(world, head, form, fault) {
         Ok(body) => (Outcome::Granted, unkept(StatusCode::OK, &body)),
         Err(refusal) => (Outcome::Refused, refusal.answer()),
@@ -115,12 +104,7 @@ struct Issued {
     token_type: &'static str,
 }
 
-fn granted<C: Clock>(
-    world: &World<C>,
-    head: &Parts,
-    form: &Form,
-    fault: &Fault,
-) -> Result<Issued, Refusal> {
+fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> Result<Issued, Refusal> {
     if form.repeated(&["grant_type", "scope", "audience"]).is_some() {
         return Err(Refusal::Repeated);
     }
@@ -137,9 +121,7 @@ fn granted<C: Clock>(
         _ => return Err(Refusal::GrantTypeUnknown),
     }
     let scope = form.get("scope").unwrap_or_default();
-    let known = |word: &str| {
-        OTHER_SCOPES.contains(&word) || DEBT_SCOPES.iter().any(|(scope, _)| *scope == word)
-    };
+    let known = |word: &str| OTHER_SCOPES.contains(&word) || DEBT_SCOPES.iter().any(|(scope, _)| *scope == word);
     if let Some(unknown) = scope.split_ascii_whitespace().find(|word| !known(word)) {
         return Err(Refusal::Scope(unknown.to_owned()));
     }
@@ -168,8 +150,7 @@ fn authenticate(headers: &HeaderMap, form: &Form, wanted: &SandboxSettings) -> R
         let in_body = form.get("client_secret").is_some();
         return Err(if in_body { Refusal::SecretInBody } else { Refusal::Client });
     };
-    let (scheme, encoded) =
-        value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Refusal::Client)?;
+    let (scheme, encoded) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Refusal::Client)?;
     let decoded = STANDARD.decode(encoded.trim()).map_err(|_| Refusal::Client)?;
     let colon = decoded.iter().position(|&b| b == b':').ok_or(Refusal::Client)?;
     let id = form_decode(&decoded[..colon]);

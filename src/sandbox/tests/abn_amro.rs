@@ -7,7 +7,8 @@ use super::super::settings::SandboxSettings;
 use super::{Bench, form_post};
 use std::time::Duration;
 
-const UNKNOWN: &str = "{\"error_description\":\"unknown, invalid, or expired refresh token\",\"error\":\"invalid_grant\"}\r\n";
+const UNKNOWN: &str =
+    "{\"error_description\":\"unknown, invalid, or expired refresh token\",\"error\":\"invalid_grant\"}\r\n";
 
 #[tokio::test]
 async fn a_refresh_answers_as_the_documents_show() {
@@ -19,9 +20,8 @@ async fn a_refresh_answers_as_the_documents_show() {
     assert_eq!(reply.header("cache-control"), "no-cache, no-store");
     let (next, access) = reply.tokens();
     assert_eq!((access.len(), next.len()), (28, 42));
-    let text = format!(
-        r#"{{"access_token":"{access}","refresh_token":"{next}","token_type":"Bearer","expires_in":7200}}"#
-    );
+    let text =
+        format!(r#"{{"access_token":"{access}","refresh_token":"{next}","token_type":"Bearer","expires_in":7200}}"#);
     assert_eq!(reply.text(), text);
     let view = bench.control("GET", &format!("/abn-amro/consents/{id}"), Value::Null).await.json();
     assert_eq!((&view["refresh_token"], &view["sequence"]), (&json!(next), &json!(2)));
@@ -53,21 +53,13 @@ async fn each_wrong_token_request_has_its_documented_answer() {
             400,
             r#"{"error_description":"grant_type is required","error":"invalid_request"}"#,
         ),
-        (
-            "client_id=TPP_test&grant_type=password".to_owned(),
-            400,
-            r#"{"error":"unsupported_grant_type"}"#,
-        ),
+        ("client_id=TPP_test&grant_type=password".to_owned(), 400, r#"{"error":"unsupported_grant_type"}"#),
         (
             "client_id=TPP_test&grant_type=refresh_token".to_owned(),
             400,
             r#"{"error_description":"refresh_token parameter is required","error":"invalid_request"}"#,
         ),
-        (
-            "client_id=TPP_test&grant_type=refresh_token&refresh_token=x".to_owned(),
-            400,
-            UNKNOWN.trim_end(),
-        ),
+        ("client_id=TPP_test&grant_type=refresh_token&refresh_token=x".to_owned(), 400, UNKNOWN.trim_end()),
         (
             "client_id=other&grant_type=refresh_token&refresh_token=x".to_owned(),
             401,
@@ -94,8 +86,7 @@ async fn each_wrong_token_request_has_its_documented_answer() {
             r#"{"error_description":"a parameter is included more than once","error":"invalid_request"}"#,
         ),
         (
-            "client_id=TPP_test&grant_type=client_credentials&scope=psd2:account:details:read"
-                .to_owned(),
+            "client_id=TPP_test&grant_type=client_credentials&scope=psd2:account:details:read".to_owned(),
             400,
             r#"{"error_description":"The requested scope(s) must be blank or a subset of the provided scopes.","error":"invalid_scope"}"#,
         ),
@@ -126,9 +117,8 @@ async fn unknown_parameters_and_scopes_in_any_encoding_are_taken() {
     let bench = Bench::new().await;
     let (_, _, refresh) = bench.consent().await;
     let scope = "psd2%3Aaccount%3Abalance%3Aread+psd2:account:details:read";
-    let form = format!(
-        "grant_type=refresh_token&client_id=TPP_test&refresh_token={refresh}&scope={scope}&psd2:account&x=y"
-    );
+    let form =
+        format!("grant_type=refresh_token&client_id=TPP_test&refresh_token={refresh}&scope={scope}&psd2:account&x=y");
     let reply = bench.abn_token(&form).await.expect("answers");
     assert_eq!(reply.status, StatusCode::OK);
     let (_, access) = reply.tokens();
@@ -223,10 +213,7 @@ async fn echo_tells_what_arrived_and_hides_the_token() {
     let told = reply.json();
     assert_eq!((&told["method"], &told["target"]), (&json!("GET"), &json!("/v1/echo?a=%20b")));
     assert!(!reply.text().contains(&access));
-    let digest = aws_lc_rs::digest::digest(
-        &aws_lc_rs::digest::SHA256,
-        format!("Bearer {access}").as_bytes(),
-    );
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("Bearer {access}").as_bytes());
     assert!(reply.text().contains(&crate::words::ids::hex(digest.as_ref())));
 }
 

@@ -78,8 +78,7 @@ async fn access_tokens_expire_and_consents_are_revoked_on_command() {
 
 #[tokio::test]
 async fn what_does_not_fit_is_refused_with_a_reason() {
-    let bench =
-        Bench::with(SandboxSettings { max_consents: 1, ..SandboxSettings::default() }).await;
+    let bench = Bench::with(SandboxSettings { max_consents: 1, ..SandboxSettings::default() }).await;
     let mixed = json!({"scope": "psd2:account:details:read psd2:payment:sepa:write"});
     let cases = [
         ("POST", "/abn-amro/consents", mixed, 400),

@@ -91,9 +91,7 @@ async fn a_delayed_answer_comes_after_processing() {
 #[tokio::test]
 async fn expires_in_can_lie_or_be_left_out() {
     let bench = Bench::new().await;
-    for (told, seen) in
-        [(json!("missing"), Value::Null), (json!("7200"), json!("7200")), (json!(0), json!(0))]
-    {
+    for (told, seen) in [(json!("missing"), Value::Null), (json!("7200"), json!("7200")), (json!(0), json!(0))] {
         let (_, _, refresh) = bench.consent().await;
         once(&bench, json!({ "expires_in": told })).await;
         let reply = bench.refresh(&refresh).await.expect("answers").json();

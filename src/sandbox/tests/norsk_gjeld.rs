@@ -36,9 +36,7 @@ async fn client_credentials_answer_as_the_documents_show() {
     let reply = bench.nogi_token(&form).await.expect("answers");
     let access = reply.tokens().1;
     let scope = BOTH.replace('+', " ");
-    let wanted = format!(
-        r#"{{"access_token":"{access}","expires_in":3599,"scope":"{scope}","token_type":"bearer"}}"#
-    );
+    let wanted = format!(r#"{{"access_token":"{access}","expires_in":3599,"scope":"{scope}","token_type":"bearer"}}"#);
     assert_eq!(reply.text(), wanted);
     assert_eq!(access.len(), 87);
     assert_eq!(reply.header("cache-control"), "no-store");
@@ -54,24 +52,14 @@ async fn each_wrong_token_request_has_hydras_answer() {
             "unauthorized_client",
             "not allowed to use authorization grant 'refresh_token'.",
         ),
-        (
-            "grant_type=client_credentials&scope=x",
-            400,
-            "invalid_scope",
-            "not allowed to request scope 'x'.",
-        ),
+        ("grant_type=client_credentials&scope=x", 400, "invalid_scope", "not allowed to request scope 'x'."),
         (
             "grant_type=client_credentials&audience=https://x",
             400,
             "invalid_request",
             "Requested audience 'https://x' has not been whitelisted by the OAuth 2.0 Client.",
         ),
-        (
-            "grant_type=authorization_code&code=x",
-            400,
-            "invalid_grant",
-            "was issued to another client.",
-        ),
+        ("grant_type=authorization_code&code=x", 400, "invalid_grant", "was issued to another client."),
         ("scope=x", 400, "invalid_request", "'grant_type' is missing"),
     ];
     for (form, status, error, ending) in cases {
@@ -85,10 +73,7 @@ async fn each_wrong_token_request_has_hydras_answer() {
 
 #[tokio::test]
 async fn only_basic_with_the_right_secret_authenticates() {
-    let settings = SandboxSettings {
-        norsk_gjeld_client_secret: "a+b:c %".to_owned(),
-        ..SandboxSettings::default()
-    };
+    let settings = SandboxSettings { norsk_gjeld_client_secret: "a+b:c %".to_owned(), ..SandboxSettings::default() };
     let bench = Bench::with(settings).await;
     let url = bench.endpoints.norsk_gjeld.token_endpoint.clone();
     let basic = |pair: &str| {

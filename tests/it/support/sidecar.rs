@@ -180,7 +180,11 @@ impl Sidecar {
     pub(crate) async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         while !condition().await {
-            assert!(tokio::time::Instant::now() < deadline, "not within ten seconds: {what}\n{}", self.program.output());
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "not within ten seconds: {what}\n{}",
+                self.program.output()
+            );
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
