@@ -60,7 +60,7 @@ async fn no_secret_is_found_in_anything_the_program_leaves_behind() {
     sidecar.program.signal("TERM");
     sidecar.program.ended().await;
     let log = sidecar.program.output();
-    assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log is as talkative as it can be");
+    assert!(log.contains("A token set was imported."), "there is a log to look at: {log}");
     seen.push(log);
     let dump = fs::read_dir(redis.home().join("appendonlydir")).unwrap();
     let stored = dump.map(|file| String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap()).into_owned());

@@ -65,8 +65,7 @@ impl Program {
             output
                 .lines()
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-                .map(|line| line["fields"].clone())
-                .find(|fields| fields["message"] == message)
+                .find(|line| line["message"] == message)
         };
         self.said(message, find).await
     }
