@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -16,7 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::problem::{AdminProblem, Refusal};
 use super::readiness::Readiness;
-use crate::net::serve::{Application, ServeSettings};
+use crate::net::serve::Application;
 use crate::words::problem::ProblemType;
 
 /// The service of the health listener. `vitals` is asked for each verbose answer.
@@ -44,11 +43,6 @@ impl<F: Fn() -> Vitals + Send + Sync + 'static> Health<F> {
     /// Serves the probes of `readiness` and the metrics of `registry`.
     pub const fn new(readiness: Readiness, registry: Arc<Registry>, vitals: F) -> Self {
         Self { readiness, registry, vitals }
-    }
-
-    /// The limits that its listener should have: probes are few, small and patient.
-    pub fn serve_settings() -> ServeSettings {
-        ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(75), ..ServeSettings::default() }
     }
 
     /// The service. It answers `GET` and `HEAD` of `/livez`, `/readyz` (`?verbose`), `/startupz` and `/metrics`.

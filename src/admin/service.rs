@@ -47,6 +47,11 @@ pub(super) struct Limits {
 /// Bytes of a request's target.
 const LONGEST_TARGET: usize = 2 * 1024;
 
+/// The limits that the listeners for operators should have: callers are few, small and patient.
+pub fn serve_settings() -> ServeSettings {
+    ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(75), ..ServeSettings::default() }
+}
+
 impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
     /// Serves these consents under the names of this machine and those of `settings`, whose `bind` is not looked at.
     pub fn new(
@@ -59,11 +64,6 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         let guard = RequestGuard { names: HostNames::loopback(None).and(names), limits: HeadLimits::default() };
         let limits = Limits { body: BodyLimits::default(), whole: Duration::from_secs(30) };
         Ok(Self { tokens, clock, guard, access: Access::new(writes, settings.key), limits })
-    }
-
-    /// The limits that its listener should have.
-    pub fn serve_settings() -> ServeSettings {
-        ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(30), ..ServeSettings::default() }
     }
 
     /// The service. It answers `GET /v1/consents/{id}` and `PUT /v1/consents/{id}/tokens`.
