@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 
 use super::problem::{AdminProblem, Refusal};
 use super::readiness::Readiness;
-use crate::net::serve::Application;
+use super::service;
+use crate::net::serve::{Application, ServeSettings};
 use crate::words::problem::ProblemType;
 
 /// The service of the health listener. `vitals` is asked for each verbose answer.
@@ -43,6 +44,11 @@ impl<F: Fn() -> Vitals + Send + Sync + 'static> Health<F> {
     /// Serves the probes of `readiness` and the metrics of `registry`.
     pub const fn new(readiness: Readiness, registry: Arc<Registry>, vitals: F) -> Self {
         Self { readiness, registry, vitals }
+    }
+
+    /// The limits that its listener should have.
+    pub fn serve_settings() -> ServeSettings {
+        service::serve_settings()
     }
 
     /// The service. It answers `GET` and `HEAD` of `/livez`, `/readyz` (`?verbose`), `/startupz` and `/metrics`.

@@ -24,4 +24,4 @@ pub use access::Writes;
 pub use health::{Health, Vitals};
 pub use problem::AdminProblem;
 pub use readiness::{Latch, Readiness};
-pub use service::{Admin, serve_settings};
+pub use service::Admin;

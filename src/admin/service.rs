@@ -47,8 +47,8 @@ pub(super) struct Limits {
 /// Bytes of a request's target.
 const LONGEST_TARGET: usize = 2 * 1024;
 
-/// The limits that the listeners for operators should have: callers are few, small and patient.
-pub fn serve_settings() -> ServeSettings {
+/// The limits of the listeners for operators: callers are few, small and patient.
+pub(super) fn serve_settings() -> ServeSettings {
     ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(75), ..ServeSettings::default() }
 }
 
@@ -64,6 +64,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         let guard = RequestGuard { names: HostNames::loopback(None).and(names), limits: HeadLimits::default() };
         let limits = Limits { body: BodyLimits::default(), whole: Duration::from_secs(30) };
         Ok(Self { tokens, clock, guard, access: Access::new(writes, settings.key), limits })
+    }
+
+    /// The limits that its listener should have.
+    pub fn serve_settings() -> ServeSettings {
+        serve_settings()
     }
 
     /// The service. It answers `GET /v1/consents/{id}` and `PUT /v1/consents/{id}/tokens`.

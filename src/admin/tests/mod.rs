@@ -10,8 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::service::serve_settings;
 use super::settings::AdminSettings;
-use super::{Admin, Health, Readiness, Vitals, Writes, serve_settings};
+use super::{Admin, Health, Readiness, Vitals, Writes};
 use crate::consent::testing::{Bench, FaultyStore, SilentBank};
 use crate::net::serve::{Application, Bind, Listener, serve};
 use crate::net::shutdown::Shutdown;
