@@ -1,1 +1,7 @@
-fn main() {}
+//! The `consentry` program: parse the command line, dispatch.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    consentry::cli::main()
+}

@@ -84,7 +84,7 @@ impl fmt::Display for Faults {
         }
         match self.faults.len() + self.left_out {
             1 => f.write_str("1 fault"),
-            count if self.left_out > 0 => write!(f, "{count} faults, of which the first {} are shown", MOST),
+            count if self.left_out > 0 => write!(f, "{count} faults, of which the first {MOST} are shown"),
             count => write!(f, "{count} faults"),
         }
     }
@@ -156,6 +156,10 @@ impl fmt::Display for YamlPath {
 
 /// More faults than this help nobody, and each costs a pass over the file to place.
 pub(super) const MOST: usize = 100;
+
+/// A fault was recorded, and there is nothing to go on with. For values that may also be rightly absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Faulted;
 
 /// Gathers faults and warnings of all stages.
 #[derive(Debug, Default)]
@@ -293,5 +297,16 @@ mod tests {
         collector.top().key("a").fault("it is needed and not there");
         collector.top().key("a").key("b").fault("it is needed and not there");
         assert_eq!(collector.count(), 1);
+    }
+
+    #[test]
+    fn of_very_many_faults_the_first_are_shown_and_all_are_counted() {
+        let collector = Collector::default();
+        for nth in 0..=MOST {
+            collector.top().index(nth).fault("is wrong");
+        }
+        let faults = collector.finish("[]").expect_err("faults").to_string();
+        assert_eq!(faults.lines().count(), MOST + 1);
+        assert!(faults.ends_with("\n101 faults, of which the first 100 are shown"), "{faults}");
     }
 }

@@ -133,8 +133,8 @@ anchor: &one
 alias: *one
 ";
 
-    fn at(path: YamlPath, target: Target) -> Option<(usize, usize)> {
-        place(FILE, &path, target).map(|place| (place.line, place.column))
+    fn at(path: &YamlPath, target: Target) -> Option<(usize, usize)> {
+        place(FILE, path, target).map(|place| (place.line, place.column))
     }
 
     fn path() -> YamlPath {
@@ -143,29 +143,29 @@ alias: *one
 
     #[test]
     fn a_value_is_found_where_it_begins() {
-        assert_eq!(at(path().key("a"), Target::Value), Some((2, 3)));
-        assert_eq!(at(path().key("a").key("b").key("c"), Target::Value), Some((2, 10)));
-        assert_eq!(at(path().key("a").key("b").key("d").index(1), Target::Value), Some((2, 20)));
-        assert_eq!(at(path().key("a").key("b").key("d").index(1).key("e"), Target::Value), Some((2, 24)));
+        assert_eq!(at(&path().key("a"), Target::Value), Some((2, 3)));
+        assert_eq!(at(&path().key("a").key("b").key("c"), Target::Value), Some((2, 10)));
+        assert_eq!(at(&path().key("a").key("b").key("d").index(1), Target::Value), Some((2, 20)));
+        assert_eq!(at(&path().key("a").key("b").key("d").index(1).key("e"), Target::Value), Some((2, 24)));
     }
 
     #[test]
     fn what_is_not_there_is_placed_at_what_is_around_it() {
-        assert_eq!(at(path().key("a").key("b").key("missing"), Target::Value), Some((2, 6)));
-        assert_eq!(at(path().key("a").key("b").key("d").index(9), Target::Value), Some((2, 16)));
-        assert_eq!(at(path().key("none").key("at all"), Target::Value), Some((1, 1)));
-        assert_eq!(at(path(), Target::Value), None);
+        assert_eq!(at(&path().key("a").key("b").key("missing"), Target::Value), Some((2, 6)));
+        assert_eq!(at(&path().key("a").key("b").key("d").index(9), Target::Value), Some((2, 16)));
+        assert_eq!(at(&path().key("none").key("at all"), Target::Value), Some((1, 1)));
+        assert_eq!(at(&path(), Target::Value), None);
     }
 
     #[test]
     fn a_repeated_key_is_found_by_its_number() {
         let same = path().key("a").key("same");
-        assert_eq!(at(same.clone(), Target::Key { nth: 0 }), Some((3, 3)));
-        assert_eq!(at(same, Target::Key { nth: 1 }), Some((4, 3)));
+        assert_eq!(at(&same, Target::Key { nth: 0 }), Some((3, 3)));
+        assert_eq!(at(&same, Target::Key { nth: 1 }), Some((4, 3)));
     }
 
     #[test]
     fn below_an_alias_the_place_is_where_the_anchor_is() {
-        assert_eq!(at(path().key("alias").key("deep"), Target::Value), Some((6, 9)));
+        assert_eq!(at(&path().key("alias").key("deep"), Target::Value), Some((6, 9)));
     }
 }

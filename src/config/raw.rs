@@ -13,7 +13,19 @@ macro_rules! raw {
         #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
         #[serde(deny_unknown_fields, expecting = $expecting)]
         pub(super) struct $name { $(pub(super) $key: Option<$type>,)* }
+
+        impl Over for $name {
+            fn over(self, base: Self) -> Self {
+                Self { $($key: self.$key.or(base.$key),)* }
+            }
+        }
     )* };
+}
+
+/// Keys over other keys.
+pub(super) trait Over {
+    /// These keys, and where one is absent, that of `base`.
+    fn over(self, base: Self) -> Self;
 }
 
 raw! {
@@ -76,8 +88,13 @@ raw! {
         url: String,
         username: String,
         password: RawSource,
+        ca_file: String,
+        client_certificate: RawClientCertificate,
         key_prefix: String,
         replicas_required: u64,
+        replica_wait: RawDuration,
+        command_timeout: RawDuration,
+        connect_timeout: RawDuration,
     }
 
     struct RawEmbedded: "a mapping" {
@@ -202,7 +219,7 @@ pub(super) struct RawWords(pub(super) String);
 
 struct Text(&'static str);
 
-impl<'de> Visitor<'de> for Text {
+impl Visitor<'_> for Text {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -211,11 +211,12 @@ mod tests {
 
     #[test]
     fn an_alias_bomb_is_refused_before_it_goes_off() {
-        let mut bomb = String::from("l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n");
+        let mut bomb = vec!["l0: &l0 [x, x, x, x, x, x, x, x, x, x]".to_owned()];
         for level in 1..12 {
             let line = vec![format!("*l{}", level - 1); 10].join(", ");
-            bomb.push_str(&format!("l{level}: &l{level} [{line}]\n"));
+            bomb.push(format!("l{level}: &l{level} [{line}]"));
         }
+        let bomb = bomb.join("\n");
         assert!(complaint(&bomb).contains("more values than a configuration can have"));
         let wide = format!("a: &a [{}]\nb: [{}]\n", "1, ".repeat(5_000), "*a, ".repeat(5_000));
         assert!(complaint(&wide).contains("more values than a configuration can have"));

@@ -10,6 +10,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 
 use super::host::HostPort;
 use super::prefix::Rest;
+use crate::words::problem::ProblemType;
 
 /// The base URL of an upstream, such as `https://api.bank.example/psd2`.
 #[derive(Clone, Debug)]
@@ -47,6 +48,13 @@ pub enum UpstreamBaseError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the target is too long for the upstream")]
 pub struct TooLong;
+
+impl TooLong {
+    /// The problem an app is told.
+    pub const fn problem(self) -> ProblemType {
+        ProblemType::TargetTooLong
+    }
+}
 
 impl UpstreamBase {
     /// Reads a base URL as configured. A slash at its end means nothing, and a default port is dropped.

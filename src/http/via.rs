@@ -3,6 +3,8 @@
 use http::Version;
 use http::header::{self, HeaderMap, HeaderValue};
 
+use crate::words::problem::ProblemType;
+
 /// Our line, for each version a request can arrive in.
 #[derive(Clone, Debug)]
 pub struct Via {
@@ -21,6 +23,13 @@ pub struct NotAPseudonym;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request has already passed this proxy")]
 pub struct Loop;
+
+impl Loop {
+    /// The problem an app is told.
+    pub const fn problem(self) -> ProblemType {
+        ProblemType::LoopDetected
+    }
+}
 
 impl Via {
     /// Lines under the name `pseudonym`, `consentry` unless two instances in a row need to be told apart.

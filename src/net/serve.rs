@@ -3,7 +3,6 @@
 //! Read [`serve`] first: it is the accept loop. One task per connection finds out who is at the other end and which
 //! protocol it speaks, and drives it until it ends or the process does. HTTP/2 is off unless asked for.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::io;
@@ -123,11 +122,16 @@ pub async fn serve<S: Application>(
     connections.wait().await;
 }
 
-/// What [`serve`] asks of a service, under one name: any cloneable tower service from requests to responses that cannot
-/// fail. Implemented for all of them.
+/// What [`serve`] asks of a service, under one name: any cloneable tower service from requests to responses. An error of
+/// the service closes the connection without an answer; one that always answers has [`std::convert::Infallible`] there.
+/// Implemented for all that fit.
 pub trait Application:
-    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: Send + 'static>
-    + Clone
+    Service<
+        Request<Incoming>,
+        Response = Response<Self::Body>,
+        Error: Into<Box<dyn Error + Send + Sync>>,
+        Future: Send + 'static,
+    > + Clone
     + Send
     + 'static
 {
@@ -137,7 +141,8 @@ pub trait Application:
 
 impl<S, B> Application for S
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {

@@ -5,6 +5,7 @@
 //! certainly unspent.
 
 use std::error::Error as _;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -61,6 +62,12 @@ pub enum EndpointError {
 pub struct Connection {
     io: Counting<Box<dyn Stream>>,
     wrote: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

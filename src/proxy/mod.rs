@@ -1,3 +1,192 @@
-//! The request path.
+//! The request path: an app's call without a token goes in, a bank's answer comes out.
+//!
+//! [`Proxy::new`] checks and prepares the settings, [`Proxy::service`] is the stack that a listener runs. One function
+//! tells the story of a call (`handler`): guard and target refuse what two servers could read differently, the prefix
+//! finds the API and the pattern the route, `identify` finds the consent, [`Tokens`](crate::token::Tokens) has its
+//! token, `forward` sends the call on and decides whether it is sent again, and `respond` is the one place where the
+//! bank's answer or a problem of ours becomes a response. Beside them: `plan` is what is prepared once, `upstream` the
+//! connections to one API, `verdict` reads from an answer what it says about token and consent, `body` carries both
+//! bodies, `access_log` counts and logs each call once, and
+//! `overload` answers those that found no place.
 
+mod access_log;
+mod body;
+mod forward;
+mod handler;
+mod identify;
+mod overload;
+mod plan;
+mod respond;
 pub mod settings;
+#[cfg(test)]
+mod tests;
+mod upstream;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Request};
+use hyper::body::Incoming;
+use tower::ServiceBuilder;
+
+pub use body::{BodyFault, ResponseBody};
+pub use plan::ApiFault;
+
+use self::overload::AnswerOverload;
+use self::plan::{ServedApi, is_free};
+use self::settings::{Limits, ProxySettings};
+use crate::http::host::{HostNames, NotAHostName};
+use crate::http::prefix::{DuplicatePrefix, PrefixTable};
+use crate::http::request_guard::{HeadLimits, RequestGuard};
+use crate::http::via::{NotAPseudonym, Via};
+use crate::net::serve::{Application, Bind, ServeSettings};
+use crate::oauth::TokenEndpoint;
+use crate::store::Store;
+use crate::token::Tokens;
+use crate::words::bank::BankBehaviour;
+use crate::words::clock::Clock;
+use crate::words::ids::ProviderId;
+use crate::words::metrics::Metrics;
+
+/// The request path, ready to be served. Cheap to clone.
+pub struct Proxy<S, E, C> {
+    inner: Arc<Inner<S, E, C>>,
+}
+
+/// What every call is answered from.
+struct Inner<S, E, C> {
+    guard: RequestGuard,
+    via: Via,
+    apis: PrefixTable<ServedApi>,
+    consent_header: HeaderName,
+    token_wait: Duration,
+    limits: Limits,
+    tokens: Tokens<S, E, C>,
+    metrics: Arc<Metrics>,
+    clock: C,
+}
+
+/// Why a proxy cannot be made of its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// An API is not usable.
+    #[error("the API {api}: {fault}")]
+    Api {
+        /// Its name in the configuration.
+        api: String,
+        /// What is wrong with it.
+        fault: ApiFault,
+    },
+    /// Two APIs are served under the same prefix.
+    #[error(transparent)]
+    Prefix(#[from] DuplicatePrefix),
+    /// A name of the listener is no host name.
+    #[error("a name of the proxy's listener: {0}")]
+    Host(#[from] NotAHostName),
+    /// The header that names the consent frames or routes messages, or belongs to one connection.
+    #[error("the header {0} cannot name the consent")]
+    ConsentHeader(HeaderName),
+    /// Our name in `Via` is no token.
+    #[error(transparent)]
+    Via(#[from] NotAPseudonym),
+}
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
+    /// Prepares the request path. `behaviours` says of every provider by what its answers are recognised.
+    pub fn new(
+        settings: ProxySettings,
+        tokens: Tokens<S, E, C>,
+        behaviours: &BTreeMap<ProviderId, BankBehaviour>,
+        metrics: Metrics,
+        clock: C,
+    ) -> Result<Self, ProxyError> {
+        let ProxySettings { bind, hosts, consent_header, apis, token_wait, limits } = settings;
+        if !is_free(&consent_header) || consent_header == http::header::AUTHORIZATION {
+            return Err(ProxyError::ConsentHeader(consent_header));
+        }
+        let mut table = Vec::with_capacity(apis.len());
+        for api in apis {
+            let (name, prefix) = (api.name.clone(), api.prefix.clone());
+            let served = match behaviours.get(&api.provider) {
+                Some(behaviour) => ServedApi::new(api, behaviour, &consent_header, &limits, &metrics),
+                None => Err(ApiFault::UnknownProvider(api.provider)),
+            };
+            table.push((prefix, served.map_err(|fault| ProxyError::Api { api: name, fault })?));
+        }
+        let guard = RequestGuard {
+            names: names(&bind, &hosts)?,
+            limits: HeadLimits { lines: limits.max_headers, bytes: limits.max_head_bytes },
+        };
+        let apis = PrefixTable::new(table)?;
+        let via = Via::new(PSEUDONYM)?;
+        let inner =
+            Inner { guard, via, apis, consent_header, token_wait, limits, tokens, metrics: Arc::new(metrics), clock };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The stack, from the connection to the bank. Nothing in it fails: every failure is a response. A panic in it ends
+    /// the task of its connection (over HTTP/2: of its stream) and nothing else.
+    pub fn service(&self) -> impl Application<Body = ResponseBody> + use<S, E, C> {
+        let inner = Arc::clone(&self.inner);
+        ServiceBuilder::new()
+            // A call that finds no place is told so: the layers below only fail.
+            .layer(AnswerOverload(Arc::clone(&self.inner.metrics)))
+            // Without a place a call is turned away at once: in a queue it would wait behind banks that do not answer.
+            .load_shed()
+            // Places. A call holds one until the head of its answer; bodies are bounded by the limit on connections.
+            .concurrency_limit(self.inner.limits.max_in_flight.max(1))
+            .service_fn(move |request: Request<Incoming>| {
+                let inner = Arc::clone(&inner);
+                async move { Ok::<_, Infallible>(inner.handle(request).await) }
+            })
+    }
+
+    /// The limits of the listener. Its limits on heads are wider than ours, so that a head that is a little too large
+    /// is answered with a problem; hyper's own answers are bare.
+    pub fn serve_settings(&self) -> ServeSettings {
+        let limits = &self.inner.limits;
+        ServeSettings {
+            max_connections: limits.max_connections,
+            header_read_timeout: limits.header_read_timeout,
+            max_headers: limits.max_headers.max(MOST_HEADERS_IN_PLACE.min(limits.max_headers.saturating_mul(2))),
+            max_head_bytes: limits.max_head_bytes.saturating_mul(2).saturating_add(limits.max_target_bytes),
+            ..ServeSettings::default()
+        }
+    }
+}
+
+impl<S, E, C> Clone for Proxy<S, E, C> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<S, E, C> fmt::Debug for Proxy<S, E, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("limits", &self.inner.limits).finish_non_exhaustive()
+    }
+}
+
+/// The names that a request's `Host` may carry. Any port will do: it may have been mapped to another, and a web page
+/// that was rebound to this machine is known by its name.
+fn names(bind: &Bind, hosts: &[String]) -> Result<HostNames, NotAHostName> {
+    let mut texts: Vec<String> = hosts.to_vec();
+    match bind {
+        Bind::Tcp(address) if !address.ip().is_unspecified() => texts.push(match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        }),
+        Bind::Tcp(_) | Bind::Unix(_) => {}
+    }
+    Ok(HostNames::loopback(None).and(HostNames::parse(texts.iter().map(String::as_str))?))
+}
+
+/// Our name in `Via` and `Proxy-Status`.
+const PSEUDONYM: &str = "consentry";
+/// As many headers hyper parses without a heap allocation.
+const MOST_HEADERS_IN_PLACE: usize = 100;

@@ -110,6 +110,7 @@ pub struct Api {
 
 /// One kind of call that an API allows.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration and independent of the others")]
 pub struct Route {
     /// Which methods and paths, behind the prefix.
     pub matcher: RouteMatch,

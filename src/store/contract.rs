@@ -18,7 +18,8 @@ use crate::words::token_set::Scope;
 /// Keeps records. One of the program's three seams.
 ///
 /// An `Err` says that the step's outcome is not known unless the variant says otherwise; the caller repeats the same
-/// step of the same attempt.
+/// step of the same attempt. Where the operator requires replicas, COMMIT, RESTORE, SEED and END have an outcome only
+/// once enough of them have it, and are `Unavailable` until then; an ARM has an outcome of its own for that.
 pub trait Store: Send + Sync + 'static {
     /// Reads a record without changing it. `None`: there is none.
     fn read(&self, key: &TokenKey) -> impl Future<Output = Result<Option<Snapshot>, StoreError>> + Send;
@@ -387,6 +388,8 @@ pub struct Fail {
 /// What a record becomes after a refresh that got nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailTo {
+    /// What it was. The lease is given back before anything was tried; it counts as no failure.
+    Released,
     /// The refresh token was not spent. Nobody tries again before the back-off is over.
     Active {
         /// From here.

@@ -202,18 +202,10 @@ pub fn fail(slot: &mut Option<Record>, now: u64, fail: &Fail) -> FailOutcome {
         return if repeated { FailOutcome::Recorded } else { FailOutcome::Lost };
     }
     match fail.to {
+        FailTo::Released => not_spent(record, &fail.attempt),
         FailTo::Active { backoff } => {
-            if intends(record, &fail.attempt) {
-                record.intent = None;
-                record.sends = record.sends.saturating_sub(1);
-            }
+            not_spent(record, &fail.attempt);
             record.not_before = now + span(backoff);
-            if record.sends == 0 {
-                record.state = RecordState::Active;
-                record.quarantine_from = 0;
-            } else {
-                record.state = RecordState::Uncertain;
-            }
         }
         FailTo::Uncertain => {
             record.state = RecordState::Uncertain;
@@ -229,10 +221,26 @@ pub fn fail(slot: &mut Option<Record>, now: u64, fail: &Fail) -> FailOutcome {
     }
     record.holder = None;
     record.lease_until = 0;
-    record.failures = record.failures.saturating_add(1);
-    record.why = Some(fail.why.to_owned());
+    if fail.to != FailTo::Released {
+        record.failures = record.failures.saturating_add(1);
+        record.why = Some(fail.why.to_owned());
+    }
     record.failed_lease = Some(lease);
     FailOutcome::Recorded
+}
+
+/// The attempt's own intent is explained. The record is active again once every intent is.
+fn not_spent(record: &mut Record, attempt: &AttemptId) {
+    if intends(record, attempt) {
+        record.intent = None;
+        record.sends = record.sends.saturating_sub(1);
+    }
+    if record.sends == 0 {
+        record.state = RecordState::Active;
+        record.quarantine_from = 0;
+    } else {
+        record.state = RecordState::Uncertain;
+    }
 }
 
 /// Puts back a record of which the store remembers less.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::refresh::hold;
+use super::ask::hold;
 use super::{Core, refused_by};
 use crate::oauth::TokenEndpoint;
 use crate::store::{Change, Store};

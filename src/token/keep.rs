@@ -9,20 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 
+use super::ask::Errand;
 use super::cache::Held;
 use super::flight::{Cockpit, Flights, Outcome};
-use super::refresh::{Errand, jittered, spread};
-use super::timing::soft_window;
-use super::{ClientGrant, Core, TokenError, VaultError, fault};
-use crate::oauth::{TokenEndpoint, TokenOutcome, TokenRequest};
+use super::timing::{jittered, soft_window, spread};
+use super::{Core, VaultError, fault};
+use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillDirectory, SpillEntry, SpillError, SpillHandle, SpilledTokens};
 use crate::store::{CommitOutcome, RestoreOutcome, Snapshot, Store, StoreError};
 use crate::words::bank::OldAccessToken;
 use crate::words::clock::{BootInstant, Clock};
-use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
-use crate::words::metrics::{KindLabels, OutcomeLabels};
+use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};
+use crate::words::metrics::KindLabels;
 use crate::words::secrets::{AccessToken, RefreshToken};
 use crate::words::token_set::{Scope, TokenSet};
 
@@ -86,80 +86,11 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
     Ok(())
 }
 
-/// Gets a client token although the store is away; it stays in this process.
-pub(super) async fn client_token_without_store<S: Store, E: TokenEndpoint, C: Clock>(
-    core: &Arc<Core<S, E, C>>,
-    errand: &Errand,
-    client: &ClientGrant,
-    attempt: &AttemptId,
-) -> Outcome {
-    let provider = core.providers.get(&errand.provider).ok_or(TokenError::Unknown)?;
-    let Ok(Ok(_permit)) = timeout(errand.patience, Arc::clone(&provider.permits).acquire_owned()).await else {
-        return Err(TokenError::Overloaded);
-    };
-    let unavailable = |why: &str| TokenError::EndpointUnavailable {
-        why: why.to_owned(),
-        retry_after: core.timing.store_pause.max(Duration::from_secs(1)),
-    };
-    let connection = timeout(core.timing.connect, provider.endpoint.connect())
-        .await
-        .map_err(|_| unavailable("unreachable"))?
-        .map_err(|_| unavailable("unreachable"))?;
-    let request =
-        TokenRequest::ClientCredentials { audience: client.audience.as_deref(), scope: client.scope.as_ref() };
-    let sent = Instant::now();
-    let outcome = timeout(core.timing.send, provider.endpoint.send(connection, &request)).await;
-    core.metrics.token_request_seconds.observe(sent.elapsed().as_secs_f64());
-    let count = |outcome| {
-        let provider = errand.provider.as_str().to_owned();
-        core.metrics.token_requests.get_or_create(&OutcomeLabels { provider, outcome }).inc();
-    };
-    match outcome {
-        Ok(TokenOutcome::Granted(set)) => {
-            count("granted");
-            let version = Version::first(GrantId::random());
-            // Of the epoch before any: the store is asked as soon as it is back.
-            let snapshot = Origin { provider: &errand.provider, version, scope: client.scope.as_ref() };
-            let expires_at = core.clock.boot().plus(set.expires_in);
-            match core.make(snapshot, &set.access, expires_at, set.expires_in, 0) {
-                Ok(held) => core.cache.put(&errand.key, Arc::new(held)),
-                Err(error) => return Err(TokenError::Unreadable { why: error.to_string() }),
-            }
-            tracing::info!(attempt = attempt.as_str(), "Got a client token while the store is away.");
-            Ok(())
-        }
-        Ok(TokenOutcome::Misconfigured { why }) => {
-            count(why);
-            Err(TokenError::Misconfigured { why: why.to_owned() })
-        }
-        Ok(TokenOutcome::InvalidGrant) => {
-            count("invalid_grant");
-            Err(TokenError::Misconfigured { why: "invalid_grant".to_owned() })
-        }
-        Ok(
-            TokenOutcome::NotProcessed { why, .. }
-            | TokenOutcome::Unknown { why }
-            | TokenOutcome::Unreadable { why, .. },
-        ) => {
-            count(why);
-            Err(unavailable(why))
-        }
-        Ok(TokenOutcome::NotSent(_)) => {
-            count("not_sent");
-            Err(unavailable("unreachable"))
-        }
-        Err(_) => {
-            count("no_answer");
-            Err(unavailable("no_answer"))
-        }
-    }
-}
-
 /// Where a token comes from.
-struct Origin<'a> {
-    provider: &'a ProviderId,
-    version: Version,
-    scope: Option<&'a Scope>,
+pub(super) struct Origin<'a> {
+    pub(super) provider: &'a ProviderId,
+    pub(super) version: Version,
+    pub(super) scope: Option<&'a Scope>,
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
@@ -176,7 +107,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         self.make(origin, access, expires_at, life, epoch)
     }
 
-    fn make(
+    pub(super) fn make(
         &self,
         origin: Origin<'_>,
         access: &AccessToken,

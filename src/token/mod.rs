@@ -1,11 +1,12 @@
 //! A valid access token for a consent, or for our own client.
 //!
 //! [`Tokens::token`] is the whole story from a caller's side: look at what is held, [`decide`], and mostly serve it.
-//! Otherwise join the one [`flight`] for this token, which asks the store and, if the store grants it the right,
-//! refreshes ([`refresh`]: begin, arm, spend once, spill and commit). [`timing`] holds the protocol's constants,
+//! Otherwise join the one [`flight`] for this token, which asks the store ([`ask`]) and, if the store grants it the
+//! right, refreshes ([`refresh`]: arm, spend once; [`keep`]: spill and commit). [`timing`] holds the protocol's constants,
 //! [`follow`] keeps the cache in step with the store, [`recover`] replays at start what an earlier process could not
 //! commit. What became of a token is told in [`TokenError`].
 
+mod ask;
 mod cache;
 mod decide;
 mod error;
@@ -16,6 +17,9 @@ mod keep;
 mod recover;
 mod refresh;
 pub mod settings;
+mod storeless;
+#[cfg(test)]
+mod tests;
 pub mod timing;
 mod vault;
 
@@ -35,10 +39,11 @@ pub use vault::{Vault, VaultError};
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::SpillDirectory;
 use crate::store::{End, RecordState, Store};
+use crate::token::ask::{Errand, Urgency};
 use crate::token::cache::{Cache, Link, Standings};
 use crate::token::decide::{Decision, decide};
 use crate::token::flight::{Flights, Landing};
-use crate::token::refresh::{Errand, Urgency};
+
 use crate::token::settings::TokenSettings;
 use crate::token::timing::Timing;
 use crate::words::bank::BankBehaviour;
@@ -320,7 +325,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
                 rejected,
                 patience: ask.wait,
             };
-            refresh::fly(Arc::clone(&self.core), errand, cockpit)
+            ask::fly(Arc::clone(&self.core), errand, cockpit)
         })
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Core;
-use super::refresh::hold_unseen;
+use super::ask::hold_unseen;
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillEntry, SpillHandle, SpilledTokens};
 use crate::store::{RecordState, Snapshot, Store};

@@ -1,263 +1,45 @@
-//! A flight from end to end: ask the store, and refresh if it grants the right to.
+//! One granted lease, from the right to refresh to its end.
 //!
-//! The order of steps is the protocol. BEGIN: the store says what to do. Connect, sending nothing. ARM: the intent is
-//! durable. Look at the clock once more. Spend the refresh token, once, and do not hang up on the bank. What comes back
-//! goes to [`keep`](super::keep) before anything else happens. Every outcome of every step is matched here by name.
+//! The order of steps is the protocol. Connect, sending nothing. ARM: the intent is durable. Look at the clock once more.
+//! Spend the refresh token, once, and do not hang up on the bank. What comes back goes to [`keep`](super::keep) before
+//! anything else happens. Every outcome of every step is matched here by name.
 
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cache::Held;
+use super::ask::{Errand, FIRST_POLL, Round};
 use super::flight::{Cockpit, Outcome};
 use super::keep::{self, Obtained};
-use super::timing::{backoff, min_ttl};
-use super::{ClientGrant, Core, TokenError, refused_by};
+use super::timing::{backoff, jittered, spread};
+use super::{Core, TokenError};
 use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Fail, FailTo, Lease, Renew, RenewOutcome, Snapshot, Store, StoreError,
-    Waiting,
+    Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, Renew, RenewOutcome, Snapshot, Store, StoreError,
 };
 use crate::words::clock::{BootInstant, Clock};
-use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version, random};
+use crate::words::ids::AttemptId;
 use crate::words::metrics::{LossLabels, OutcomeLabels};
 use crate::words::secrets::RefreshToken;
+use crate::words::token_set::Scope;
 
-/// What a flight is for.
-#[derive(Clone, Debug)]
-pub(super) struct Errand {
-    pub(super) key: TokenKey,
-    pub(super) provider: ProviderId,
-    pub(super) client: Option<Arc<ClientGrant>>,
-    pub(super) urgency: Urgency,
-    /// The version that the bank's API refused.
-    pub(super) rejected: Option<Version>,
-    /// How long it is worth waiting for another holder of the lease.
-    pub(super) patience: Duration,
+/// A granted lease and what it was granted for.
+pub(super) struct Refresh<'a, S, E, C> {
+    pub(super) core: &'a Arc<Core<S, E, C>>,
+    pub(super) errand: &'a Errand,
+    pub(super) cockpit: &'a Cockpit,
+    pub(super) attempt: AttemptId,
+    pub(super) lease: Lease,
+    pub(super) snapshot: Snapshot,
+    /// When the lease was asked for.
+    pub(super) asked: BootInstant,
 }
 
-/// Whether somebody waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// A request has no token.
-    Waiting,
-    /// The token at hand still serves.
-    Quiet,
-}
-
-/// What one round of asking the store led to.
-enum Round {
-    /// The flight is over, with this to tell.
-    Land(Outcome),
-    /// Ask again, after so long or when the store tells of a change.
-    Again(Duration),
-    /// Ask again once the provider has room for one more token request.
-    Queue(Arc<Semaphore>),
-}
-
-/// Flies `errand` and tells those who wait through `cockpit`.
-pub(super) async fn fly<S: Store, E: TokenEndpoint, C: Clock>(
-    core: Arc<Core<S, E, C>>,
-    errand: Errand,
-    cockpit: Cockpit,
-) {
-    let started = Instant::now();
-    let mut pause = FIRST_POLL;
-    let mut permit = None;
-    loop {
-        match ask_once(&core, &errand, &cockpit, permit.take()).await {
-            Round::Land(outcome) => return cockpit.announce(outcome),
-            Round::Again(at_most) => {
-                if started.elapsed() >= errand.patience {
-                    return cockpit.announce(Err(TokenError::WaitTimeout));
-                }
-                // News from the store is a hint that may get lost, so the wait also ends by itself, sooner at first.
-                let _ = timeout(at_most.min(jittered(pause)), cockpit.nudged()).await;
-                pause = (pause * 2).min(LAST_POLL);
-            }
-            Round::Queue(permits) => {
-                let left = errand.patience.saturating_sub(started.elapsed());
-                match timeout(left, permits.acquire_owned()).await {
-                    Ok(Ok(room)) => permit = Some(room),
-                    Ok(Err(_)) | Err(_) => return cockpit.announce(Err(TokenError::Overloaded)),
-                }
-            }
-        }
-    }
-}
-
-const FIRST_POLL: Duration = Duration::from_millis(25);
-const LAST_POLL: Duration = Duration::from_millis(250);
-
-async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
-    core: &Arc<Core<S, E, C>>,
-    errand: &Errand,
-    cockpit: &Cockpit,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Round {
-    let Some(provider) = core.providers.get(&errand.provider) else { return Round::Land(Err(TokenError::Unknown)) };
-    let attempt = core.next_attempt();
-    let held = core.cache.get(&errand.key);
-    let begin = Begin {
-        attempt: attempt.clone(),
-        provider: errand.provider.clone(),
-        wanted: wanted(errand, held.as_deref()),
-        rejected: errand.rejected,
-        rejection_pause: core.timing.rejection_pause,
-        lease: core.timing.lease,
-        quarantine: core.timing.quarantine,
-        hold: provider.behaviour.reuse_grace.is_none(),
-        create: errand.client.is_some().then(GrantId::random),
-    };
-    let epoch = core.link.epoch();
-    let asked = core.clock.boot();
-    match core.store.begin(&errand.key, &begin).await {
-        Err(error) => Round::Land(store_failed(core, errand, &attempt, error).await),
-        Ok(BeginOutcome::Unknown) => {
-            core.cache.forget(&errand.key);
-            Round::Land(Err(TokenError::Unknown))
-        }
-        Ok(BeginOutcome::Refused(snapshot)) => {
-            core.cache.forget(&errand.key);
-            Round::Land(refused_by(snapshot.state).map_or(Err(TokenError::WaitTimeout), Err))
-        }
-        Ok(BeginOutcome::Fresh(snapshot)) => Round::Land(hold(core, cockpit, &errand.key, &snapshot, asked, epoch)),
-        Ok(BeginOutcome::Wait(waiting, wait, snapshot)) => waited(errand, waiting, wait, &snapshot),
-        Ok(BeginOutcome::Granted(lease, snapshot)) => {
-            let flight = Flight { core, errand, cockpit, attempt, lease, snapshot, asked };
-            // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
-            let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
-                flight.report(FailTo::Active { backoff: Duration::ZERO }, "queued").await;
-                return Round::Queue(Arc::clone(&provider.permits));
-            };
-            let round = flight.refresh(&provider.endpoint).await;
-            drop(room);
-            round
-        }
-    }
-}
-
-/// How much life makes a new token unnecessary.
-fn wanted(errand: &Errand, held: Option<&Held>) -> Duration {
-    match (errand.urgency, held) {
-        (Urgency::Quiet, Some(held)) => held.soft_window,
-        // Of a token that is not known yet, the least that any token is served with.
-        (Urgency::Waiting, Some(held)) => min_ttl(held.life),
-        (_, None) => Duration::from_millis(1),
-    }
-}
-
-fn waited(errand: &Errand, waiting: Waiting, wait: Duration, snapshot: &Snapshot) -> Round {
-    if errand.urgency == Urgency::Quiet {
-        return Round::Land(Ok(()));
-    }
-    match waiting {
-        Waiting::Busy => Round::Again(wait.max(Duration::from_millis(1))),
-        Waiting::Quarantine | Waiting::Hold => Round::Land(Err(TokenError::Uncertain { retry_after: wait })),
-        Waiting::Backoff => {
-            let why = snapshot.why.clone().unwrap_or_else(|| "unknown".to_owned());
-            Round::Land(Err(if MISCONFIGURED.contains(&why.as_str()) {
-                TokenError::Misconfigured { why }
-            } else if why == UNREADABLE {
-                TokenError::Unreadable { why: "the refresh token does not open with the keys at hand".to_owned() }
-            } else {
-                TokenError::EndpointUnavailable { why, retry_after: wait }
-            }))
-        }
-    }
-}
-
-/// The classes of failure that mean our own registration, as they stand in a record.
-pub(super) const MISCONFIGURED: &[&str] = &[
-    "invalid_client",
-    "unauthorized_client",
-    "unsupported_grant_type",
-    "invalid_scope",
-    "tls_refused",
-    "certificate_refused",
-    "redirect",
-    "request_impossible",
-];
-const UNREADABLE: &str = "unreadable";
-
-/// Puts a snapshot's token into the cache. What moved on while the snapshot was on its way is marked as overtaken.
-pub(super) fn hold<S: Store, E: TokenEndpoint, C: Clock>(
-    core: &Arc<Core<S, E, C>>,
-    cockpit: &Cockpit,
-    key: &TokenKey,
-    snapshot: &Snapshot,
-    asked: BootInstant,
-    epoch: u64,
-) -> Outcome {
-    let outcome = hold_unseen(core, key, snapshot, asked, epoch);
-    if cockpit.is_overtaken(snapshot.version) {
-        core.cache.overtake(key, snapshot.version);
-    }
-    outcome
-}
-
-/// [`hold`] for a snapshot that the store knows nothing of.
-pub(super) fn hold_unseen<S: Store, E: TokenEndpoint, C: Clock>(
-    core: &Arc<Core<S, E, C>>,
-    key: &TokenKey,
-    snapshot: &Snapshot,
-    asked: BootInstant,
-    epoch: u64,
-) -> Outcome {
-    let held = core.vault.open_snapshot(key, snapshot).and_then(|access| {
-        let life_left = snapshot.consent_remaining.map_or(snapshot.remaining, |rest| rest.min(snapshot.remaining));
-        core.make_held(snapshot, &access, asked.plus(life_left), snapshot.life, epoch)
-    });
-    match held {
-        Ok(held) => {
-            core.cache.put(key, Arc::new(held));
-            core.metrics.tokens_cached.set(i64::try_from(core.cache.len()).unwrap_or(i64::MAX));
-            Ok(())
-        }
-        Err(error) => {
-            tracing::error!(?key, %error, "A stored token cannot be opened. The record is left as it is.");
-            Err(TokenError::Unreadable { why: error.to_string() })
-        }
-    }
-}
-
-async fn store_failed<S: Store, E: TokenEndpoint, C: Clock>(
-    core: &Arc<Core<S, E, C>>,
-    errand: &Errand,
-    attempt: &AttemptId,
-    error: StoreError,
-) -> Outcome {
-    core.count_store_error("begin");
-    match error {
-        StoreError::Unreadable(why) => Err(TokenError::Unreadable { why }),
-        StoreError::Unavailable(_) | StoreError::Refused(_) => {
-            tracing::warn!(key = ?errand.key, %error, "The token store did not answer.");
-            core.link.store_is_away(core.clock.boot(), core.timing.store_pause);
-            match &errand.client {
-                // A client token can be had twice without harm, so a store that is away need not stop it.
-                Some(client) => keep::client_token_without_store(core, errand, client, attempt).await,
-                None => Err(TokenError::StoreUnavailable),
-            }
-        }
-    }
-}
-
-/// One granted lease, from here to its end.
-struct Flight<'a, S, E, C> {
-    core: &'a Arc<Core<S, E, C>>,
-    errand: &'a Errand,
-    cockpit: &'a Cockpit,
-    attempt: AttemptId,
-    lease: Lease,
-    snapshot: Snapshot,
-    asked: BootInstant,
-}
-
-impl<S: Store, E: TokenEndpoint, C: Clock> Flight<'_, S, E, C> {
-    async fn refresh(self, endpoint: &E) -> Round {
+impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
+    /// Refreshes, and says what the flight is to do next.
+    pub(super) async fn run(self, endpoint: &E) -> Round {
         let spent = match self.what_to_spend() {
             Ok(spent) => spent,
             Err((to, why, outcome)) => return self.end(to, why, outcome).await,
@@ -282,8 +64,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Flight<'_, S, E, C> {
                 // The store took the intent, perhaps, and went away. It is told that nothing was sent when it is back.
                 Err(error) => {
                     tracing::warn!(key = ?self.errand.key, %error, "The intent could not be stored: nothing is sent.");
-                    let now = FailTo::Active { backoff: Duration::ZERO };
-                    return self.end(now, "not_sent", Err(TokenError::StoreUnavailable)).await;
+                    return self.end(FailTo::Released, "not_sent", Err(TokenError::StoreUnavailable)).await;
                 }
             }
         }
@@ -476,23 +257,24 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Flight<'_, S, E, C> {
         self.end(to, why, outcome).await
     }
 
-    /// Tells those who wait, and then the store, which may take its time.
+    /// Tells the store how the lease ended, and those who wait. Where the store does not take it at once, they do not
+    /// wait for that.
     async fn end(&self, to: FailTo, why: &'static str, outcome: Outcome) -> Round {
+        let recorded = self.report_once(to, why).await;
         self.cockpit.announce(outcome.clone());
-        self.report(to, why).await;
+        if !recorded {
+            self.report(to, why).await;
+        }
         Round::Land(outcome)
     }
 
     /// Writes down how the lease ended, repeating until the store has taken it. Should it never, lease and quarantine
     /// end by themselves.
-    async fn report(&self, to: FailTo, why: &'static str) {
-        let fail = Fail { attempt: self.attempt.clone(), fence: self.lease.fence, base: self.lease.base, to, why };
+    pub(super) async fn report(&self, to: FailTo, why: &'static str) {
         let mut pause = Duration::from_millis(50);
         for _ in 0..REPORTS {
-            match self.core.store.fail(&self.errand.key, &fail).await {
-                Ok(_) => return,
-                Err(StoreError::Unreadable(_) | StoreError::Refused(_)) => break,
-                Err(StoreError::Unavailable(_)) => self.core.count_store_error("fail"),
+            if self.report_once(to, why).await {
+                return;
             }
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(Duration::from_secs(2));
@@ -500,12 +282,28 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Flight<'_, S, E, C> {
         tracing::warn!(key = ?self.errand.key, why, "The end of a lease could not be stored. It ends by itself.");
     }
 
-    fn later(&self, asked_for: Option<Duration>) -> FailTo {
-        let own = backoff(self.snapshot.failures, spread());
-        FailTo::Active { backoff: asked_for.map_or(own, |asked| asked.clamp(own, Duration::from_secs(3_600))) }
+    /// Whether there is nothing left to tell the store.
+    async fn report_once(&self, to: FailTo, why: &'static str) -> bool {
+        let fail = Fail { attempt: self.attempt.clone(), fence: self.lease.fence, base: self.lease.base, to, why };
+        match self.core.store.fail(&self.errand.key, &fail).await {
+            Ok(FailOutcome::Recorded | FailOutcome::Lost) => true,
+            Err(error @ (StoreError::Unreadable(_) | StoreError::Refused(_))) => {
+                tracing::error!(key = ?self.errand.key, why, %error, "The end of a lease is not taken by the store.");
+                true
+            }
+            Err(StoreError::Unavailable(_)) => {
+                self.core.count_store_error("fail");
+                false
+            }
+        }
     }
 
-    fn scope_to_repeat(&self) -> Option<&crate::words::token_set::Scope> {
+    fn later(&self, asked_for: Option<Duration>) -> FailTo {
+        let own = backoff(self.snapshot.failures, spread());
+        FailTo::Active { backoff: asked_for.map_or(own, |asked| asked.clamp(own, LONGEST_PAUSE)) }
+    }
+
+    fn scope_to_repeat(&self) -> Option<&Scope> {
         let behaviour = &self.core.providers.get(&self.errand.provider)?.behaviour;
         self.snapshot.scope.as_ref().filter(|_| behaviour.send_scope_on_refresh)
     }
@@ -520,21 +318,27 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Flight<'_, S, E, C> {
 fn unavailable(why: &str, to: FailTo) -> Outcome {
     let retry_after = match to {
         FailTo::Active { backoff } => backoff,
-        FailTo::Uncertain | FailTo::ReauthorizationRequired => Duration::ZERO,
+        FailTo::Released | FailTo::Uncertain | FailTo::ReauthorizationRequired => Duration::ZERO,
     };
     Err(TokenError::EndpointUnavailable { why: why.to_owned(), retry_after })
 }
 
+/// However long a bank asks to be left alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
 /// About ten minutes of asking a store that is away.
 const REPORTS: usize = 300;
 
-/// Between half and all of `pause`.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    pause * (500 + u32::from(spread()) / 2) / 1_000
-}
-
-/// 0 to 999.
-pub(super) fn spread() -> u16 {
-    let bytes = random();
-    u16::from_le_bytes([bytes[0], bytes[1]]) % 1_000
-}
+/// The classes of failure that mean our own registration, as they stand in a record.
+pub(super) const MISCONFIGURED: &[&str] = &[
+    "invalid_client",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "tls_refused",
+    "certificate_refused",
+    "redirect",
+    "request_impossible",
+];
+/// The class of a failure that the record itself is the cause of.
+pub(super) const UNREADABLE: &str = "unreadable";

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::words::ids::random;
+
 /// How long each step of a refresh may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -81,6 +83,17 @@ pub fn soft_window(life: Duration, spread: u16) -> Duration {
 pub fn backoff(failures: u32, spread: u16) -> Duration {
     let full = Duration::from_secs(1).saturating_mul(1 << failures.min(6)).min(Duration::from_secs(60));
     full * (500 + u32::from(spread.min(999)) * 500 / 999) / 1_000
+}
+
+/// Between half and all of `pause`, at random.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    pause * (500 + u32::from(spread()) / 2) / 1_000
+}
+
+/// 0 to 999, at random.
+pub(super) fn spread() -> u16 {
+    let bytes = random();
+    u16::from_le_bytes([bytes[0], bytes[1]]) % 1_000
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! It keeps the contract of [`Store`] without a server: every step is one transaction, synced before it is answered, and
 //! one process owns the file. There is nobody to disagree with about the time, so the store's clock is this machine's:
-//! see [`time`]. [`file`] is what is written.
+//! see `time`. `file` is what is written.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -296,7 +296,7 @@ mod tests {
         let seed = seed();
         store.seed(&key(), &seed).await.unwrap();
         store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "asked" }).await.unwrap();
-        clock.advance(HOUR * 24 * 7 - HOUR);
+        clock.advance(HOUR * (24 * 7 - 1));
         assert!(store.read(&key()).await.unwrap().is_some());
         clock.advance(HOUR);
         assert!(store.read(&key()).await.unwrap().is_none());

@@ -1,0 +1,272 @@
+//! The composition root: a configuration in, running listeners out.
+//!
+//! Read [`App::start`] as the list of parts and the order they come up in: store and spill, then the tokens, then every
+//! listener bound before anything is served, so that a port that is taken is told before a request is accepted. Then
+//! [`App::run`]: replay what an earlier process left, serve, and end in two stages. Softly, nothing new is taken on and
+//! what is under way finishes, refreshes above all; after the grace period, hard.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
+use crate::config::{Config, StoreConfig, StoreKind};
+use crate::http::host::NotAHostName;
+use crate::net::serve::{Bind, BindError, Listener, serve};
+use crate::net::shutdown::Shutdown;
+use crate::oauth::settings::Registration;
+use crate::oauth::{EndpointError, HttpTokenEndpoint};
+use crate::proxy::{Proxy, ProxyError};
+use crate::store::Store;
+use crate::store::any::AnyStore;
+use crate::store::embedded::{EmbeddedError, EmbeddedStore};
+use crate::store::redis::{RedisStore, TlsSettingsError};
+use crate::store::spill::{SpillDirectory, SpillError};
+use crate::telemetry::registry;
+use crate::token::settings::TokenSettings;
+use crate::token::timing::Timing;
+use crate::token::{Parts, Replay, Tokens, Vault};
+use crate::words::clock::SystemClock;
+use crate::words::ids::{ConsentId, ProviderId, TokenKey};
+use crate::words::metrics::Metrics;
+
+/// The tokens of a running program.
+pub type AppTokens = Tokens<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
+
+type AppProxy = Proxy<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
+type AppAdmin = Admin<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
+
+/// Everything, bound and ready to serve.
+pub struct App {
+    tokens: AppTokens,
+    proxy: (Listener, AppProxy),
+    health: (Listener, Health<VitalsNow>),
+    admin: Option<(Listener, AppAdmin)>,
+    serving: Latch,
+    reached: Latch,
+    shutdown: Shutdown,
+    grace: Duration,
+}
+
+type VitalsNow = Box<dyn Fn() -> Vitals + Send + Sync>;
+
+/// Where a running program listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// For apps.
+    pub proxy: Bind,
+    /// For probes and metrics.
+    pub health: Bind,
+    /// For administration, where there is one.
+    pub admin: Option<Bind>,
+}
+
+/// Why the program cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address is not to be had.
+    #[error("{listener}.listen: {cause}")]
+    Listen {
+        /// Which listener, as in the configuration.
+        listener: &'static str,
+        /// What is wrong.
+        cause: BindError,
+    },
+    /// A provider's token endpoint cannot be used as configured.
+    #[error("providers.{provider}: {cause}")]
+    Endpoint {
+        /// Which.
+        provider: ProviderId,
+        /// What is wrong.
+        cause: EndpointError,
+    },
+    /// A name of the admin listener is no host name.
+    #[error("admin.hosts: {0}")]
+    AdminHosts(#[from] NotAHostName),
+    /// An API cannot be served as configured.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// The Redis settings cannot work.
+    #[error("store.redis: {0}")]
+    Redis(#[from] TlsSettingsError),
+    /// The file of the embedded store cannot be used.
+    #[error("store.embedded: {0}")]
+    Embedded(#[from] EmbeddedError),
+    /// The spill directory cannot be used.
+    #[error("store.spill: {0}")]
+    Spill(#[from] SpillError),
+    /// The protocol's constants contradict each other.
+    #[error("the refresh protocol's constants are unsafe: {0}")]
+    Timing(&'static str),
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+impl StartError {
+    /// Whether something else on this machine has to give way, as opposed to the configuration being wrong.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Listen { .. } | Self::Embedded(_) | Self::Spill(_) => true,
+            Self::Endpoint { .. } | Self::AdminHosts(_) | Self::Proxy(_) | Self::Redis(_) | Self::Timing(_) => false,
+        }
+    }
+}
+
+/// How long the listeners wait for spills to be replayed. A store that is away longer does not keep them closed.
+const REPLAY: Duration = Duration::from_secs(5);
+
+impl App {
+    /// Opens the store, binds every listener, and serves nothing yet.
+    pub async fn start(config: Config, writes: Writes, shutdown: Shutdown) -> Result<Self, StartError> {
+        let Config { proxy, health, admin, store, tokens: settings, registrations, shutdown: ending, replica, .. } =
+            config;
+        let behaviours: BTreeMap<_, _> =
+            settings.providers.iter().map(|(id, settings)| (id.clone(), settings.behaviour.clone())).collect();
+        let spill = store.spill.as_ref().map(|spill| SpillDirectory::open(&spill.directory)).transpose()?;
+        let (registry, metrics) = registry();
+        let tokens = tokens(store, settings, registrations, replica, spill.clone(), metrics.clone())?;
+        let bind = async |listener, bind: &Bind| {
+            Listener::bind(bind).await.map_err(|cause| StartError::Listen { listener, cause })
+        };
+        let (readiness, [serving, reached]) = Readiness::new(["the listeners", "the token store"]);
+        let proxy_listener = bind("proxy", &proxy.bind).await?;
+        let health_listener = bind("health", &health.bind).await?;
+        let admin = match admin {
+            Some(settings) => {
+                let listener = bind("admin", &settings.bind).await?;
+                Some((listener, Admin::new(tokens.clone(), SystemClock, settings, writes)?))
+            }
+            None => None,
+        };
+        let proxy = Proxy::new(proxy, tokens.clone(), &behaviours, metrics, SystemClock)?;
+        let (told, ending_told) = (tokens.clone(), shutdown.clone());
+        let vitals = move || Vitals {
+            store_linked: told.is_linked(),
+            tokens_under_way: told.under_way(),
+            spills_waiting: spill.as_ref().map(SpillDirectory::len),
+            draining: ending_told.is_draining(),
+        };
+        let health = Health::new(readiness, Arc::new(registry), Box::new(vitals) as VitalsNow);
+        let (proxy, health) = ((proxy_listener, proxy), (health_listener, health));
+        Ok(Self { tokens, proxy, health, admin, serving, reached, shutdown, grace: ending.grace })
+    }
+
+    /// Where it listens, with the real ports.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            proxy: self.proxy.0.local().clone(),
+            health: self.health.0.local().clone(),
+            admin: self.admin.as_ref().map(|(listener, _)| listener.local().clone()),
+        }
+    }
+
+    /// Serves until the shutdown begins and everything under way has finished, or the grace period is over.
+    pub async fn run(self) {
+        let Self { tokens, proxy, health, admin, serving, reached, shutdown, grace } = self;
+        let tasks = TaskTracker::new();
+        let follower = tokens.clone();
+        let following = tokio::spawn(async move { follower.follow().await });
+        let reacher = tokens.clone();
+        let reaching = tokio::spawn(async move {
+            reach_store(&reacher).await;
+            reached.release();
+        });
+        // The health listener first: probes are answered while spills are replayed.
+        let (listener, service) = health;
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            let settings = Health::<VitalsNow>::serve_settings();
+            serve(listener, None, &settings, service.into_service(), stop).await;
+        });
+        let replay = tokens.recover(REPLAY).await;
+        if replay != Replay::default() {
+            tracing::info!(?replay, "Looked through the spill.");
+        }
+        let (listener, proxy) = proxy;
+        let stop = shutdown.clone();
+        tasks.spawn(async move { serve(listener, None, &proxy.serve_settings(), proxy.service(), stop).await });
+        if let Some((listener, service)) = admin {
+            let stop = shutdown.clone();
+            let settings = AppAdmin::serve_settings();
+            tasks.spawn(async move { serve(listener, None, &settings, service.into_service(), stop).await });
+        }
+        serving.release();
+        shutdown.soft().await;
+        tracing::info!(under_way = tokens.under_way(), "Ending: what is under way finishes first.");
+        tasks.close();
+        let finish = async {
+            tasks.wait().await;
+            tokens.settled().await;
+        };
+        tokio::select! {
+            () = shutdown.hard() => tracing::warn!("Ended at once."),
+            finished = timeout(grace, finish) => {
+                if finished.is_err() {
+                    tracing::warn!(under_way = tokens.under_way(), "The grace period is over.");
+                }
+                shutdown.force();
+            }
+        }
+        following.abort();
+        reaching.abort();
+    }
+}
+
+/// The tokens of this configuration. Nothing is served, followed or replayed yet, so this also serves a command that
+/// works on records.
+pub fn tokens(
+    store: StoreConfig,
+    settings: TokenSettings,
+    registrations: BTreeMap<ProviderId, Registration>,
+    replica: String,
+    spill: Option<SpillDirectory>,
+    metrics: Metrics,
+) -> Result<AppTokens, StartError> {
+    Timing::STANDARD.check().map_err(StartError::Timing)?;
+    let clock = SystemClock;
+    let mut endpoints = BTreeMap::new();
+    for (provider, registration) in registrations {
+        let behaviour = settings.providers.get(&provider).map(|settings| settings.behaviour.clone());
+        let endpoint = HttpTokenEndpoint::new(registration, &behaviour.unwrap_or_default(), clock)
+            .map_err(|cause| StartError::Endpoint { provider: provider.clone(), cause })?;
+        endpoints.insert(provider, endpoint);
+    }
+    let client_ids = settings.providers.iter().map(|(id, settings)| (id.clone(), settings.client_id.clone())).collect();
+    let StoreConfig { kind, key_prefix, spill: spill_settings, keyring } = store;
+    let store = match kind {
+        StoreKind::Redis(settings) => AnyStore::Redis(RedisStore::connect(&settings)?),
+        StoreKind::Embedded { path } => AnyStore::Embedded(EmbeddedStore::open(&path, clock)?),
+    };
+    Ok(Tokens::new(Parts {
+        store,
+        clock,
+        endpoints,
+        vault: Vault::new(keyring, key_prefix, client_ids),
+        spill,
+        spill_required: spill_settings.is_some_and(|spill| spill.required),
+        settings,
+        timing: Timing::STANDARD,
+        metrics,
+        replica,
+    }))
+}
+
+/// Asks the store for a record that no consent has, until it answers.
+async fn reach_store(tokens: &AppTokens) {
+    let Ok(nobody) = ConsentId::parse("~readiness~") else { return };
+    let key = TokenKey::Consent(nobody);
+    let mut pause = Duration::from_millis(50);
+    while let Err(error) = tokens.store().read(&key).await {
+        tracing::warn!(%error, "The token store has not been reached yet.");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}

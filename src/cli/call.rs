@@ -1,0 +1,98 @@
+//! One plain HTTP call to a listener on this machine: the admin API or the sandbox's control.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::net::serve::Bind;
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// The body, or null where it is not JSON.
+    pub(super) body: Value,
+}
+
+/// Why nothing came back.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// Nobody listens there.
+    #[error("nothing listens on {0}")]
+    NotRunning(Bind),
+    /// Somebody does, and does not answer as expected.
+    #[error("{0} does not answer as it should: {1}")]
+    Failed(Bind, String),
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(method: Method, path: &'a str) -> Self {
+        Self { method, path, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    pub(super) fn json(mut self, body: Bytes) -> Self {
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.body = body;
+        self
+    }
+
+    /// Calls, within ten seconds.
+    pub(super) async fn send(self, bind: &Bind) -> Result<Answer, CallError> {
+        let failed = |why: String| CallError::Failed(bind.clone(), why);
+        let nobody = |_| CallError::NotRunning(bind.clone());
+        let exchange = async {
+            match bind {
+                Bind::Tcp(address) => {
+                    let stream = TcpStream::connect(address).await.map_err(nobody)?;
+                    self.over(stream, &address.to_string()).await.map_err(failed)
+                }
+                Bind::Unix(path) => {
+                    let stream = UnixStream::connect(path).await.map_err(nobody)?;
+                    self.over(stream, "localhost").await.map_err(failed)
+                }
+            }
+        };
+        timeout(Duration::from_secs(10), exchange).await.map_err(|_| failed("it took too long".to_owned()))?
+    }
+
+    async fn over<T>(self, stream: T, host: &str) -> Result<Answer, String>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let failed = |error: &dyn std::error::Error| error.to_string();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(self.path)
+            .body(Full::new(self.body))
+            .map_err(|error| failed(&error))?;
+        *request.headers_mut() = self.headers;
+        request.headers_mut().insert(HOST, HeaderValue::from_str(host).map_err(|error| failed(&error))?);
+        let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+    }
+}
+
+const MOST_BYTES: usize = 4 * 1024 * 1024;

@@ -1,0 +1,173 @@
+//! `consentry consent`: look at a consent, and bring in one whose tokens are already held.
+//!
+//! Both go through the running process' admin listener. Where none runs, the store itself is opened; with the embedded
+//! store that is possible only then.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::Subcommand;
+use http::header::{AUTHORIZATION, IF_MATCH};
+use http::{HeaderValue, Method};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::call::{Call, CallError};
+use super::exit::Failure;
+use super::run::{failed, load};
+use super::{out, runtime};
+use crate::app::{self, AppTokens};
+use crate::config::Config;
+use crate::consent::{ImportRequest, Received, import, show};
+use crate::telemetry::registry;
+use crate::words::clock::SystemClock;
+use crate::words::ids::{ConsentId, Version};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Store a token set that you hold, as JSON: provider, access_token, refresh_token, expires_in or expires_at, scope,
+    /// bank_consent_id, consent_expires_at.
+    Import {
+        /// The consent's id: 1 to 128 of A-Z a-z 0-9 . _ ~ : -
+        id: String,
+        /// The JSON file; - for standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Replace exactly this: {grant}.{generation}, as `consent show` prints it.
+        #[arg(long, value_name = "VERSION")]
+        replace: Option<String>,
+        /// The configuration file.
+        #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show what is stored about a consent. Never a token.
+    Show {
+        /// The consent's id.
+        id: String,
+        /// The configuration file.
+        #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
+    let view = match arguments.action {
+        Action::Import { id, file, replace, config } => {
+            let id = consent_id(&id)?;
+            let replace = replace.map(|text| {
+                let malformed = || Failure::Usage(format!("--replace {text}: it is not {{grant}}.{{generation}}"));
+                Version::parse(&text).ok_or_else(malformed)
+            });
+            let replace = replace.transpose()?;
+            let body = read(&file)?;
+            // Looked at here first, so that a fault is named without a round trip.
+            ImportRequest::parse(&body, Received::now(&SystemClock))
+                .map_err(|error| Failure::Other(format!("{}: {error}", file.display())))?;
+            let (config, _) = load(&config)?;
+            runtime()?.block_on(import_into(config, &id, &body, replace))?
+        }
+        Action::Show { id, config } => {
+            let id = consent_id(&id)?;
+            let (config, _) = load(&config)?;
+            runtime()?.block_on(show_from(config, &id))?
+        }
+    };
+    if json {
+        out::say_json(&view);
+    } else {
+        out::say(&as_table(&view));
+    }
+    Ok(())
+}
+
+async fn import_into(config: Config, id: &ConsentId, body: &[u8], replace: Option<Version>) -> Result<Value, Failure> {
+    let path = format!("/v1/consents/{}/tokens", id.as_str());
+    let mut call = Call::new(Method::PUT, &path).json(Bytes::copy_from_slice(body));
+    if let Some(version) = replace {
+        let tag = HeaderValue::from_str(&format!("\"{version}\""));
+        call.headers.insert(IF_MATCH, tag.map_err(|error| Failure::Other(error.to_string()))?);
+    }
+    if let Some(view) = ask_running(&config, call).await? {
+        return Ok(view);
+    }
+    let request = ImportRequest::parse(body, Received::now(&SystemClock)).map_err(|e| Failure::Other(e.to_string()))?;
+    let imported = import(&open(config)?, &SystemClock, id, request, replace).await;
+    let imported = imported.map_err(|error| Failure::Other(error.to_string()))?;
+    serde_json::to_value(&imported.view).map_err(|error| Failure::Other(error.to_string()))
+}
+
+async fn show_from(config: Config, id: &ConsentId) -> Result<Value, Failure> {
+    let path = format!("/v1/consents/{}", id.as_str());
+    if let Some(view) = ask_running(&config, Call::new(Method::GET, &path)).await? {
+        return Ok(view);
+    }
+    let view = show(&open(config)?, &SystemClock, id).await.map_err(|error| Failure::Other(error.to_string()))?;
+    serde_json::to_value(&view).map_err(|error| Failure::Other(error.to_string()))
+}
+
+/// Asks the process that runs with this configuration; `None` if none does.
+async fn ask_running(config: &Config, mut call: Call<'_>) -> Result<Option<Value>, Failure> {
+    let Some(admin) = &config.admin else { return Ok(None) };
+    if let Some(key) = &admin.key {
+        let line = Zeroizing::new(format!("Bearer {}", key.expose()));
+        let mut value = HeaderValue::from_str(&line)
+            .map_err(|_| Failure::Config("admin.key: it holds a character that a header cannot carry".to_owned()))?;
+        value.set_sensitive(true);
+        call.headers.insert(AUTHORIZATION, value);
+    }
+    match call.send(&admin.bind).await {
+        Ok(answer) if answer.status.is_success() => Ok(Some(answer.body)),
+        Ok(answer) => {
+            let detail = answer.body["detail"].as_str().or_else(|| answer.body["title"].as_str());
+            Err(Failure::Other(format!("{} ({})", detail.unwrap_or("refused"), answer.status.as_u16())))
+        }
+        Err(CallError::NotRunning(_)) => Ok(None),
+        Err(error @ CallError::Failed(..)) => Err(Failure::Unavailable(error.to_string())),
+    }
+}
+
+fn open(config: Config) -> Result<AppTokens, Failure> {
+    let (_, metrics) = registry();
+    app::tokens(config.store, config.tokens, config.registrations, config.replica, None, metrics)
+        .map_err(|error| failed(&error))
+}
+
+fn consent_id(text: &str) -> Result<ConsentId, Failure> {
+    ConsentId::parse(text).map_err(|error| Failure::Usage(format!("the consent id {text:?} is refused: {error}")))
+}
+
+/// An import has some kilobytes.
+const MOST_BYTES: u64 = 64 * 1024;
+
+fn read(path: &PathBuf) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut body = Zeroizing::new(Vec::new());
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(MOST_BYTES + 1).read_to_end(&mut body)
+    } else {
+        File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut body))
+    };
+    let read = read.map_err(|error| Failure::Other(format!("{} cannot be read: {error}", path.display())))?;
+    if u64::try_from(read).is_ok_and(|read| read > MOST_BYTES) {
+        return Err(Failure::Other(format!("{} is larger than 64 KiB", path.display())));
+    }
+    Ok(body)
+}
+
+/// One member a line, those that say nothing left out.
+fn as_table(view: &Value) -> String {
+    let members = view.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let width = view.as_object().into_iter().flatten().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let line = |(name, value): (&String, &Value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{name:width$}  {text}")
+    };
+    members.map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,81 @@
+//! The command line: one file per command, each from its arguments to its exit code.
+//!
+//! Results go to standard output, everything else to standard error. With `--json` a result is one JSON document.
+
+mod call;
+mod check;
+mod consent;
+#[cfg(feature = "sandbox")]
+mod demo;
+mod exit;
+mod keygen;
+mod out;
+mod run;
+#[cfg(feature = "sandbox")]
+mod sandbox;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use exit::Failure;
+
+/// Sits beside an app and adds the access token of a consent to its calls to a bank's API.
+#[derive(Debug, Parser)]
+#[command(name = "consentry", version, about, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    /// Print the result as one JSON document.
+    #[arg(long, global = true, env = "CONSENTRY_JSON")]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show it all on this machine: two imitated banks, a store, the proxy, and a consent at each bank.
+    #[cfg(feature = "sandbox")]
+    Demo(demo::Arguments),
+    /// Run the proxy.
+    Run(run::Arguments),
+    /// Read a configuration and say everything that is wrong with it.
+    Check(check::Arguments),
+    /// Look at consents and bring in those whose tokens you already hold.
+    Consent(consent::Arguments),
+    /// Print a new key for sealing tokens.
+    Keygen,
+    /// Run the imitated banks alone, to develop against.
+    #[cfg(feature = "sandbox")]
+    Sandbox(sandbox::Arguments),
+}
+
+/// Parses the command line, runs the command, and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    let done = match cli.command {
+        #[cfg(feature = "sandbox")]
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments, cli.json),
+        Command::Consent(arguments) => consent::run(arguments, cli.json),
+        Command::Keygen => keygen::run(cli.json),
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox(arguments) => sandbox::run(&arguments, cli.json),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => exit::failed(&failure),
+    }
+}
+
+/// The runtime that a command's asynchronous part runs on.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(format!("the runtime cannot be started: {error}")))
+}

@@ -1,0 +1,18 @@
+//! The two places a command writes to.
+
+use std::io::{self, Write as _};
+
+/// A line of the result. A reader that has gone away is no failure of ours.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// A line about the result.
+pub(super) fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "consentry: {line}");
+}
+
+/// A result for programs.
+pub(super) fn say_json(value: &serde_json::Value) {
+    say(&format!("{value:#}"));
+}

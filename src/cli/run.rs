@@ -1,0 +1,79 @@
+//! `consentry run`: the proxy, until it is told to end.
+
+use std::path::{Path, PathBuf};
+
+use super::exit::Failure;
+use super::{runtime, signals};
+use crate::admin::Writes;
+use crate::app::{App, StartError};
+use crate::config::{Config, LogFormat, LogSettings, Warning};
+use crate::net::shutdown::Shutdown;
+use crate::telemetry::logs::LineFormat;
+use crate::telemetry::{hardening, logs, panic};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The configuration file.
+    #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let (config, warnings) = load(&arguments.config)?;
+    prepare(&config.log)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    runtime()?.block_on(async {
+        let shutdown = Shutdown::new();
+        let app = App::start(config, Writes::Guarded, shutdown.clone()).await.map_err(|error| failed(&error))?;
+        let at = app.addresses();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            config = %arguments.config.display(),
+            proxy = %at.proxy,
+            health = %at.health,
+            admin = at.admin.map(|bind| bind.to_string()),
+            "Listening."
+        );
+        tokio::spawn(signals::listen(shutdown));
+        app.run().await;
+        Ok(())
+    })
+}
+
+/// What a process that serves does before anything else: its log, and what keeps secrets out of crashes.
+pub(super) fn prepare(log: &LogSettings) -> Result<(), Failure> {
+    let format = match log.format {
+        LogFormat::Auto => LineFormat::Auto,
+        LogFormat::Json => LineFormat::Json,
+        LogFormat::Text => LineFormat::Text,
+    };
+    logs::init(format, &log.level, |name| std::env::var(name).ok()).map_err(|error| Failure::Config(chain(&error)))?;
+    panic::install_hook();
+    for refused in hardening::apply() {
+        tracing::warn!(%refused, "This process could not be kept from dumping its memory.");
+    }
+    Ok(())
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// Reads the configuration, or says everything that is wrong with it.
+pub(super) fn load(path: &Path) -> Result<(Config, Vec<Warning>), Failure> {
+    Config::load(path, |name| std::env::var(name).ok()).map_err(|faults| Failure::Config(faults.to_string()))
+}
+
+/// The exit code for a program that did not start.
+pub(super) fn failed(error: &StartError) -> Failure {
+    if error.is_unavailable() { Failure::Unavailable(chain(error)) } else { Failure::Config(chain(error)) }
+}

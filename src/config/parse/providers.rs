@@ -1,0 +1,293 @@
+//! Providers: a profile, overridden key by key, becomes a registration and what is known of the bank.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{Sources, headers, not_one_of, quantities};
+use crate::config::fault::{At, Collector};
+use crate::config::raw::{Over as _, RawClientAuth, RawMatcher, RawProfile, RawProvider};
+use crate::config::{shape, tree, value};
+use crate::net::tls::Identity;
+use crate::oauth::settings::{ClientAuth, Registration};
+use crate::profiles;
+use crate::token::settings::ProviderSettings;
+use crate::words::bank::{BankBehaviour, BodyMatcher, Matcher, OldAccessToken, Rotation};
+use crate::words::ids::ProviderId;
+use crate::words::secrets::ClientSecret;
+
+/// What the other parts of the file may refer to.
+#[derive(Default)]
+pub(super) struct Providers {
+    /// Each name in the file, with the upstream that its profile knows. Also those with faults of their own.
+    named: BTreeMap<ProviderId, Named>,
+    settings: BTreeMap<ProviderId, ProviderSettings>,
+    registrations: BTreeMap<ProviderId, Registration>,
+}
+
+/// What is known of a provider even if something in it is wrong.
+pub(super) struct Named {
+    /// Where its profile says the API is.
+    pub(super) upstream: Option<String>,
+    /// Whether its profile is a name that nothing is known of, so that what is missing may be in the one meant.
+    pub(super) has_unknown_profile: bool,
+    /// Whether it proves itself in no way.
+    pub(super) is_public_client: bool,
+    /// The headers its requests are known by.
+    pub(super) request_id_headers: Vec<http::HeaderName>,
+}
+
+impl Providers {
+    /// The provider called `name`, if the file has it.
+    pub(super) fn get(&self, name: &str) -> Option<(ProviderId, &Named)> {
+        let (id, named) = self.named.get_key_value(&ProviderId::parse(name)?)?;
+        Some((id.clone(), named))
+    }
+
+    /// All the names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &ProviderId> {
+        self.named.keys()
+    }
+
+    pub(super) fn finish(self) -> (BTreeMap<ProviderId, ProviderSettings>, BTreeMap<ProviderId, Registration>) {
+        (self.settings, self.registrations)
+    }
+}
+
+pub(super) fn parse(raw: Option<&BTreeMap<String, RawProvider>>, at: &At<'_>, sources: &Sources<'_>) -> Providers {
+    let mut providers = Providers::default();
+    let Some(raw) = at.need(raw.filter(|raw| !raw.is_empty())) else { return providers };
+    for (name, raw) in raw {
+        let at = at.key(name);
+        let Some(id) = ProviderId::parse(name) else {
+            at.fault("a provider's name is 1 to 64 of a-z 0-9 - _, and begins with a letter");
+            continue;
+        };
+        provider(id, raw, &at, sources, &mut providers);
+    }
+    providers
+}
+
+fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_>, providers: &mut Providers) {
+    let profile = own.profile.as_deref().map(|name| profile(name, &at.key("profile")));
+    let has_unknown_profile = matches!(profile, Some(None));
+    let profile = profile.flatten().unwrap_or_default();
+    let raw = overlay(own.clone(), profile.provider.unwrap_or_default());
+
+    let endpoint_at = at.key("token_endpoint");
+    if !has_unknown_profile {
+        endpoint_at.need(raw.token_endpoint.as_deref());
+    }
+    let endpoint = raw.token_endpoint.as_deref().and_then(|text| endpoint_at.take(value::endpoint(text)));
+    let client_id = client_id(raw.client_id.as_deref(), &at.key("client_id"));
+    let client_auth = client_auth(raw.client_auth.as_ref(), &at.key("client_auth"), sources);
+    let roots = sources.roots(raw.ca_file.as_deref(), &at.key("ca_file"));
+    let connect_timeout = &at.key("connect_timeout");
+    let connect_timeout = quantities::duration(
+        raw.connect_timeout.as_ref(),
+        connect_timeout,
+        Registration::CONNECT_TIMEOUT,
+        "100ms",
+        "30s",
+    );
+    let max_in_flight = &at.key("max_in_flight");
+    let max_in_flight = quantities::count(raw.max_in_flight, max_in_flight, ProviderSettings::MAX_IN_FLIGHT, 1, 1000);
+    let behaviour = behaviour(&raw, at);
+
+    let is_public_client = matches!(client_auth, Some((ClientAuth::None, _)));
+    let request_id_headers =
+        behaviour.as_ref().map(|behaviour| behaviour.request_id_headers.clone()).unwrap_or_default();
+    providers.named.insert(
+        id.clone(),
+        Named { upstream: profile.upstream, has_unknown_profile, is_public_client, request_id_headers },
+    );
+    let (Some(token_endpoint), Some(client_id), Some((client_auth, identity)), Some(roots), Some(behaviour)) =
+        (endpoint, client_id, client_auth, roots, behaviour)
+    else {
+        return;
+    };
+    let settings = ProviderSettings { behaviour, client_id: client_id.clone(), max_in_flight };
+    providers.settings.insert(id.clone(), settings);
+    let registration = Registration {
+        provider: id.clone(),
+        token_endpoint,
+        client_id,
+        client_auth,
+        identity: identity.map(Arc::new),
+        roots,
+        connect_timeout,
+    };
+    providers.registrations.insert(id, registration);
+}
+
+/// A built-in profile. What is wrong in one is our fault, and a test's to find.
+fn profile(name: &str, at: &At<'_>) -> Option<RawProfile> {
+    let Some(yaml) = profiles::find(name) else {
+        let names: Vec<&str> = profiles::ALL.iter().map(|(name, _)| *name).collect();
+        at.fault(not_one_of(name, &names));
+        return None;
+    };
+    let collector = Collector::default();
+    let mut tree = at.take(tree::read(yaml, &collector))?;
+    let profile = shape::shape(&mut tree, &collector);
+    at.take(collector.finish(yaml))?;
+    Some(profile)
+}
+
+/// The operator's keys over the profile's. Within `client_auth`, too, since the method is the bank's and the secret ours.
+fn overlay(own: RawProvider, profile: RawProvider) -> RawProvider {
+    let client_auth = match (own.client_auth.clone(), profile.client_auth.clone()) {
+        (Some(own), Some(profile)) => Some(own.over(profile)),
+        (own, profile) => own.or(profile),
+    };
+    RawProvider { client_auth, ..own.over(profile) }
+}
+
+fn client_id(text: Option<&str>, at: &At<'_>) -> Option<String> {
+    let text = at.need(text)?;
+    // RFC 6749 appendix A.1: visible ASCII and the space.
+    if text.is_empty() || text.len() > 512 || !text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        at.fault("it has to be 1 to 512 visible ASCII characters");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn client_auth(
+    raw: Option<&RawClientAuth>,
+    at: &At<'_>,
+    sources: &Sources<'_>,
+) -> Option<(ClientAuth, Option<Identity>)> {
+    const METHODS: &[&str] = &["tls_client_auth", "client_secret_basic", "client_secret_post", "none"];
+    let raw = at.need(raw)?;
+    let method = at.key("method").need(raw.method.as_deref())?;
+    let secret_at = at.key("secret");
+    let secret = || sources.secret(raw.secret.as_ref(), &secret_at).map(ClientSecret::new);
+    let without_secret = |auth| {
+        if raw.secret.is_some() {
+            secret_at.fault(format_args!("the method {method} takes no secret"));
+        }
+        Some(auth)
+    };
+    let auth = match method {
+        "tls_client_auth" => without_secret(ClientAuth::TlsClientAuth),
+        "client_secret_basic" => secret().map(ClientAuth::SecretBasic),
+        "client_secret_post" => secret().map(ClientAuth::SecretPost),
+        "none" => without_secret(ClientAuth::None),
+        other => {
+            at.key("method").fault(not_one_of(other, METHODS));
+            None
+        }
+    };
+    let needs_certificate = method == "tls_client_auth" || raw.certificate.is_some() || raw.key.is_some();
+    let identity =
+        if needs_certificate { Some(sources.identity(raw.certificate.as_ref(), raw.key.as_ref(), at)?) } else { None };
+    Some((auth?, identity))
+}
+
+fn behaviour(raw: &RawProvider, at: &At<'_>) -> Option<BankBehaviour> {
+    let own = BankBehaviour::default();
+    let rotation = match raw.rotation.as_deref() {
+        None => Some(own.rotation),
+        Some("rotates") => Some(Rotation::Rotates),
+        Some("never") => Some(Rotation::Never),
+        Some(other) => {
+            at.key("rotation").fault(not_one_of(other, &["rotates", "never"]));
+            None
+        }
+    };
+    let old_access_token = match raw.old_access_token.as_deref() {
+        None => Some(own.old_access_token),
+        Some("valid") => Some(OldAccessToken::Valid),
+        Some("revoked") => Some(OldAccessToken::Revoked),
+        Some(other) => {
+            at.key("old_access_token").fault(not_one_of(other, &["valid", "revoked"]));
+            None
+        }
+    };
+    let grace_at = at.key("reuse_grace");
+    let reuse_grace = raw
+        .reuse_grace
+        .as_ref()
+        .map(|text| quantities::duration(Some(text), &grace_at, Duration::from_secs(1), "1s", "10m"));
+    if reuse_grace.is_some() && rotation == Some(Rotation::Never) {
+        grace_at.warn("it has no effect where refresh tokens never rotate");
+    }
+    let expires_at = at.key("default_expires_in");
+    let default_expires_in =
+        quantities::duration(raw.default_expires_in.as_ref(), &expires_at, own.default_expires_in, "1s", "180d");
+    let token_rejected = match &raw.token_rejected {
+        Some(raw) => matchers(raw, &at.key("token_rejected")),
+        None => own.token_rejected,
+    };
+    let consent_dead = match &raw.consent_dead {
+        Some(raw) => matchers(raw, &at.key("consent_dead")),
+        None => own.consent_dead,
+    };
+    for (nth, matcher) in consent_dead.iter().enumerate() {
+        let says_why = matcher.bearer_error.is_some() || matcher.body.is_some();
+        if !says_why && matcher.status != StatusCode::GONE {
+            at.key("consent_dead").index(nth).fault(
+                "a status alone does not say that a consent has ended, and no consent may end for another reason: \
+                 add json and any_of, or bearer_error",
+            );
+        }
+    }
+    let request_id_headers = match &raw.request_id_headers {
+        Some(names) => {
+            let at = at.key("request_id_headers");
+            names.iter().enumerate().filter_map(|(nth, name)| headers::name(name, &at.index(nth))).collect()
+        }
+        None => own.request_id_headers,
+    };
+    Some(BankBehaviour {
+        rotation: rotation?,
+        reuse_grace,
+        old_access_token: old_access_token?,
+        trust_5xx: raw.trust_5xx.unwrap_or(own.trust_5xx),
+        default_expires_in,
+        send_scope_on_refresh: raw.send_scope_on_refresh.unwrap_or(own.send_scope_on_refresh),
+        token_rejected,
+        consent_dead,
+        request_id_headers,
+    })
+}
+
+fn matchers(raw: &[RawMatcher], at: &At<'_>) -> Vec<Matcher> {
+    raw.iter().enumerate().filter_map(|(nth, raw)| matcher(raw, &at.index(nth))).collect()
+}
+
+fn matcher(raw: &RawMatcher, at: &At<'_>) -> Option<Matcher> {
+    let status_at = at.key("status");
+    let status = status_at.need(raw.status).and_then(|code| {
+        let status = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
+        let status = status.filter(|status| status.is_client_error() || status.is_server_error());
+        if status.is_none() {
+            status_at.fault("it has to be a status of failure, 400 to 599");
+        }
+        status
+    });
+    if raw.bearer_error.as_deref() == Some("") {
+        at.key("bearer_error").fault("it is empty");
+    }
+    let body = match (&raw.json, &raw.any_of) {
+        (None, None) => None,
+        (Some(pointer), Some(any_of)) if !any_of.is_empty() => {
+            if !pointer.starts_with('/') {
+                at.key("json").fault("a JSON pointer begins with /, as in /errors/*/code");
+            }
+            Some(BodyMatcher { pointer: pointer.clone(), any_of: any_of.clone() })
+        }
+        (Some(_), _) => {
+            at.key("any_of").fault("json needs any_of: the values that match there");
+            None
+        }
+        (None, Some(_)) => {
+            at.key("json").fault("any_of needs json: the place in the body where to look");
+            None
+        }
+    };
+    Some(Matcher { status: status?, bearer_error: raw.bearer_error.clone(), body })
+}

@@ -1,0 +1,135 @@
+//! The built-in profiles, read as an operator's file reads them.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+
+use super::Folder;
+use crate::oauth::settings::ClientAuth;
+use crate::profiles;
+use crate::words::bank::{BankBehaviour, Matcher, Rotation};
+use crate::words::ids::ProviderId;
+
+/// A file in which one provider starts from `profile` and adds what every profile leaves open.
+fn file(profile: &str, more: &str) -> String {
+    let auth = if profiles::find(profile).expect(profile).contains("method: tls_client_auth") {
+        "{certificate: {file: secrets/tls.crt}, key: {file: secrets/tls.key}}"
+    } else {
+        "{secret: {env: SECRET}}"
+    };
+    format!(
+        "store: {{embedded: {{path: c.redb}}, seal: {{keys: [{{id: a, key: {{file: secrets/seal.key}}}}]}}}}\n\
+         providers: {{bank: {{profile: {profile}, client_id: us, client_auth: {auth}, {more}}}}}\n\
+         apis: {{api: {{path: /, provider: bank, upstream: \"https://api.bank.example\"}}}}\n"
+    )
+}
+
+fn own_addresses(profile: &str) -> &'static str {
+    match profile {
+        "berlin-group" | "uk-open-banking" => "token_endpoint: \"https://auth.bank.example/token\"",
+        _ => "",
+    }
+}
+
+fn behaviour(profile: &str, more: &str) -> BankBehaviour {
+    let mut config = Folder::new().config(&file(profile, more));
+    let bank = ProviderId::parse("bank").expect("a name");
+    config.tokens.providers.remove(&bank).expect("it is there").behaviour
+}
+
+fn any_matches(matchers: &[Matcher], status: u16, body: &str) -> bool {
+    let status = StatusCode::from_u16(status).expect("a status");
+    matchers.iter().any(|it| it.head_matches(status, &HeaderMap::new()) && it.body_matches(body.as_bytes()))
+}
+
+#[test]
+fn every_profile_is_complete_but_for_what_is_ours_and_none_trusts_a_spent_refresh_token() {
+    for (profile, _) in profiles::ALL {
+        let behaviour = behaviour(profile, own_addresses(profile));
+        assert_eq!(behaviour.reuse_grace, None, "{profile}");
+        assert!(!behaviour.trust_5xx, "{profile}");
+        assert!(!behaviour.token_rejected.is_empty(), "{profile}");
+        assert!(!behaviour.request_id_headers.is_empty(), "{profile}");
+    }
+}
+
+#[test]
+fn profiles_that_know_the_api_lend_it_to_their_apis() {
+    let without_upstream = |profile| file(profile, "").replace(", upstream: \"https://api.bank.example\"", "");
+    for profile in ["abn-amro", "abn-amro-sandbox", "norsk-gjeld", "norsk-gjeld-preprod"] {
+        Folder::new().config(&without_upstream(profile));
+    }
+}
+
+#[test]
+fn an_operator_overrides_a_profile_key_by_key() {
+    let changed = behaviour("abn-amro", "reuse_grace: 60s, token_rejected: [{status: 401}]");
+    let own = behaviour("abn-amro", "");
+    assert_eq!(changed.reuse_grace, Some(Duration::from_secs(60)));
+    assert_eq!(changed.token_rejected, [Matcher::status(StatusCode::UNAUTHORIZED)]);
+    assert_eq!(changed.default_expires_in, own.default_expires_in);
+}
+
+#[test]
+fn the_profile_gives_the_method_and_the_operator_the_secret() {
+    let config = Folder::new().config(&file("norsk-gjeld", ""));
+    let registration = config.registrations.values().next().expect("one");
+    assert!(matches!(&registration.client_auth, ClientAuth::SecretBasic(secret) if secret.expose() == "CANARY-SECRET"));
+    assert_eq!(registration.token_endpoint, "https://access.norskgjeld.no/oauth2/token");
+    let config = Folder::new().config(&file("abn-amro", ""));
+    let registration = config.registrations.values().next().expect("one");
+    assert!(matches!(registration.client_auth, ClientAuth::TlsClientAuth));
+    assert!(registration.identity.is_some());
+}
+
+#[test]
+fn abn_amro_tells_a_bad_token_from_a_bad_api_key() {
+    for profile in ["abn-amro", "abn-amro-sandbox"] {
+        let behaviour = behaviour(profile, "");
+        let says =
+            |code| any_matches(&behaviour.token_rejected, 401, &format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#));
+        for code in ["ERR_2002_002", "ERR_2100_001", "ERR_1002_002", "ERR_2003_001"] {
+            assert!(says(code), "{code}");
+        }
+        for code in ["ERR_2005_001", "ERR_2005_002", "ERR_1002_003", "ERR_2001_001"] {
+            assert!(!says(code), "{code}");
+        }
+        assert_eq!(behaviour.rotation, Rotation::Rotates);
+    }
+}
+
+#[test]
+fn norsk_gjeld_tells_a_bad_token_from_a_dead_consent() {
+    for profile in ["norsk-gjeld", "norsk-gjeld-preprod"] {
+        let behaviour = behaviour(profile, "");
+        let token = r#"{"error":"Invalid access token","trace_id":"1"}"#;
+        assert!(any_matches(&behaviour.token_rejected, 403, token));
+        assert!(!any_matches(&behaviour.consent_dead, 403, token));
+        for error in ["invalid consent", "no valid consent"] {
+            let consent = format!(r#"{{"error":"{error}"}}"#);
+            assert!(any_matches(&behaviour.consent_dead, 403, &consent));
+            assert!(!any_matches(&behaviour.token_rejected, 403, &consent));
+        }
+        assert_eq!(behaviour.rotation, Rotation::Never);
+    }
+}
+
+#[test]
+fn berlin_group_codes_are_read_in_both_error_shapes() {
+    let behaviour = behaviour("berlin-group", own_addresses("berlin-group"));
+    for (code, rejected, dead) in
+        [("TOKEN_EXPIRED", true, false), ("CONSENT_EXPIRED", false, true), ("CERTIFICATE_BLOCKED", false, false)]
+    {
+        for body in [format!(r#"{{"tppMessages":[{{"code":"{code}"}}]}}"#), format!(r#"{{"code":"{code}"}}"#)] {
+            assert_eq!(any_matches(&behaviour.token_rejected, 401, &body), rejected, "{body}");
+            assert_eq!(any_matches(&behaviour.consent_dead, 401, &body), dead, "{body}");
+        }
+    }
+}
+
+#[test]
+fn uk_open_banking_rejects_a_token_with_an_empty_401() {
+    let behaviour = behaviour("uk-open-banking", own_addresses("uk-open-banking"));
+    assert!(any_matches(&behaviour.token_rejected, 401, ""));
+    assert!(!any_matches(&behaviour.token_rejected, 403, ""));
+}

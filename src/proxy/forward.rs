@@ -1,0 +1,219 @@
+//! The app's request becomes ours, and ours becomes an answer.
+//!
+//! [`Outgoing`] is the head that goes to the bank: what ends here taken off first, then our own headers put on, the
+//! credential last. [`exchange`] sends it, and decides whether it is sent again: once after a lost reply where that can
+//! do no harm, once with a newer token where the bank rejected the one that was sent. A request is kept for that only
+//! where one of the two may come to be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Uri, Version};
+use hyper::body::{Body as _, Incoming};
+
+use super::body::RequestBody;
+use super::plan::{ServedApi, ServedRoute};
+use super::respond::Refusal;
+use super::settings::Limits;
+use super::upstream::UpstreamFault;
+use super::verdict::{Answer, Verdict, judge};
+use crate::http::prefix::Rest;
+use crate::http::request_id::RequestId;
+use crate::http::trace_context;
+use crate::http::via::Via;
+use crate::oauth::TokenEndpoint;
+use crate::store::Store;
+use crate::token::{Ask, Held, Tokens};
+use crate::words::clock::Clock;
+use crate::words::ids::ConsentId;
+
+/// The head of a request to the bank, without a credential.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Outgoing {
+    /// Turns the app's head into ours. `draw` is this call's sixteen random bytes.
+    pub(super) fn prepare(
+        head: Parts,
+        api: &ServedApi,
+        route: &ServedRoute,
+        rest: Rest<'_>,
+        via: &Via,
+        request_id: Option<&(HeaderName, HeaderValue)>,
+        draw: [u8; 16],
+    ) -> Result<Self, Refusal> {
+        let Parts { method, version, mut headers, .. } = head;
+        let uri = api.base.join(rest).map_err(|_| Refusal::TargetTooLong)?;
+        route.rules.clean_request(&mut headers)?;
+        for (name, value) in &api.set_headers {
+            headers.insert(name, value.clone());
+        }
+        if let Some((name, value)) = request_id.filter(|(name, _)| !headers.contains_key(name)) {
+            headers.insert(name, value.clone());
+        }
+        via.append(&mut headers, version);
+        trace_context::propagate(&mut headers, &trace_bytes(draw));
+        Ok(Self { method, uri, headers })
+    }
+
+    /// The request. `Host` is written by the client, from the URI, where the protocol has it.
+    fn request(self, bearer: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
+        let Self { method, uri, mut headers } = self;
+        if let Some(bearer) = bearer {
+            headers.insert(header::AUTHORIZATION, bearer);
+        }
+        // hyper sends no body with these methods unless it is told to.
+        if matches!(method, Method::GET | Method::HEAD) && body.size_hint().exact().is_none() {
+            headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// The header that names a call, and the name: the app's own where it sent one, else made of `draw`. `None` where the
+/// provider has no such header.
+pub(super) fn request_id(
+    names: &[HeaderName],
+    headers: &HeaderMap,
+    draw: [u8; 16],
+) -> Option<(HeaderName, HeaderValue)> {
+    let sent = names.iter().find_map(|name| headers.get(name).map(|value| (name.clone(), value.clone())));
+    sent.or_else(|| names.first().map(|name| (name.clone(), RequestId::from_random(draw).to_header_value())))
+}
+
+/// One draw of random bytes names a call everywhere: as request id, as trace and as span.
+fn trace_bytes(draw: [u8; 16]) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    for (to, from) in bytes.iter_mut().zip(draw.iter().chain(draw.iter().rev())) {
+        *to = *from;
+    }
+    bytes
+}
+
+/// Refuses a body that is known to be too large. Nothing of it is read.
+pub(super) fn check_length(body: &Incoming, limits: &Limits) -> Result<(), Refusal> {
+    match (body.size_hint().exact(), limits.max_body_bytes) {
+        (Some(length), Some(limit)) if length > limit => Err(Refusal::BodyTooLarge(limit)),
+        (Some(_) | None, Some(_) | None) => Ok(()),
+    }
+}
+
+/// Takes the app's body over: into memory where it is short and may have to be sent twice, else as it comes. Nothing of
+/// it is read before, and so the app's `Expect: 100-continue` is not answered before.
+pub(super) async fn take_body(body: Incoming, route: &ServedRoute, limits: &Limits) -> Result<RequestBody, Refusal> {
+    if body.is_end_stream() {
+        return Ok(RequestBody::Empty);
+    }
+    let short = body.size_hint().exact().is_some_and(|length| length <= limits.replay_buffer_bytes as u64);
+    if short && route.replays {
+        return Ok(RequestBody::keep(body, limits.body_idle_timeout).await?);
+    }
+    Ok(RequestBody::stream(body, limits.max_body_bytes, limits.body_idle_timeout))
+}
+
+/// The token of a call, how it was asked for, and for which consent.
+#[derive(Debug)]
+pub(super) struct Credential<'a> {
+    pub(super) ask: Ask<'a>,
+    pub(super) held: Arc<Held>,
+    pub(super) consent: Option<&'a ConsentId>,
+}
+
+/// Sends the request and gets the bank's answer, the one to be handed back.
+pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
+    tokens: &Tokens<S, E, C>,
+    api: &ServedApi,
+    route: &ServedRoute,
+    outgoing: Outgoing,
+    body: RequestBody,
+    credential: Option<&Credential<'_>>,
+) -> Result<Answer, Refusal> {
+    let resends = body.is_none() && route.resends(&outgoing.method);
+    let spare = if resends || route.replays { body.again().map(|body| (outgoing.clone(), body)) } else { None };
+    let send = async |outgoing: Outgoing, body: RequestBody, held: Option<&Held>| {
+        let bearer = held.map(|held| held.bearer.clone());
+        let response = api.upstream.send(outgoing.request(bearer.clone(), body)).await?;
+        Ok(Answer::new(response, bearer))
+    };
+
+    let held = credential.map(|credential| &*credential.held);
+    let first = match send(outgoing, body, held).await {
+        Err(UpstreamFault::Lost) if resends => match &spare {
+            Some((outgoing, _)) => send(outgoing.clone(), RequestBody::Empty, held).await,
+            None => Err(UpstreamFault::Lost),
+        },
+        outcome => outcome,
+    };
+    let mut answer = first?;
+
+    let Some(credential) = credential else { return Ok(answer) };
+    match judge(&api.signs, &mut answer).await {
+        Verdict::Passes => return Ok(answer),
+        Verdict::ConsentDead => {
+            note_end(tokens, credential.consent);
+            return Ok(answer);
+        }
+        Verdict::TokenRejected => tokens.reject(credential.ask.key, credential.held.version),
+    }
+    let Some((outgoing, body)) = spare.filter(|_| route.replays) else { return Ok(answer) };
+    // Without a newer token the bank's own answer says more than any of ours.
+    let newer = match tokens.token(&credential.ask).await {
+        Ok(newer) if newer.version != credential.held.version => newer,
+        Ok(_) | Err(_) => return Ok(answer),
+    };
+    drop(answer);
+    let mut answer = send(outgoing, body, Some(&newer)).await?;
+    match judge(&api.signs, &mut answer).await {
+        Verdict::ConsentDead => note_end(tokens, credential.consent),
+        Verdict::Passes | Verdict::TokenRejected => {}
+    }
+    Ok(answer)
+}
+
+fn note_end<S: Store, E: TokenEndpoint, C: Clock>(tokens: &Tokens<S, E, C>, consent: Option<&ConsentId>) {
+    if let Some(consent) = consent {
+        tracing::info!(?consent, "The bank's API says that a consent has ended.");
+        tokens.bank_says_ended(consent);
+    }
+}
+
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+
+/// After this much waiting for an app's body, a token is asked for again: the one at hand may have expired.
+pub(super) const STALE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_app_s_own_request_id_is_kept_under_any_of_the_names() {
+        let names = ["x-request-id", "x-trace-id"].map(HeaderName::from_static);
+        let mut headers = HeaderMap::new();
+        let (name, made) = request_id(&names, &headers, [7; 16]).expect("made");
+        assert_eq!((name.as_str(), made.len()), ("x-request-id", 36));
+        headers.insert("x-trace-id", HeaderValue::from_static("mine"));
+        let (name, sent) = request_id(&names, &headers, [7; 16]).expect("sent");
+        assert_eq!((name.as_str(), sent), ("x-trace-id", HeaderValue::from_static("mine")));
+        assert_eq!(request_id(&[], &headers, [7; 16]), None);
+    }
+
+    #[test]
+    fn trace_and_span_come_from_the_one_draw() {
+        let draw = std::array::from_fn(|at| u8::try_from(at).expect("small"));
+        let bytes = trace_bytes(draw);
+        assert_eq!(bytes[..16], draw);
+        assert_eq!(bytes[16..], [15, 14, 13, 12, 11, 10, 9, 8]);
+    }
+}

@@ -1,0 +1,113 @@
+//! One call, from its head to the head of its answer.
+
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+
+use super::Inner;
+use super::access_log::Call;
+use super::body::ResponseBody;
+use super::forward::{Credential, Outgoing, STALE, check_length, exchange, request_id, take_body};
+use super::identify::{Unidentified, identify};
+use super::plan::{ServedApi, Source};
+use super::respond::{Example, Refusal, pass_on, refuse};
+use crate::http::route::Choice;
+use crate::http::target::CheckedPath;
+use crate::oauth::TokenEndpoint;
+use crate::store::Store;
+use crate::token::Ask;
+use crate::words::clock::Clock;
+use crate::words::ids::{TokenKey, random};
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
+    /// Answers a call. Never fails: whatever goes wrong is a response, too.
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let version: Version = request.version();
+        let mut call = Call::begin(&self.metrics, request.method().clone());
+        match self.answer(request, &mut call).await {
+            Ok(Answered { answer, api, route }) => pass_on(call, answer, api, route, self.limits.body_idle_timeout),
+            Err(refusal) => refuse(call, refusal, version),
+        }
+    }
+
+    /// The story: guard, target, route, identify, token, forward.
+    async fn answer<'p>(&'p self, request: Request<Incoming>, call: &mut Call<'p>) -> Result<Answered<'p>, Refusal> {
+        self.guard.check(&request)?;
+        self.via.refuse_loop(request.headers())?;
+        let path = CheckedPath::check(request.uri(), self.limits.max_target_bytes)?;
+
+        let (api, rest) = self.apis.find(&path).ok_or(Refusal::NoSuchApi)?;
+        call.api = Some(api);
+        let draw = random();
+        call.request_id = request_id(&api.request_id_headers, request.headers(), draw);
+        let (at, found) = match api.choose(request.method(), rest) {
+            Choice::Route(at, found) => (at, found),
+            Choice::MethodNotAllowed(methods) => return Err(Refusal::MethodNotAllowed(api.name.clone(), methods)),
+            Choice::PathNotAllowed => return Err(Refusal::PathNotAllowed(api.name.clone())),
+        };
+        call.route = Some(at);
+        let route = api.route(at).ok_or_else(|| Refusal::PathNotAllowed(api.name.clone()))?;
+
+        let unidentified = |reason| Refusal::Unidentified(reason, self.example(api));
+        let consent = match &route.source {
+            Source::Consent | Source::Client(..) => {
+                let segment = found.consent_segment.as_deref();
+                identify(&self.consent_header, request.headers(), segment, route.consent.as_ref())
+                    .map_err(unidentified)?
+            }
+            Source::None => None,
+        };
+        call.consent.clone_from(&consent);
+
+        let (head, body) = request.into_parts();
+        check_length(&body, &self.limits)?;
+        let outgoing = Outgoing::prepare(head, api, route, rest, &self.via, call.request_id.as_ref(), draw)?;
+
+        let (provider, wait) = (&api.provider, self.token_wait);
+        let own_key;
+        let ask = match &route.source {
+            Source::Consent => {
+                let consent = consent.clone().ok_or_else(|| unidentified(Unidentified::Missing))?;
+                own_key = TokenKey::Consent(consent);
+                Some(Ask { key: &own_key, provider, client: None, wait })
+            }
+            Source::Client(key, grant) => {
+                if let Some(consent) = &consent {
+                    self.tokens.standing(consent, provider).await?;
+                }
+                Some(Ask { key, provider, client: Some(grant), wait })
+            }
+            Source::None => None,
+        };
+        let mut credential = None;
+        if let Some(ask) = ask {
+            let held = self.tokens.token(&ask).await?;
+            if let (Some(needs), Some(scope)) = (&route.needs, &held.scope)
+                && !scope.covers(needs)
+            {
+                return Err(Refusal::ScopeInsufficient(needs.clone()));
+            }
+            credential = Some(Credential { ask, held, consent: consent.as_ref() });
+        }
+
+        let waited_from = self.clock.boot();
+        let body = take_body(body, route, &self.limits).await?;
+        if let Some(credential) = &mut credential
+            && self.clock.boot().since(waited_from) >= STALE
+        {
+            credential.held = self.tokens.token(&credential.ask).await?;
+        }
+        let answer = exchange(&self.tokens, api, route, outgoing, body, credential.as_ref()).await?;
+        Ok(Answered { answer, api, route })
+    }
+
+    fn example(&self, api: &ServedApi) -> Example {
+        Example { header: self.consent_header.clone(), prefix: api.prefix.as_str().to_owned() }
+    }
+}
+
+/// The bank's answer, and by which way it came.
+struct Answered<'p> {
+    answer: super::verdict::Answer,
+    api: &'p ServedApi,
+    route: &'p super::plan::ServedRoute,
+}

@@ -1,0 +1,189 @@
+//! What is prepared once, so that a call has only to look it up.
+//!
+//! An [`Api`] of the settings becomes a [`ServedApi`]: header values made, matchers and counters at hand, the names of
+//! client tokens computed, connections ready to be opened. Everything that can be wrong with it is said here.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+
+use super::access_log::Answered;
+use super::settings::{Api, Limits, Route, TokenSource};
+use super::upstream::Upstream;
+use crate::http::forwarding::ForwardRules;
+use crate::http::hop_by_hop::is_hop_by_hop;
+use crate::http::prefix::{PathPrefix, Rest};
+use crate::http::route::{Choice, RouteMatch, choose};
+use crate::http::upstream_uri::UpstreamBase;
+use crate::net::tls::TlsError;
+use crate::token::ClientGrant;
+use crate::words::bank::{BankBehaviour, Matcher};
+use crate::words::ids::{ClientKey, ConsentId, ProviderId, TokenKey};
+use crate::words::metrics::Metrics;
+use crate::words::secrets::NotAHeaderValue;
+use crate::words::token_set::Scope;
+
+/// An API, ready to be called.
+#[derive(Debug)]
+pub(super) struct ServedApi {
+    pub(super) name: String,
+    pub(super) prefix: PathPrefix,
+    pub(super) base: UpstreamBase,
+    pub(super) provider: ProviderId,
+    pub(super) set_headers: Box<[(HeaderName, HeaderValue)]>,
+    pub(super) request_id_headers: Box<[HeaderName]>,
+    pub(super) signs: Signs,
+    pub(super) upstream: Upstream,
+    pub(super) answered: Answered,
+    routes: Box<[ServedRoute]>,
+}
+
+/// A route, ready to be taken.
+#[derive(Debug)]
+pub(super) struct ServedRoute {
+    matcher: RouteMatch,
+    pub(super) source: Source,
+    pub(super) needs: Option<Scope>,
+    pub(super) consent: Option<ConsentId>,
+    pub(super) rules: ForwardRules,
+    /// Whether a call that the bank rejected for its token may be sent again.
+    pub(super) replays: bool,
+    /// Whether a call whose answer was lost may be sent again, if its method and body allow it.
+    resends: bool,
+}
+
+/// Whose token a call carries.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The one of the consent that the call names.
+    Consent,
+    /// Our own: its name, and what it is asked for.
+    Client(TokenKey, Arc<ClientGrant>),
+    /// None.
+    None,
+}
+
+/// The signs by which a bank's answers are recognised.
+#[derive(Debug)]
+pub(super) struct Signs {
+    pub(super) token_rejected: Box<[Matcher]>,
+    pub(super) consent_dead: Box<[Matcher]>,
+}
+
+/// What is wrong with an API.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiFault {
+    /// It names a provider of which nothing is known.
+    #[error("its provider {0} is not configured")]
+    UnknownProvider(ProviderId),
+    /// A route may resend a call that the bank lets be made only once.
+    #[error("route {} is single-use, so that lost replies may not be resent", .0 + 1)]
+    SingleUseResend(usize),
+    /// A header that frames or routes the message, or that carries the token.
+    #[error("the header {0} cannot be set")]
+    Header(HeaderName),
+    /// A value that would split the header.
+    #[error("the value of the header {0} is not usable: {1}")]
+    HeaderValue(HeaderName, NotAHeaderValue),
+    /// Its certificates do not make a TLS configuration.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl ServedApi {
+    /// Prepares `api`, at a bank that behaves like this.
+    pub(super) fn new(
+        api: Api,
+        behaviour: &BankBehaviour,
+        consent_header: &HeaderName,
+        limits: &Limits,
+        metrics: &Metrics,
+    ) -> Result<Self, ApiFault> {
+        let carries_token = api.routes.iter().any(|route| route.source != TokenSource::None);
+        let mut set_headers = Vec::with_capacity(api.set_headers.len());
+        for (name, secret) in &api.set_headers {
+            if !is_free(name) || (*name == header::AUTHORIZATION && carries_token) {
+                return Err(ApiFault::Header(name.clone()));
+            }
+            let value = secret.to_header_value().map_err(|error| ApiFault::HeaderValue(name.clone(), error))?;
+            set_headers.push((name.clone(), value));
+        }
+        let upstream = Upstream::new(&api, limits)?;
+        let injected: Vec<_> = set_headers.iter().map(|(name, _)| name.clone()).collect();
+        let rules = ForwardRules::new(consent_header.clone(), injected).forward_cookies(api.forward_cookies);
+        let routes = api.routes.into_iter().enumerate().map(|(at, route)| {
+            let rules = rules.clone().forward_consent_header(route.forward_consent_header);
+            ServedRoute::new(route, &api.provider, rules).ok_or(ApiFault::SingleUseResend(at))
+        });
+        Ok(Self {
+            routes: routes.collect::<Result<_, _>>()?,
+            answered: Answered::new(metrics, &api.name),
+            name: api.name,
+            prefix: api.prefix,
+            base: api.upstream,
+            provider: api.provider,
+            set_headers: set_headers.into(),
+            request_id_headers: behaviour.request_id_headers.clone().into(),
+            signs: Signs {
+                token_rejected: behaviour.token_rejected.clone().into(),
+                consent_dead: behaviour.consent_dead.clone().into(),
+            },
+            upstream,
+        })
+    }
+
+    /// Finds the route that a call takes.
+    pub(super) fn choose<'p>(&self, method: &Method, rest: Rest<'p>) -> Choice<'p> {
+        choose(self.routes.iter().map(|route| &route.matcher), method, rest)
+    }
+
+    /// The route at a position that [`ServedApi::choose`] gave.
+    pub(super) fn route(&self, at: usize) -> Option<&ServedRoute> {
+        self.routes.get(at)
+    }
+}
+
+impl ServedRoute {
+    /// `None` where a single-use route is to be resent.
+    fn new(route: Route, provider: &ProviderId, rules: ForwardRules) -> Option<Self> {
+        if route.single_use && route.resend_on_lost_reply {
+            return None;
+        }
+        let source = match route.source {
+            TokenSource::Consent => Source::Consent,
+            TokenSource::Client { audience, scope } => {
+                let key = ClientKey::new(provider.clone(), audience.as_deref(), scope.as_ref().map(Scope::as_str));
+                Source::Client(TokenKey::Client(key), Arc::new(ClientGrant { audience, scope }))
+            }
+            TokenSource::None => Source::None,
+        };
+        Some(Self {
+            matcher: route.matcher,
+            replays: route.replay_on_rejection && !matches!(source, Source::None),
+            source,
+            needs: route.needs,
+            consent: route.consent,
+            rules,
+            resends: route.resend_on_lost_reply,
+        })
+    }
+
+    /// Whether a call of this method, without a body, may be sent again when its answer was lost (RFC 9110 §9.2.2).
+    pub(super) fn resends(&self, method: &Method) -> bool {
+        self.resends && matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+    }
+}
+
+impl Signs {
+    /// Whether an answer of this status could mean anything but itself.
+    pub(super) fn concern(&self, status: StatusCode) -> bool {
+        self.token_rejected.iter().chain(&self.consent_dead).any(|matcher| matcher.status == status)
+    }
+}
+
+/// Whether a header of this name is the operator's to set, or the app's to use.
+pub(super) fn is_free(name: &HeaderName) -> bool {
+    let framing = [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::VIA];
+    !is_hop_by_hop(name.as_str()) && !framing.contains(name)
+}

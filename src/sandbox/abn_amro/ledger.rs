@@ -1,0 +1,328 @@
+//! The consents of the imitated ABN AMRO and their tokens.
+//!
+//! Every operation is one step under one lock, as a database transaction at a real bank would be. Refresh tokens are
+//! numbered within their consent; a token whose number has passed is spent, and presenting it again after its grace is
+//! a reuse event, however long ago it was spent.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::answers::{covers, random_text, uuid};
+use super::super::journal::AbnAmroCounters;
+use super::super::settings::{AbnAmroKnobs, OldAccessToken, ReusePolicy};
+use super::seal::Seal;
+use crate::words::clock::BootInstant;
+
+/// Characters of an access token.
+const ACCESS_LENGTH: usize = 28;
+/// Access tokens remembered per consent; of more the oldest dies before its time.
+const MAX_ACCESS_PER_CONSENT: usize = 16;
+/// Client-credentials tokens remembered.
+const MAX_CLIENT_TOKENS: usize = 10_000;
+/// Superseded refresh tokens of which the time of use is remembered, per consent. Older ones are past any grace.
+const MAX_SUPERSEDED: usize = 64;
+
+/// All consents and every token that is alive.
+#[derive(Default)]
+pub(in crate::sandbox) struct Ledger {
+    seal: Seal,
+    consents: Vec<Consent>,
+    by_id: HashMap<String, usize>,
+    access: HashMap<String, Access>,
+    client_tokens: VecDeque<String>,
+    pub(in crate::sandbox) counters: AbnAmroCounters,
+}
+
+struct Consent {
+    id: String,
+    iban: String,
+    scope: String,
+    state: State,
+    ends: BootInstant,
+    /// The number of the refresh token that is good.
+    sequence: u64,
+    /// Earlier ones and when they were superseded.
+    superseded: VecDeque<(u64, BootInstant)>,
+    access: VecDeque<String>,
+    refreshes: u64,
+    grace_uses: u64,
+    reuse_events: u64,
+}
+
+/// Whether a consent can still be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::sandbox) enum State {
+    Active,
+    /// Somebody revoked it.
+    Revoked,
+    /// A spent refresh token was presented.
+    DeadByReuse,
+}
+
+struct Access {
+    /// Absent for client-credentials tokens.
+    consent: Option<usize>,
+    scope: String,
+    expires: BootInstant,
+}
+
+/// A token pair, fresh.
+pub(in crate::sandbox) struct Tokens {
+    pub(in crate::sandbox) access: String,
+    pub(in crate::sandbox) refresh: String,
+    pub(in crate::sandbox) scope: String,
+}
+
+/// What became of a refresh.
+pub(in crate::sandbox) enum Refreshed {
+    /// New tokens; `in_grace` if the token presented was already spent.
+    Granted { tokens: Tokens, in_grace: bool },
+    /// Unknown, or the consent is over.
+    Unknown,
+    /// Spent, and past its grace.
+    Reuse,
+    /// More scope than the consent has.
+    ScopeTooWide,
+}
+
+/// There are as many consents as this sandbox holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sandbox) struct Full;
+
+/// What a live access token stands for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sandbox) struct Presented<'l> {
+    /// The account, absent for a client-credentials token.
+    pub(in crate::sandbox) iban: Option<&'l str>,
+    pub(in crate::sandbox) scope: &'l str,
+    /// Until the token's end.
+    pub(in crate::sandbox) left: Duration,
+    /// Until the consent's end; zero for a client-credentials token.
+    pub(in crate::sandbox) consent_left: Duration,
+}
+
+/// A consent as the control API shows it.
+#[derive(Clone, Serialize)]
+pub(in crate::sandbox) struct View {
+    bank_consent_id: String,
+    iban: String,
+    scope: String,
+    state: State,
+    refresh_token: String,
+    sequence: u64,
+    access_tokens_alive: usize,
+    refreshes: u64,
+    grace_uses: u64,
+    reuse_events: u64,
+}
+
+impl Ledger {
+    /// A consent as if the customer had just given it. Gives its id and its first tokens.
+    pub(in crate::sandbox) fn grant(
+        &mut self,
+        now: BootInstant,
+        knobs: &AbnAmroKnobs,
+        limit: usize,
+        iban: &str,
+        scope: &str,
+    ) -> Result<(String, Tokens), Full> {
+        if self.consents.len() >= limit {
+            return Err(Full);
+        }
+        let (index, id) = (self.consents.len(), uuid());
+        self.by_id.insert(id.clone(), index);
+        self.consents.push(Consent {
+            id: id.clone(),
+            iban: iban.to_owned(),
+            scope: scope.to_owned(),
+            state: State::Active,
+            ends: now.plus(Duration::from_secs(knobs.consent_life_s)),
+            sequence: 1,
+            superseded: VecDeque::new(),
+            access: VecDeque::new(),
+            refreshes: 0,
+            grace_uses: 0,
+            reuse_events: 0,
+        });
+        let access = self.issue(now, knobs, Some(index), scope);
+        let refresh = self.seal.token(index as u64, 1);
+        Ok((id, Tokens { access, refresh, scope: scope.to_owned() }))
+    }
+
+    /// Spends a refresh token. With `rotate` false it stays good.
+    pub(in crate::sandbox) fn refresh(
+        &mut self,
+        now: BootInstant,
+        knobs: &AbnAmroKnobs,
+        token: &str,
+        scope: Option<&str>,
+        rotate: bool,
+    ) -> Refreshed {
+        let Some((index, sequence)) = self.opened(token) else { return Refreshed::Unknown };
+        let Some(consent) = self.consents.get_mut(index) else { return Refreshed::Unknown };
+        let grace = Duration::from_secs(knobs.grace_s);
+        let superseded = consent.superseded.iter().find(|(number, _)| *number == sequence);
+        let in_grace = superseded.is_some_and(|(_, at)| !grace.is_zero() && now.since(*at) <= grace);
+        if sequence < consent.sequence && !in_grace {
+            self.reused(index, knobs.reuse_policy);
+            return Refreshed::Reuse;
+        }
+        if consent.state != State::Active || now >= consent.ends {
+            return Refreshed::Unknown;
+        }
+        if scope.is_some_and(|asked| !covers(&consent.scope, asked)) {
+            return Refreshed::ScopeTooWide;
+        }
+        consent.refreshes += 1;
+        consent.grace_uses += u64::from(in_grace);
+        if rotate {
+            consent.superseded.push_back((consent.sequence, now));
+            if consent.superseded.len() > MAX_SUPERSEDED {
+                consent.superseded.pop_front();
+            }
+            consent.sequence += 1;
+        }
+        let sequence = consent.sequence;
+        let scope = scope.unwrap_or(&consent.scope).to_owned();
+        match knobs.old_access_token {
+            OldAccessToken::Keep => {}
+            OldAccessToken::Kill => self.kill_access(index),
+        }
+        self.counters.refreshes += 1;
+        self.counters.grace_uses += u64::from(in_grace);
+        let access = self.issue(now, knobs, Some(index), &scope);
+        let refresh = self.seal.token(index as u64, sequence);
+        Refreshed::Granted { tokens: Tokens { access, refresh, scope }, in_grace }
+    }
+
+    /// A token for the client itself.
+    pub(in crate::sandbox) fn client_token(&mut self, now: BootInstant, knobs: &AbnAmroKnobs, scope: &str) -> String {
+        self.counters.client_credentials += 1;
+        let token = self.issue(now, knobs, None, scope);
+        self.client_tokens.push_back(token.clone());
+        if self.client_tokens.len() > MAX_CLIENT_TOKENS
+            && let Some(oldest) = self.client_tokens.pop_front()
+        {
+            self.access.remove(&oldest);
+        }
+        token
+    }
+
+    /// What this access token stands for, if it is alive.
+    pub(in crate::sandbox) fn presented(&self, now: BootInstant, token: &str) -> Option<Presented<'_>> {
+        let access = self.access.get(token).filter(|access| now < access.expires)?;
+        let left = access.expires.since(now);
+        let scope = access.scope.as_str();
+        let Some(index) = access.consent else {
+            return Some(Presented { iban: None, scope, left, consent_left: Duration::ZERO });
+        };
+        let consent = self.consents.get(index)?;
+        let alive = consent.state == State::Active && now < consent.ends;
+        let consent_left = consent.ends.since(now);
+        alive.then_some(Presented { iban: Some(&consent.iban), scope, left, consent_left })
+    }
+
+    /// The consent that an access token belongs to or once belonged to.
+    pub(in crate::sandbox) fn consent_of_access(&self, token: &str) -> Option<&str> {
+        let index = self.access.get(token)?.consent?;
+        self.consents.get(index).map(|consent| consent.id.as_str())
+    }
+
+    /// The consent that a refresh token belongs to, and its number there.
+    pub(in crate::sandbox) fn consent_of_refresh(&self, token: &str) -> Option<(&str, u64)> {
+        let (index, sequence) = self.opened(token)?;
+        self.consents.get(index).map(|consent| (consent.id.as_str(), sequence))
+    }
+
+    /// Ends a consent as its customer would at the bank; `false` if there is none of this id.
+    pub(in crate::sandbox) fn revoke(&mut self, id: &str) -> bool {
+        let Some(&index) = self.by_id.get(id) else { return false };
+        self.end(index, State::Revoked);
+        true
+    }
+
+    /// Kills the access tokens of one consent; `false` if there is none of this id.
+    pub(in crate::sandbox) fn expire_access(&mut self, id: &str) -> bool {
+        let Some(&index) = self.by_id.get(id) else { return false };
+        self.kill_access(index);
+        true
+    }
+
+    /// Kills every access token.
+    pub(in crate::sandbox) fn expire_all_access(&mut self) {
+        self.access.clear();
+        self.client_tokens.clear();
+        self.consents.iter_mut().for_each(|consent| consent.access.clear());
+    }
+
+    pub(in crate::sandbox) fn view(&self, now: BootInstant, id: &str) -> Option<View> {
+        let index = *self.by_id.get(id)?;
+        let consent = self.consents.get(index)?;
+        let alive = |token: &&String| self.presented(now, token).is_some();
+        Some(View {
+            bank_consent_id: consent.id.clone(),
+            iban: consent.iban.clone(),
+            scope: consent.scope.clone(),
+            state: consent.state,
+            refresh_token: self.seal.token(index as u64, consent.sequence),
+            sequence: consent.sequence,
+            access_tokens_alive: consent.access.iter().filter(alive).count(),
+            refreshes: consent.refreshes,
+            grace_uses: consent.grace_uses,
+            reuse_events: consent.reuse_events,
+        })
+    }
+
+    fn opened(&self, token: &str) -> Option<(usize, u64)> {
+        let (index, sequence) = self.seal.open(token)?;
+        Some((usize::try_from(index).ok()?, sequence))
+    }
+
+    fn reused(&mut self, index: usize, policy: ReusePolicy) {
+        self.counters.reuse_events += 1;
+        if let Some(consent) = self.consents.get_mut(index) {
+            consent.reuse_events += 1;
+        }
+        match policy {
+            ReusePolicy::Reject => {}
+            ReusePolicy::RevokeFamily => self.end(index, State::DeadByReuse),
+        }
+    }
+
+    fn end(&mut self, index: usize, state: State) {
+        self.kill_access(index);
+        if let Some(consent) = self.consents.get_mut(index)
+            && consent.state == State::Active
+        {
+            consent.state = state;
+            self.counters.consents_dead += 1;
+        }
+    }
+
+    fn kill_access(&mut self, index: usize) {
+        let Some(consent) = self.consents.get_mut(index) else { return };
+        for token in consent.access.drain(..) {
+            self.access.remove(&token);
+        }
+    }
+
+    fn issue(&mut self, now: BootInstant, knobs: &AbnAmroKnobs, consent: Option<usize>, scope: &str) -> String {
+        let token = random_text(ACCESS_LENGTH);
+        let expires = now.plus(Duration::from_secs(knobs.access_token_life_s));
+        if let Some(own) = consent.and_then(|index| self.consents.get_mut(index)) {
+            own.access.push_back(token.clone());
+            while let Some(oldest) = own.access.front()
+                && (own.access.len() > MAX_ACCESS_PER_CONSENT
+                    || self.access.get(oldest).is_some_and(|access| access.expires <= now))
+            {
+                self.access.remove(oldest);
+                own.access.pop_front();
+            }
+        }
+        self.access.insert(token.clone(), Access { consent, scope: scope.to_owned(), expires });
+        token
+    }
+}

@@ -1,0 +1,222 @@
+//! `POST /as/token.oauth2`: refresh and client credentials, with PingFederate's answers to the letter.
+
+use http::header::{ALLOW, CACHE_CONTROL};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::super::answers::{Answer, Broken, Form, Wire, answer, covers, empty, on_the_wire, read_body};
+use super::super::faults::{Fault, Target};
+use super::super::journal::{Bank, Outcome, TokenRequest};
+use super::super::settings::{AbnAmroKnobs, ToldLife};
+use super::super::world::{World, lock};
+use super::PAYMENT_SCOPES;
+use super::ledger::Refreshed;
+use crate::net::serve::Peer;
+use crate::words::clock::Clock;
+
+const MEDIA_TYPE: &str = "application/json;charset=utf-8";
+
+/// Answers one request of the mutual-TLS listener.
+pub(in crate::sandbox) async fn serve<C: Clock>(
+    world: &World<C>,
+    request: Request<Incoming>,
+) -> Result<Response<Wire>, Broken> {
+    let (head, body) = request.into_parts();
+    if head.uri.path() != "/as/token.oauth2" {
+        return Ok(on_the_wire(empty(StatusCode::NOT_FOUND)));
+    }
+    if head.method != Method::POST {
+        let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return Ok(on_the_wire(answer));
+    }
+    let form = match read_body(body).await {
+        Ok(body) => Form::of_body(&head.headers, &body),
+        Err(unread) => return Ok(on_the_wire(unread.answer())),
+    };
+    let (consent, sequence) = {
+        let mut ledger = lock(&world.abn_amro);
+        ledger.counters.token_requests += 1;
+        let token = form.get("refresh_token").unwrap_or_default();
+        ledger.consent_of_refresh(token).map(|(id, number)| (id.to_owned(), number)).unzip()
+    };
+    let record = |outcome, status: u16, fault| {
+        world.write(TokenRequest {
+            time_ms: world.clock.wall().as_millis(),
+            bank: Bank::AbnAmro,
+            grant_type: form.get("grant_type").unwrap_or_default().chars().take(64).collect(),
+            consent: consent.clone(),
+            sequence,
+            outcome,
+            status,
+            fault,
+        });
+    };
+    let Some(fault) = world.strike(Target::AbnToken, consent.as_deref()) else {
+        let (outcome, answer) = process(world, &head, &form, &Fault::default());
+        record(outcome, answer.status().as_u16(), false);
+        return Ok(on_the_wire(answer));
+    };
+    match fault.before().await {
+        Ok(None) => {}
+        Ok(Some(instead)) => {
+            record(Outcome::NotProcessed, 0, true);
+            return Ok(on_the_wire(instead));
+        }
+        Err(broken) => {
+            record(Outcome::NotProcessed, 0, true);
+            return Err(broken);
+        }
+    }
+    let (outcome, answer) = process(world, &head, &form, &fault);
+    record(outcome, answer.status().as_u16(), true);
+    fault.after(answer).await
+}
+
+/// What the bank does with a request, in one step.
+fn process<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> (Outcome, Answer) {
+    let (outcome, body) = match granted(world, head, form, fault) {
+        Ok((outcome, body)) => (outcome, Ok(body)),
+        Err(Refusal::Reuse) => (Outcome::Reuse, Err(Refusal::Reuse)),
+        Err(refusal) => (Outcome::Refused, Err(refusal)),
+    };
+    let mut answer = match body {
+        Ok(body) => {
+            let body = serde_json::to_vec(&body).unwrap_or_default();
+            answer(StatusCode::OK, MEDIA_TYPE, body)
+        }
+        Err(refusal) => refusal.answer(),
+    };
+    let never_kept = HeaderValue::from_static("no-cache, no-store");
+    answer.headers_mut().insert(CACHE_CONTROL, never_kept);
+    (outcome, answer)
+}
+
+fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> Result<(Outcome, Tokens), Refusal> {
+    let known = ["grant_type", "client_id", "refresh_token", "scope", "code", "redirect_uri"];
+    if form.repeated(&known).is_some() {
+        return Err(Refusal::RepeatedParameter);
+    }
+    let certificate = head.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_deref());
+    let is_client = form.get("client_id") == Some(world.settings.abn_amro_client_id.as_str());
+    if !is_client || certificate != Some(world.client_thumbprint.as_str()) {
+        return Err(Refusal::Client);
+    }
+    let knobs = lock(&world.abn_amro_knobs).clone();
+    let now = world.clock.boot();
+    match form.get("grant_type").ok_or(Refusal::GrantTypeMissing)? {
+        "refresh_token" => {
+            let token = form.get("refresh_token").ok_or(Refusal::RefreshTokenMissing)?;
+            let stays = fault.omit_refresh_token || fault.same_refresh_token;
+            let rotate = knobs.rotation && !stays;
+            let refreshed = lock(&world.abn_amro).refresh(now, &knobs, token, form.get("scope"), rotate);
+            match refreshed {
+                Refreshed::Granted { tokens, in_grace } => {
+                    let outcome = if in_grace { Outcome::GrantedInGrace } else { Outcome::Granted };
+                    let refresh = (!fault.omit_refresh_token).then_some(tokens.refresh);
+                    Ok((outcome, Tokens::new(tokens.access, refresh, &knobs, fault)))
+                }
+                Refreshed::Unknown => Err(Refusal::RefreshToken),
+                Refreshed::Reuse => Err(Refusal::Reuse),
+                Refreshed::ScopeTooWide => Err(Refusal::Scope),
+            }
+        }
+        "client_credentials" => {
+            let scope = form.get("scope").ok_or(Refusal::Scope)?;
+            if !covers(&PAYMENT_SCOPES.join(" "), scope) {
+                return Err(Refusal::Scope);
+            }
+            let access = lock(&world.abn_amro).client_token(now, &knobs, scope);
+            Ok((Outcome::Granted, Tokens::new(access, None, &knobs, fault)))
+        }
+        // Every code is unknown until there is an authorize page that gives some.
+        "authorization_code" => match form.get("code") {
+            None => Err(Refusal::CodeMissing),
+            Some(code) if code.len() != CODE_LENGTH => Err(Refusal::CodeMalformed),
+            Some(_) => Err(Refusal::Code),
+        },
+        _ => Err(Refusal::GrantTypeUnknown),
+    }
+}
+
+const CODE_LENGTH: usize = 40;
+
+/// A successful answer, its members in the bank's order.
+#[derive(Serialize)]
+struct Tokens {
+    access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    token_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in: Option<Value>,
+}
+
+impl Tokens {
+    fn new(access: String, refresh: Option<String>, knobs: &AbnAmroKnobs, fault: &Fault) -> Self {
+        let told = fault.expires_in.as_ref().or(knobs.expires_in.as_ref());
+        let truth = Some(Value::from(knobs.access_token_life_s));
+        Self {
+            access_token: access,
+            refresh_token: refresh,
+            token_type: "Bearer",
+            expires_in: told.map_or(truth, ToldLife::value),
+        }
+    }
+}
+
+/// Why a token request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The certificate does not belong to this `client_id`, or there is none.
+    Client,
+    GrantTypeMissing,
+    GrantTypeUnknown,
+    RepeatedParameter,
+    RefreshTokenMissing,
+    /// Unknown, or the consent is over.
+    RefreshToken,
+    /// Spent. The client sees the same as with [`Refusal::RefreshToken`].
+    Reuse,
+    Scope,
+    CodeMissing,
+    CodeMalformed,
+    Code,
+}
+
+impl Refusal {
+    fn answer(self) -> Answer {
+        let (status, error, description) = match self {
+            Self::Client => (401, "invalid_client", Some("Invalid client or client credentials")),
+            Self::GrantTypeMissing => (400, "invalid_request", Some("grant_type is required")),
+            Self::GrantTypeUnknown => (400, "unsupported_grant_type", None),
+            Self::RepeatedParameter => (400, "invalid_request", Some("a parameter is included more than once")),
+            Self::RefreshTokenMissing => (400, "invalid_request", Some("refresh_token parameter is required")),
+            Self::RefreshToken | Self::Reuse => {
+                (400, "invalid_grant", Some("unknown, invalid, or expired refresh token"))
+            }
+            Self::Scope => {
+                (400, "invalid_scope", Some("The requested scope(s) must be blank or a subset of the provided scopes."))
+            }
+            Self::CodeMissing => (400, "invalid_request", Some("code parameter is required")),
+            Self::CodeMalformed => (400, "invalid_grant", Some("Authorization code is malformed.")),
+            Self::Code => (400, "invalid_grant", Some("Authorization code is invalid or expired.")),
+        };
+        let body = ErrorBody { error_description: description, error };
+        let mut body = serde_json::to_vec(&body).unwrap_or_default();
+        body.extend_from_slice(b"\r\n");
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        answer(status, MEDIA_TYPE, body)
+    }
+}
+
+/// An error, its members in PingFederate's order.
+#[derive(Serialize)]
+struct ErrorBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_description: Option<&'static str>,
+    error: &'static str,
+}

@@ -1,0 +1,130 @@
+//! Following the changes: a connection of its own that only listens.
+//!
+//! A message is a hint and may be lost with the connection, so the follower is told when it is blind. A connection that
+//! is dead without saying so is found by asking it for a sign of life every few seconds.
+
+use std::time::Duration;
+
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::connection::{Connector, Live};
+use crate::store::contract::Change;
+use crate::store::keys;
+use crate::words::ids::random;
+
+/// How often the connection is asked for a sign of life, and how long it has for it.
+const PING_EVERY: Duration = Duration::from_secs(3);
+const PING_WAIT: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// More messages than this unread: the follower is too slow, and starts again rather than use memory without end.
+const MOST_UNREAD: usize = 4_096;
+
+/// Nobody listens any more.
+struct Gone;
+
+pub(super) async fn follow(connector: &Connector, channel: &str, changes: &mpsc::Sender<Change>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let listened = tokio::select! {
+            listened = listen(connector, channel, changes) => listened,
+            () = changes.closed() => return,
+        };
+        match listened {
+            Ok(true) => pause = FIRST_PAUSE,
+            Ok(false) => pause = (pause * 2).min(LONGEST_PAUSE),
+            Err(Gone) => return,
+        }
+        tokio::select! {
+            () = sleep(jittered(pause)) => {}
+            () = changes.closed() => return,
+        }
+    }
+}
+
+/// Follows on one connection until it ends. Tells whether it ever followed.
+async fn listen(connector: &Connector, channel: &str, changes: &mpsc::Sender<Change>) -> Result<bool, Gone> {
+    let (sender, mut pushed) = mpsc::channel(MOST_UNREAD);
+    // What does not fit is dropped; `messages` sees that and starts again.
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(Some(PING_WAIT))
+        .set_connection_timeout(None)
+        .set_push_sender(move |push: PushInfo| sender.try_send(push));
+    let Ok(mut live) = connector.connect(config, true).await else { return Ok(false) };
+    let mut subscribe = redis::pipe();
+    subscribe.cmd("SUBSCRIBE").arg(channel);
+    // The acknowledgement comes as a push, in order with the messages; the reply to the command may come as either.
+    let subscribed = timeout(PING_WAIT, acknowledged(&mut pushed, &mut live, &subscribe)).await;
+    if !matches!(subscribed, Ok(true)) {
+        return Ok(false);
+    }
+    tell(changes, Change::Connected).await?;
+    let ended = messages(&mut live, &mut pushed, changes).await;
+    if ended.is_ok() {
+        tell(changes, Change::Lost).await?;
+    }
+    ended.map(|()| true)
+}
+
+async fn acknowledged(pushed: &mut mpsc::Receiver<PushInfo>, live: &mut Live, subscribe: &redis::Pipeline) -> bool {
+    let refused = |reply: &Value| matches!(reply, Value::ServerError(_));
+    if live.send(subscribe, 1).await.map_or(true, |replies| replies.iter().any(refused)) {
+        return false;
+    }
+    while let Some(push) = pushed.recv().await {
+        if push.kind == PushKind::Subscribe {
+            return true;
+        }
+    }
+    false
+}
+
+/// Passes messages on until the connection ends, falls silent, or has overrun us.
+async fn messages(
+    live: &mut Live,
+    pushed: &mut mpsc::Receiver<PushInfo>,
+    changes: &mpsc::Sender<Change>,
+) -> Result<(), Gone> {
+    let mut ping = redis::pipe();
+    ping.cmd("PING");
+    loop {
+        let overrun = pushed.len() >= MOST_UNREAD;
+        let push = match timeout(PING_EVERY, pushed.recv()).await {
+            Ok(Some(push)) => push,
+            Ok(None) => return Ok(()),
+            Err(_) if live.is_finished() || live.send(&ping, 1).await.is_err() => return Ok(()),
+            Err(_) => continue,
+        };
+        match push.kind {
+            PushKind::Message => {
+                if let Some((key, version)) = payload(&push).and_then(keys::parse_change) {
+                    tell(changes, Change::Moved { key, version }).await?;
+                }
+            }
+            PushKind::Disconnection => return Ok(()),
+            _ => {}
+        }
+        if overrun {
+            return Ok(());
+        }
+    }
+}
+
+fn payload(push: &PushInfo) -> Option<&str> {
+    match push.data.get(1)? {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    }
+}
+
+async fn tell(changes: &mpsc::Sender<Change>, change: Change) -> Result<(), Gone> {
+    changes.send(change).await.map_err(|_| Gone)
+}
+
+/// Between a half and the whole of `pause`, so that many replicas do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let [byte, ..] = random();
+    pause / 2 + pause / 2 * u32::from(byte) / 255
+}

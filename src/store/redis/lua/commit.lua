@@ -1,0 +1,41 @@
+#!lua flags=allow-oom
+-- COMMIT: replaces the token set of the version that was spent, whether or not the lease still holds. It carries the
+-- newest refresh token on earth, so it is accepted even when the server is out of memory.
+-- KEYS[1] record. ARGV: channel, name, attempt, base grant, base generation, at, [rt], [rt_fp], [spent], remaining ms,
+-- life ms, [scope], [certificate], forced 0|1.
+-- Returns STORED with the new generation and rolled back 0|1; SUPERSEDED with the current record; GONE; MISSING.
+
+local attempt, grant, base = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local at, rt, rt_fp, spent = ARGV[6], opt(ARGV[7]), opt(ARGV[8]), opt(ARGV[9])
+local left, life, scope, certificate, forced = ARGV[10], ARGV[11], opt(ARGV[12]), opt(ARGV[13]), ARGV[14] == '1'
+
+local rec, bad = load()
+if bad then return { 'UNREADABLE', bad } end
+if not rec then return answer('MISSING') end
+if TOMBSTONES[rec.st] then return answer('GONE') end
+if rec.grant ~= grant then return answer('SUPERSEDED', rec) end
+local current, following = num(rec.gen), base + 1
+if current == following and rec.lc == attempt then
+  touch()
+  return answer('STORED', nil, following, rec.lc_back and 1 or 0)
+end
+if current > base then
+  if current == following and rt and rt_fp ~= rec.rt_fp then
+    rec.alt_rt, rec.alt_ver = rt, grant .. '.' .. str(following)
+    save(rec)
+  end
+  return answer('SUPERSEDED', rec)
+end
+
+local rolled_back = current < base
+rec.gen = str(following)
+settle(rec)
+put_tokens(rec, at, rt, rt_fp, left, life)
+remember_spent(rec, spent)
+if scope then rec.scope = scope end
+rec.crt = certificate
+rec.lc = attempt
+rec.lc_back = rolled_back and '1' or nil
+rec.forced_at = forced and str(now) or nil
+save(rec)
+return answer('STORED', nil, following, rolled_back and 1 or 0)

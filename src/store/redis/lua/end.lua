@@ -1,0 +1,27 @@
+#!lua flags=allow-oom
+-- END: wipes the tokens and puts up a tombstone for a week. The generation grows, so that whoever remembers the last one
+-- hears of something newer.
+-- KEYS[1] record. ARGV: channel, name, [grant], state, why.
+-- Returns ENDED, NOT_FOUND.
+
+local grant, state, why = opt(ARGV[3]), ARGV[4], ARGV[5]
+
+local rec, bad = load()
+if bad then return { 'UNREADABLE', bad } end
+if not rec or (grant and rec.grant ~= grant) then return answer('NOT_FOUND') end
+if TOMBSTONES[rec.st] then
+  touch()
+  return answer('ENDED')
+end
+if num(rec.it_n) > 0 then remember_spent(rec, rec.rt_fp) end
+settle(rec)
+rec.gen = str(num(rec.gen) + 1)
+rec.fence = str(num(rec.fence) + 1)
+rec.st, rec.why = state, why
+for _, field in ipairs({ 'at', 'rt', 'rt_fp', 'old_rt', 'old_ver', 'at_iat', 'at_exp', 'life', 'lc', 'lc_back' }) do
+  rec[field] = nil
+end
+rec.ended_at = str(now)
+save(rec)
+redis.call('PEXPIRE', key, TOMBSTONE_MS)
+return answer('ENDED')

@@ -1,0 +1,36 @@
+#!lua flags=allow-oom
+-- SEED: stores the first token set of a new grant.
+-- KEYS[1] record. ARGV: channel, name, provider, grant, [expected version], at, [rt], [rt_fp], remaining ms, life ms,
+-- [scope], [bank's consent id], [consent end], [certificate].
+-- Returns MISSING; CREATED, REPLACED, EXISTS, MISMATCH, SPENT with the current record.
+
+local provider, grant, expected = ARGV[3], ARGV[4], opt(ARGV[5])
+local at, rt, rt_fp, left, life = ARGV[6], opt(ARGV[7]), opt(ARGV[8]), ARGV[9], ARGV[10]
+
+local rec, bad = load()
+if bad then return { 'UNREADABLE', bad } end
+local word = 'CREATED'
+if not rec then
+  if expected then return answer('MISSING') end
+  rec = empty(provider, grant)
+else
+  local ended = TOMBSTONES[rec.st]
+  if rec.grant == grant and not ended then
+    touch()
+    return answer(expected and 'REPLACED' or 'CREATED', rec)
+  end
+  if not expected and not ended then return answer('EXISTS', rec) end
+  if expected and expected ~= version(rec) then return answer('MISMATCH', rec) end
+  if expected then word = 'REPLACED' end
+  if rt_fp and is_spent(rec, rt_fp) then return answer('SPENT', rec) end
+end
+if rec.rt then rec.old_rt, rec.old_ver = rec.rt, version(rec) end
+rec.prov, rec.grant, rec.gen = provider, grant, '1'
+rec.fence = str(num(rec.fence) + 1)
+settle(rec)
+put_tokens(rec, at, rt, rt_fp, left, life)
+rec.scope, rec.bank_cid, rec.c_exp, rec.crt = opt(ARGV[11]), opt(ARGV[12]), opt(ARGV[13]), opt(ARGV[14])
+rec.lc, rec.lc_back, rec.ended_at = nil, nil, nil
+if stored.ended_at then redis.call('PERSIST', key) end
+save(rec)
+return answer(word, rec)

@@ -1,0 +1,228 @@
+//! The store that replicas share: one hash per record in Redis, and one Lua script per step.
+//!
+//! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `outcomes` for what
+//! their answers mean, `connection` for how the server is reached and given up, and `follow` for how changes are heard
+//! of. This file is what every step does: send it, and repeat it while the connection breaks and time is left. Every step may be repeated, so a lost reply costs a
+//! round trip and nothing else.
+//!
+//! An ACL user needs no more than this, with the prefix in place of `consentry`:
+//!
+//! ```text
+//! user app on >… resetkeys ~consentry:* resetchannels &consentry:changes -@all +hello +auth +select +ping +evalsha
+//!   +script|load +time +hgetall +hset +hdel +pexpire +persist +publish +subscribe +wait
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::time::Instant;
+
+use super::contract::StoreError;
+use super::keys::{self, KeyLayout};
+use crate::words::clock::millis;
+use crate::words::ids::TokenKey;
+
+mod connection;
+mod follow;
+mod outcomes;
+mod scripts;
+pub mod settings;
+mod tls;
+
+use connection::{Connector, Link, Live, server_error};
+use scripts::{Arguments, LuaScript, Reply, Scripts, number};
+pub use settings::{AddressError, ClientIdentity, RedisAddress, RedisSettings};
+pub use tls::TlsSettingsError;
+
+/// How often a step is sent again after its connection broke.
+const REPEATS: u32 = 2;
+
+/// The store in a Redis server. Clones share its connections.
+#[derive(Clone)]
+pub struct RedisStore(Arc<Inner>);
+
+struct Inner {
+    keys: KeyLayout,
+    scripts: Scripts,
+    connector: Arc<Connector>,
+    reads: Link,
+    steps: Link,
+    /// The steps that wait for replicas, apart from the rest and intents apart from outcomes: WAIT holds up its whole
+    /// connection. Used only where replicas are required.
+    intents: Link,
+    outcomes: Link,
+    replicas_required: u32,
+    replica_wait: Duration,
+    command_timeout: Duration,
+}
+
+impl RedisStore {
+    /// Makes the store. Nothing is connected yet, so that a server that is down does not keep us from starting; only
+    /// settings that can never work are an error.
+    pub fn connect(settings: &RedisSettings) -> Result<Self, TlsSettingsError> {
+        let connector = Arc::new(Connector::new(settings)?);
+        let link = |timeout| Link::new(Arc::clone(&connector), timeout);
+        Ok(Self(Arc::new(Inner {
+            keys: KeyLayout::new(&settings.key_prefix),
+            scripts: Scripts::new(),
+            reads: link(settings.command_timeout),
+            steps: link(settings.command_timeout),
+            intents: link(settings.command_timeout + settings.replica_wait),
+            outcomes: link(settings.command_timeout + settings.replica_wait),
+            connector,
+            replicas_required: settings.replicas_required,
+            replica_wait: settings.replica_wait,
+            command_timeout: settings.command_timeout,
+        })))
+    }
+
+    /// Whether the server answers. For readiness.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut live = self.0.reads.get().await?;
+        let mut ping = redis::pipe();
+        ping.cmd("PING");
+        match live.send(&ping, 1).await.map(|replies| replies.into_iter().next()) {
+            Ok(Some(Value::ServerError(error))) => Err(server_error(error.code(), "PING")),
+            Ok(_) => Ok(()),
+            Err(_) => {
+                self.0.reads.give_up(&live).await;
+                Err(StoreError::Unavailable("redis does not answer PING".into()))
+            }
+        }
+    }
+
+    async fn step(
+        &self,
+        link: &Link,
+        script: &LuaScript,
+        key: &TokenKey,
+        arguments: Arguments,
+    ) -> Result<Reply, StoreError> {
+        self.run(link, script, key, arguments, false).await.map(|(reply, _)| reply)
+    }
+
+    /// An ARM, and how many replicas acknowledged it.
+    async fn intent(&self, script: &LuaScript, key: &TokenKey, args: Arguments) -> Result<(Reply, u32), StoreError> {
+        let wait = self.0.replicas_required > 0;
+        let link = if wait { &self.0.intents } else { &self.0.steps };
+        self.run(link, script, key, args, wait).await
+    }
+
+    /// A step that changes what the record holds. Where replicas are required its outcome is not known before enough of
+    /// them have it: the caller repeats it, and meanwhile keeps what it has.
+    async fn outcome(&self, script: &LuaScript, key: &TokenKey, args: Arguments) -> Result<Reply, StoreError> {
+        let required = self.0.replicas_required;
+        let link = if required > 0 { &self.0.outcomes } else { &self.0.steps };
+        let (reply, acknowledged) = self.run(link, script, key, args, required > 0).await?;
+        // An answer that says no changed nothing that a replica could lack.
+        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED");
+        if acknowledged >= required || !changed {
+            return Ok(reply);
+        }
+        let name = script.name;
+        let text = format!("{acknowledged} of {required} required redis replicas acknowledged {name} in time");
+        Err(StoreError::Unavailable(text))
+    }
+
+    async fn run(
+        &self,
+        link: &Link,
+        script: &LuaScript,
+        key: &TokenKey,
+        arguments: Arguments,
+        wait: bool,
+    ) -> Result<(Reply, u32), StoreError> {
+        let call = script.call(&self.0.keys.record(key), &arguments);
+        let started = Instant::now();
+        let mut repeats = 0;
+        loop {
+            let mut live = link.get().await?;
+            let broken = match self.send(&mut live, script, &call, wait).await {
+                Ok((value, acknowledged)) => return Ok((understood(value, script, key)?, acknowledged)),
+                Err(Unanswered::Error(error)) => return Err(error),
+                Err(Unanswered::Demoted(error)) => Some(error),
+                Err(Unanswered::Broken) => None,
+            };
+            link.give_up(&live).await;
+            if let Some(error) = broken {
+                return Err(error);
+            }
+            repeats += 1;
+            if repeats > REPEATS || started.elapsed() > self.0.command_timeout {
+                return Err(StoreError::Unavailable(format!("redis does not answer {}", script.name)));
+            }
+        }
+    }
+
+    /// Sends a step, and with it, on the same connection, the wait for replicas.
+    async fn send(
+        &self,
+        live: &mut Live,
+        script: &LuaScript,
+        call: &redis::Cmd,
+        wait: bool,
+    ) -> Result<(Value, u32), Unanswered> {
+        let mut commands = redis::pipe();
+        commands.add_command(call.clone());
+        if wait {
+            commands.cmd("WAIT").arg(self.0.replicas_required).arg(millis(self.0.replica_wait));
+        }
+        let count = 1 + usize::from(wait);
+        let mut replies = live.send(&commands, count).await.map_err(|_| Unanswered::Broken)?;
+        if is_unknown_script(replies.first()) {
+            let mut load = redis::pipe();
+            load.add_command(script.load());
+            let loaded = live.send(&load, 1).await.map_err(|_| Unanswered::Broken)?;
+            replies_without_error(loaded, script)?;
+            replies = live.send(&commands, count).await.map_err(|_| Unanswered::Broken)?;
+        }
+        let mut replies = replies_without_error(replies, script)?.into_iter();
+        let value = replies.next().ok_or(Unanswered::Broken)?;
+        let acknowledged = replies.next().as_ref().and_then(number).unwrap_or_default();
+        Ok((value, u32::try_from(acknowledged).unwrap_or(u32::MAX)))
+    }
+
+    /// What every script is told first.
+    fn arguments(&self, key: &TokenKey) -> Arguments {
+        Arguments::default().text(&self.0.keys.changes()).text(&keys::short_name(key))
+    }
+}
+
+/// Why there is no reply.
+enum Unanswered {
+    /// The connection broke or fell silent; the step may or may not have happened.
+    Broken,
+    /// The server became a replica, which keeps its connections.
+    Demoted(StoreError),
+    /// The server said no.
+    Error(StoreError),
+}
+
+fn is_unknown_script(reply: Option<&Value>) -> bool {
+    matches!(reply, Some(Value::ServerError(error)) if error.code() == "NOSCRIPT")
+}
+
+fn replies_without_error(replies: Vec<Value>, script: &LuaScript) -> Result<Vec<Value>, Unanswered> {
+    for reply in &replies {
+        if let Value::ServerError(error) = reply {
+            let meaning = server_error(error.code(), script.name);
+            return Err(match error.code() {
+                "READONLY" => Unanswered::Demoted(meaning),
+                _ => Unanswered::Error(meaning),
+            });
+        }
+    }
+    Ok(replies)
+}
+
+fn understood(value: Value, script: &LuaScript, key: &TokenKey) -> Result<Reply, StoreError> {
+    Reply::parse(value, script)?.map_err(|field| outcomes::unreadable(&field, key))
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("keys", &self.0.keys).finish_non_exhaustive()
+    }
+}

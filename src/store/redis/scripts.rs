@@ -1,0 +1,203 @@
+//! The Lua scripts: their text, their arguments and their replies.
+//!
+//! A script is its own file with the shared part put in after its first line. It is called by its digest; a server that
+//! does not know it is given the text once.
+
+use redis::{Cmd, Value};
+
+use crate::store::contract::{Sealed, StoreError};
+use crate::store::record::Record;
+
+const COMMON: &str = include_str!("lua/common.lua");
+
+/// A script as the server knows it.
+pub(super) struct LuaScript {
+    /// What errors call it.
+    pub(super) name: &'static str,
+    digest: String,
+    text: String,
+}
+
+/// All scripts.
+pub(super) struct Scripts {
+    pub(super) read: LuaScript,
+    pub(super) begin: LuaScript,
+    pub(super) arm: LuaScript,
+    pub(super) renew: LuaScript,
+    pub(super) commit: LuaScript,
+    pub(super) fail: LuaScript,
+    pub(super) restore: LuaScript,
+    pub(super) seed: LuaScript,
+    pub(super) end: LuaScript,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            read: LuaScript::new("READ", include_str!("lua/read.lua")),
+            begin: LuaScript::new("BEGIN", include_str!("lua/begin.lua")),
+            arm: LuaScript::new("ARM", include_str!("lua/arm.lua")),
+            renew: LuaScript::new("RENEW", include_str!("lua/renew.lua")),
+            commit: LuaScript::new("COMMIT", include_str!("lua/commit.lua")),
+            fail: LuaScript::new("FAIL", include_str!("lua/fail.lua")),
+            restore: LuaScript::new("RESTORE", include_str!("lua/restore.lua")),
+            seed: LuaScript::new("SEED", include_str!("lua/seed.lua")),
+            end: LuaScript::new("END", include_str!("lua/end.lua")),
+        }
+    }
+}
+
+impl LuaScript {
+    fn new(name: &'static str, source: &str) -> Self {
+        let (flags, body) = source.split_once('\n').unwrap_or((source, ""));
+        let text = format!("{flags}\n{COMMON}\n{body}");
+        Self { name, digest: redis::Script::new(&text).get_hash().to_owned(), text }
+    }
+
+    /// The call by digest on one key.
+    pub(super) fn call(&self, key: &str, arguments: &Arguments) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.digest).arg(1).arg(key);
+        for argument in &arguments.0 {
+            command.arg(argument.as_slice());
+        }
+        command
+    }
+
+    /// Makes the script known to the server.
+    pub(super) fn load(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(&self.text);
+        command
+    }
+}
+
+/// A script's arguments, in order.
+#[derive(Default)]
+pub(super) struct Arguments(Vec<Vec<u8>>);
+
+impl Arguments {
+    pub(super) fn text(mut self, text: &str) -> Self {
+        self.0.push(text.as_bytes().to_vec());
+        self
+    }
+
+    pub(super) fn number(self, number: u64) -> Self {
+        self.text(&number.to_string())
+    }
+
+    pub(super) fn flag(self, flag: bool) -> Self {
+        self.text(if flag { "1" } else { "0" })
+    }
+
+    pub(super) fn sealed(mut self, sealed: &Sealed) -> Self {
+        self.0.push(sealed.as_bytes().to_vec());
+        self
+    }
+
+    /// Empty where there is none, else `=` and the value, so that an empty value is told from none.
+    pub(super) fn optional<T: AsRef<[u8]>>(mut self, value: Option<T>) -> Self {
+        self.0.push(value.map_or(Vec::new(), |value| [b"=", value.as_ref()].concat()));
+        self
+    }
+
+    pub(super) fn optional_text<T: ToString>(self, value: Option<T>) -> Self {
+        self.optional(value.map(|value| value.to_string()))
+    }
+}
+
+/// What a script answered.
+pub(super) struct Reply {
+    pub(super) word: String,
+    pub(super) first: u64,
+    pub(super) second: u64,
+    now: u64,
+    fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Reply {
+    /// Takes a reply apart; `Err` holds the field that cannot be understood, where the script says so.
+    pub(super) fn parse(value: Value, script: &LuaScript) -> Result<Result<Self, String>, StoreError> {
+        let malformed = || StoreError::Refused(format!("redis answers {} with something else", script.name));
+        let Value::Array(parts) = value else { return Err(malformed()) };
+        let mut parts = parts.into_iter();
+        let word = parts.next().and_then(text).ok_or_else(malformed)?;
+        if word == "UNREADABLE" {
+            return parts.next().and_then(text).map(Err).ok_or_else(malformed);
+        }
+        let (first, second, now) = (parts.next(), parts.next(), parts.next());
+        let Some(Value::Array(flat)) = parts.next() else { return Err(malformed()) };
+        let mut fields = Vec::with_capacity(flat.len() / 2);
+        let mut flat = flat.into_iter();
+        while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
+            fields.push((bytes(name).ok_or_else(malformed)?, bytes(value).ok_or_else(malformed)?));
+        }
+        let number = |value: Option<Value>| value.as_ref().and_then(number).ok_or_else(malformed);
+        Ok(Ok(Self { word, first: number(first)?, second: number(second)?, now: number(now)?, fields }))
+    }
+
+    /// The record after the step, and the server's time.
+    pub(super) fn record(&self) -> Result<(Record, u64), &'static str> {
+        Record::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
+    }
+}
+
+pub(super) fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    bytes(value).and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        Value::Okay => Some(b"OK".to_vec()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_begins_with_its_flags_and_holds_the_shared_part() {
+        let scripts = Scripts::new();
+        let writers = [
+            &scripts.begin,
+            &scripts.arm,
+            &scripts.renew,
+            &scripts.commit,
+            &scripts.fail,
+            &scripts.restore,
+            &scripts.seed,
+            &scripts.end,
+        ];
+        for script in writers {
+            assert!(script.text.starts_with("#!lua flags=allow-oom\n"), "{}", script.name);
+            assert!(script.text.contains("local function load()"), "{}", script.name);
+        }
+        assert!(scripts.read.text.starts_with("#!lua flags=no-writes,allow-oom\n"));
+    }
+
+    #[test]
+    fn a_reply_that_is_no_reply_is_an_error_and_not_a_panic() {
+        let script = Scripts::new().read;
+        let odd = [
+            Value::Nil,
+            Value::Int(1),
+            Value::Array(vec![]),
+            Value::Array(vec![Value::BulkString(b"RECORD".to_vec()), Value::Int(-1)]),
+            Value::Array(vec![Value::BulkString(b"UNREADABLE".to_vec())]),
+        ];
+        for value in odd {
+            assert!(Reply::parse(value, &script).is_err());
+        }
+    }
+}

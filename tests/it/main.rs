@@ -1,0 +1,29 @@
+//! Everything that is tested from outside the library, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
+
+// What the tests stand on: servers, certificates, faults.
+mod support;
+
+// However many ask, one token request; and whose token reaches which bank.
+mod refreshing;
+
+// The store away, the app gone, the process killed.
+mod outages;
+
+// Bodies of a gibibyte, and what never passes.
+mod streaming;
+
+// Secrets, looked for everywhere.
+mod leaking;
+
+// The command line and the demo.
+mod commanding;
+
+// The steps of the refresh protocol, the same against every store.
+mod store_contract;
+
+// What only the Redis store does: outages, lost replies, replicas, TLS and access control.
+mod store_redis;
+
+// Random walks through the steps, on which every store must agree.
+mod store_agreement;

@@ -1,0 +1,61 @@
+//! A store with a way to let its clock move on.
+
+use std::time::Duration;
+
+use consentry::store::{EmbeddedStore, RedisStore, Store};
+use consentry::words::clock::{ManualClock, WallTime};
+
+use super::redis::RedisServer;
+
+pub(crate) trait Bench {
+    fn store(&self) -> &impl Store;
+    /// Lets so much time and a little more pass on the store's clock.
+    async fn pass(&self, time: Duration);
+}
+
+pub(crate) struct Embedded {
+    store: EmbeddedStore<ManualClock>,
+    clock: ManualClock,
+    _home: tempfile::TempDir,
+}
+
+impl Embedded {
+    pub(crate) fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(WallTime::from_millis(1_760_000_000_000));
+        let store = EmbeddedStore::open(&home.path().join("store.redb"), clock.clone()).unwrap();
+        Self { store, clock, _home: home }
+    }
+}
+
+impl Bench for Embedded {
+    fn store(&self) -> &impl Store {
+        &self.store
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.clock.advance(time + Duration::from_millis(2));
+    }
+}
+
+pub(crate) struct Redis {
+    store: RedisStore,
+    _server: RedisServer,
+}
+
+impl Redis {
+    pub(crate) async fn start() -> Self {
+        let server = RedisServer::start().await;
+        Self { store: server.store(), _server: server }
+    }
+}
+
+impl Bench for Redis {
+    fn store(&self) -> &impl Store {
+        &self.store
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time + Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,144 @@
+//! A real `redis-server` process of a test's own: a free port, a directory of its own, nothing written to disk unless
+//! asked for, and gone with the test.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use consentry::store::RedisStore;
+use consentry::store::redis::{RedisAddress, RedisSettings};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+/// How long a server may take to come up or go down on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct RedisServer {
+    child: Option<Child>,
+    port: u16,
+    options: Vec<String>,
+    home: tempfile::TempDir,
+}
+
+/// What a server is started with besides its defaults.
+#[derive(Default)]
+pub(crate) struct RedisOptions(Vec<String>);
+
+impl RedisOptions {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.push(format!("--{name}"));
+        self.0.extend(value.split(' ').map(str::to_owned));
+        self
+    }
+}
+
+impl RedisServer {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(RedisOptions::default()).await
+    }
+
+    /// Starts a server; its port speaks TLS if the options name a certificate.
+    pub(crate) async fn start_with(options: RedisOptions) -> Self {
+        let mut server =
+            Self { child: None, port: free_port(), options: options.0, home: tempfile::tempdir().unwrap() };
+        // Between looking for a free port and binding it somebody else may take it.
+        for _ in 0..3 {
+            if server.try_start().await {
+                return server;
+            }
+            server.port = free_port();
+        }
+        panic!("redis-server ended at once: are its options right?");
+    }
+
+    /// Starts the same server again on the same port.
+    pub(crate) async fn start_again(&mut self) {
+        assert!(self.try_start().await, "redis-server did not start again on its port");
+    }
+
+    async fn try_start(&mut self) -> bool {
+        let tls = self.options.iter().any(|option| option == "--tls-cert-file");
+        let port = self.port.to_string();
+        let (plain, encrypted) = if tls { ("0", port.as_str()) } else { (port.as_str(), "0") };
+        let child = Command::new("redis-server")
+            .args(["--port", plain, "--tls-port", encrypted, "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "no", "--daemonize", "no", "--repl-diskless-sync-delay", "0"])
+            .args(&self.options)
+            .current_dir(self.home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed; on Debian: apt-get install redis-server");
+        let child = self.child.insert(child);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answers = TcpStream::connect(("127.0.0.1", self.port)).await.is_ok();
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if answers {
+                return true;
+            }
+            assert!(Instant::now() < deadline, "redis-server did not come up");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Kills the server.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub(crate) fn settings(&self) -> RedisSettings {
+        settings(self.port)
+    }
+
+    pub(crate) fn store(&self) -> RedisStore {
+        RedisStore::connect(&self.settings()).unwrap()
+    }
+
+    /// What `redis-cli` prints for a command, quoted as a person would see it.
+    pub(crate) fn cli(&self, command: &[&str]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string(), "--no-raw"])
+            .args(command)
+            .output()
+            .expect("redis-cli is installed; on Debian: apt-get install redis-tools");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Settings for a server of this machine.
+pub(crate) fn settings(port: u16) -> RedisSettings {
+    let address = RedisAddress { tls: false, host: "127.0.0.1".into(), port, database: 0 };
+    // A loaded machine may hold a server up for longer than a production one should.
+    RedisSettings {
+        command_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
+        ..RedisSettings::new(address)
+    }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
