@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -16,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::problem::{AdminProblem, Refusal};
 use super::readiness::Readiness;
+use super::service;
 use crate::net::serve::{Application, ServeSettings};
 use crate::words::problem::ProblemType;
 
@@ -46,9 +46,9 @@ impl<F: Fn() -> Vitals + Send + Sync + 'static> Health<F> {
         Self { readiness, registry, vitals }
     }
 
-    /// The limits that its listener should have: probes are few, small and patient.
+    /// The limits that its listener should have.
     pub fn serve_settings() -> ServeSettings {
-        ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(75), ..ServeSettings::default() }
+        service::serve_settings()
     }
 
     /// The service. It answers `GET` and `HEAD` of `/livez`, `/readyz` (`?verbose`), `/startupz` and `/metrics`.

@@ -47,6 +47,11 @@ pub(super) struct Limits {
 /// Bytes of a request's target.
 const LONGEST_TARGET: usize = 2 * 1024;
 
+/// The limits of the listeners for operators: callers are few, small and patient.
+pub(super) fn serve_settings() -> ServeSettings {
+    ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(75), ..ServeSettings::default() }
+}
+
 impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
     /// Serves these consents under the names of this machine and those of `settings`, whose `bind` is not looked at.
     pub fn new(
@@ -63,7 +68,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
 
     /// The limits that its listener should have.
     pub fn serve_settings() -> ServeSettings {
-        ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(30), ..ServeSettings::default() }
+        serve_settings()
     }
 
     /// The service. It answers `GET /v1/consents/{id}` and `PUT /v1/consents/{id}/tokens`.

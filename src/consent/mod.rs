@@ -5,6 +5,7 @@
 //! its tokens, as a [`ConsentView`]. Neither ever talks to a bank: a refresh token is spent by `token` alone.
 
 mod import;
+mod members;
 mod request;
 mod show;
 
@@ -14,5 +15,6 @@ pub(crate) mod testing;
 mod tests;
 
 pub use import::{ImportError, Imported, Made, import};
-pub use request::{Fault, ImportRequest, Received, RequestError};
+pub use members::Fault;
+pub use request::{ImportRequest, Received, RequestError};
 pub use show::{ConsentView, ShowError, show};

@@ -1,15 +1,12 @@
 //! What an import is given: a JSON object, turned at once into types that cannot be printed.
 //!
-//! Every fault is found in one go and told by the member's name. A value is never repeated, and neither is a name that
-//! does not look like one: it could be a token that was pasted into the wrong place.
+//! Every fault is found in one go and told by the member's name, never by its value.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
+use super::members::{Fault, Member, Members};
 use crate::words::clock::{BootInstant, Clock, WallTime};
 use crate::words::ids::ProviderId;
 use crate::words::secrets::{AccessToken, RefreshToken};
@@ -63,17 +60,6 @@ pub enum RequestError {
     Faults(Vec<Fault>),
 }
 
-/// What is wrong with one member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Its name, as far as it may be shown.
-    pub member: String,
-    /// What is wrong with it.
-    pub what: &'static str,
-}
-
-/// More faults than this are not told.
-const MOST_FAULTS: usize = 32;
 /// Bytes of a token.
 const LONGEST_TOKEN: usize = 16 * 1024;
 /// Bytes of a scope.
@@ -99,7 +85,7 @@ impl ImportRequest {
         });
         let access = members.required("access_token", LONGEST_TOKEN, access_token);
         let refresh = members.optional("refresh_token", LONGEST_TOKEN, refresh_token);
-        let expiry = members.expiry(received);
+        let expiry = expiry(&mut members, received);
         let scope = members.optional("scope", LONGEST_SCOPE, |text| {
             Scope::parse(&text).ok_or("it holds a character that no scope has (RFC 6749, section 3.3)")
         });
@@ -145,189 +131,46 @@ fn refresh_token(mut text: Zeroizing<String>) -> Result<RefreshToken, &'static s
     }
 }
 
+/// When the access token expires, and how long it lives from its arrival.
+fn expiry(members: &mut Members, received: Received) -> Option<(BootInstant, Duration)> {
+    let given = |member: Option<&Member>| !matches!(member, None | Some(Member::Null));
+    let life = match (given(members.found.get("expires_in")), given(members.found.get("expires_at"))) {
+        (true, false) => match members.found.remove("expires_in") {
+            Some(Member::Whole(seconds)) => Ok(Duration::from_secs(seconds)),
+            Some(Member::Text(_) | Member::Null | Member::Other) | None => {
+                Err(("expires_in", "it has to be a whole number of seconds, not negative"))
+            }
+        },
+        (false, true) => {
+            let at = members.optional("expires_at", LONGEST_NAME, |text| rfc_3339(&text))?;
+            Ok(at.checked_since(received.wall).unwrap_or_default())
+        }
+        (true, true) => Err(("expires_at", "it is given beside expires_in; one of the two is wanted")),
+        (false, false) => Err(("expires_in", "it is missing, and so is expires_at; one of the two is wanted")),
+    };
+    match life {
+        Ok(life) if life > LONGEST_LIFE => {
+            members.fault("expires_in or expires_at", "it is more than ten years away");
+            None
+        }
+        Ok(life) => Some((received.boot.plus(life), life)),
+        Err((member, what)) => {
+            members.fault(member, what);
+            None
+        }
+    }
+}
+
 /// A date and time with an offset, in RFC 3339's own form. Before 1970 is 1970.
 fn rfc_3339(text: &str) -> Result<WallTime, &'static str> {
     let bytes = text.as_bytes();
-    let zone = text.ends_with(['Z', 'z']) || bytes.len().checked_sub(3).is_some_and(|at| bytes[at] == b':');
-    let shaped = bytes.len() >= "2026-01-01T00:00:00Z".len() && matches!(bytes[10], b'T' | b't' | b' ') && zone;
+    let offset = bytes.len().checked_sub("00".len() + 1).and_then(|colon| bytes.get(colon));
+    let zone = text.ends_with(['Z', 'z']) || offset == Some(&b':');
+    let long = bytes.len() >= "2026-01-01T00:00:00Z".len();
+    let shaped = long && zone && matches!(bytes.get(10), Some(b'T' | b't' | b' '));
     let time = shaped.then(|| text.parse::<jiff::Timestamp>().ok()).flatten();
     let time = time.ok_or("it is not a date and time of RFC 3339, such as 2026-01-31T12:00:00Z")?;
     Ok(WallTime::from_millis(u64::try_from(time.as_millisecond()).unwrap_or(0)))
-}
-
-/// The members of an object, each at most once; unknown and doubled ones are faults already.
-struct Members {
-    found: BTreeMap<&'static str, Member>,
-    faults: Vec<Fault>,
-}
-
-/// A member's value, as far as any member can have it.
-enum Member {
-    Text(Zeroizing<String>),
-    Whole(u64),
-    Null,
-    Other,
-}
-
-const NAMES: [&str; 8] = [
-    "provider",
-    "access_token",
-    "refresh_token",
-    "expires_in",
-    "expires_at",
-    "scope",
-    "bank_consent_id",
-    "consent_expires_at",
-];
-
-impl Members {
-    fn fault(&mut self, member: impl Into<String>, what: &'static str) {
-        if self.faults.len() < MOST_FAULTS {
-            self.faults.push(Fault { member: member.into(), what });
-        }
-    }
-
-    fn required<T>(
-        &mut self,
-        name: &'static str,
-        longest: usize,
-        read: impl FnOnce(Zeroizing<String>) -> Result<T, &'static str>,
-    ) -> Option<T> {
-        if matches!(self.found.get(name), None | Some(Member::Null)) {
-            self.fault(name, "it is missing");
-            return None;
-        }
-        self.optional(name, longest, read)
-    }
-
-    fn optional<T>(
-        &mut self,
-        name: &'static str,
-        longest: usize,
-        read: impl FnOnce(Zeroizing<String>) -> Result<T, &'static str>,
-    ) -> Option<T> {
-        let read = match self.found.remove(name)? {
-            Member::Text(text) if text.is_empty() => Err("it is empty"),
-            Member::Text(text) if text.len() > longest => Err("it is too long"),
-            Member::Text(text) => read(text),
-            Member::Null => return None,
-            Member::Whole(_) | Member::Other => Err("it has to be a string"),
-        };
-        read.map_err(|what| self.fault(name, what)).ok()
-    }
-
-    /// When the access token expires, and how long it lives from its arrival.
-    fn expiry(&mut self, received: Received) -> Option<(BootInstant, Duration)> {
-        let given = |member: Option<&Member>| !matches!(member, None | Some(Member::Null));
-        let life = match (given(self.found.get("expires_in")), given(self.found.get("expires_at"))) {
-            (true, false) => match self.found.remove("expires_in") {
-                Some(Member::Whole(seconds)) => Ok(Duration::from_secs(seconds)),
-                Some(Member::Text(_) | Member::Null | Member::Other) | None => {
-                    Err(("expires_in", "it has to be a whole number of seconds, not negative"))
-                }
-            },
-            (false, true) => {
-                let at = self.optional("expires_at", LONGEST_NAME, |text| rfc_3339(&text))?;
-                Ok(at.checked_since(received.wall).unwrap_or_default())
-            }
-            (true, true) => Err(("expires_at", "it is given beside expires_in; one of the two is wanted")),
-            (false, false) => Err(("expires_in", "it is missing, and so is expires_at; one of the two is wanted")),
-        };
-        match life {
-            Ok(life) if life > LONGEST_LIFE => {
-                self.fault("expires_in or expires_at", "it is more than ten years away");
-                None
-            }
-            Ok(life) => Some((received.boot.plus(life), life)),
-            Err((member, what)) => {
-                self.fault(member, what);
-                None
-            }
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Members { found: BTreeMap::new(), faults: Vec::new() };
-                while let Some(name) = map.next_key::<String>()? {
-                    let value = map.next_value::<Member>()?;
-                    match NAMES.into_iter().find(|known| *known == name) {
-                        None => members.fault(presentable(name), "there is no such member"),
-                        Some(known) if members.found.contains_key(known) => members.fault(known, "it is given twice"),
-                        Some(known) => {
-                            members.found.insert(known, value);
-                        }
-                    }
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
-}
-
-impl<'de> Deserialize<'de> for Member {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Member;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Member, E> {
-                Ok(Member::Text(Zeroizing::new(text.to_owned())))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Member, E> {
-                Ok(Member::Whole(number))
-            }
-
-            fn visit_unit<E>(self) -> Result<Member, E> {
-                Ok(Member::Null)
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
-                Ok(Member::Other)
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Member, E> {
-                Ok(Member::Other)
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Member, E> {
-                Ok(Member::Other)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Member, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Member::Other)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Member, A::Error> {
-                while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Member::Other)
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
-}
-
-/// A name that looks like one of a member, or words in its place.
-fn presentable(name: String) -> String {
-    let looks = (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    if looks { name } else { "(a name that is not shown)".to_owned() }
 }
 
 fn names(faults: &[Fault]) -> String {
@@ -336,7 +179,9 @@ fn names(faults: &[Fault]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::members::MOST_FAULTS;
     use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     const RECEIVED: Received =
@@ -482,6 +327,21 @@ mod tests {
         }
         let deep = format!("{{\"scope\":{}", "[".repeat(60_000));
         assert!(matches!(ImportRequest::parse(deep.as_bytes(), RECEIVED).unwrap_err(), RequestError::NotJson { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_repeated_by_its_fault(token in "CANARY[ -~é\\n]{1,40}", at in "\\PC{0,40}") {
+            let request = json!({"provider": token, "access_token": [token], "refresh_token": format!("{token}\0"),
+                                 "expires_at": format!("CANARY{at}"), (format!("{token}7")): token});
+            faults(&request);
+        }
+
+        #[test]
+        fn whatever_comes_is_taken_or_refused(text in "[{}\\[\\]\",:a-z0-9_\\\\ -]{0,80}|\\PC{0,80}", date in "[0-9TtZz:. +-]{15,32}") {
+            let _ = ImportRequest::parse(text.as_bytes(), RECEIVED);
+            let _ = parse(&with(&json!({"expires_in": null, "expires_at": date})));
+        }
     }
 
     #[test]

@@ -81,9 +81,30 @@ async fn an_existing_consent_is_replaced_only_by_who_names_its_version() {
     let replaced = bench.import(again(), Some(first)).await.unwrap();
     assert_eq!(replaced.made, Made::Replaced);
     assert_ne!(replaced.view.grant, first.grant, "an import is a new grant");
+    assert_eq!(bench.bearer().await, "Bearer CANARY-a2", "what was held is checked before use");
     let record = bench.tokens.store().read(&TokenKey::Consent(consent_id())).await.unwrap().unwrap();
     assert_eq!(record.replaced.unwrap().1, first, "the replaced refresh token is kept");
     assert_eq!(record.certificate.as_deref(), Some("thumbprint"));
+}
+
+#[tokio::test]
+async fn a_process_that_follows_the_store_turns_to_what_replaced_its_token() {
+    let bench = Bench::new();
+    let following = bench.tokens.clone();
+    let follower = tokio::spawn(async move { following.follow().await });
+    let turned = async {
+        while !bench.tokens.is_linked() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let first = bench.first().await;
+        assert_eq!(bench.bearer().await, "Bearer CANARY-a1");
+        bench.import(bench.request("CANARY-a2", "CANARY-r2"), Some(first)).await.unwrap();
+        while bench.bearer().await != "Bearer CANARY-a2" {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), turned).await.expect("the change is told");
+    follower.abort();
 }
 
 #[tokio::test]
