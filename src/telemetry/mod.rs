@@ -9,7 +9,5 @@ pub mod logs;
 pub mod panic;
 
 mod registry;
-#[cfg(test)]
-mod tests;
 
 pub use registry::registry;
