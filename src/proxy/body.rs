@@ -440,18 +440,21 @@ mod tests {
         assert_eq!(kept.map(|kept| kept.len()), Some(1));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn idleness_is_counted_from_the_last_stir() {
-        let mut idle = Idle::new(Duration::from_secs(10));
-        let mut wait = async |seconds| {
-            let poll = std::future::poll_fn(|cx| idle.poll(cx));
-            let ended = timeout(Duration::from_secs(seconds), poll).await.is_ok();
-            idle.stir();
-            ended
+        let mut idle = Idle::new(Duration::from_millis(20));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut deadline = |idle: &mut Idle| {
+            assert!(idle.poll(&mut cx).is_pending());
+            idle.timer.as_ref().map(|timer| timer.deadline()).expect("it waits")
         };
-        assert!(!wait(9).await);
-        assert!(!wait(9).await);
-        assert!(wait(11).await);
+        let mut long = Idle::new(Duration::from_secs(1_000));
+        let first = deadline(&mut long);
+        assert_eq!(deadline(&mut long), first, "waiting goes on");
+        sleep(Duration::from_millis(2)).await;
+        long.stir();
+        assert!(deadline(&mut long) > first);
+        timeout(Duration::from_secs(10), std::future::poll_fn(|cx| idle.poll(cx))).await.expect("it ends");
     }
 
     #[tokio::test]
