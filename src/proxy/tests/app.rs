@@ -95,7 +95,7 @@ impl App {
                 let size = std::str::from_utf8(&line[..end]).expect("ASCII");
                 let size = usize::from_str_radix(size, 16).expect("a size");
                 let mut data = self.take(size + 2).await?;
-                data.truncate(size);
+                assert_eq!(data.split_off(size), b"\r\n", "nothing but the end of the chunk, and no trailer");
                 return Some(data);
             }
             if !self.more().await {

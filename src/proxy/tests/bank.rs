@@ -148,7 +148,7 @@ impl Conn {
         }
     }
 
-    async fn body(&mut self, head: &str) -> (Vec<u8>, bool) {
+    pub(super) async fn body(&mut self, head: &str) -> (Vec<u8>, bool) {
         let length = header(head, "content-length").map_or(0, |length| length.parse().expect("a number"));
         let chunked = header(head, "transfer-encoding").is_some();
         let ended = |read: &[u8]| {
@@ -174,8 +174,8 @@ impl Conn {
 
     /// Waits until the other side closes; whether it did within ten seconds.
     pub(super) async fn closes(&mut self) -> bool {
-        while self.more().await {}
-        true
+        let closing = async { while matches!(self.stream.read_buf(&mut self.read).await, Ok(1..)) {} };
+        tokio::time::timeout(Duration::from_secs(10), closing).await.is_ok()
     }
 
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {

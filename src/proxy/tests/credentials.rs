@@ -4,7 +4,8 @@ use http::StatusCode;
 
 use super::app::{Reply, header, headers};
 use super::bank::{Bank, OK, Say};
-use super::house::{C1, House, Mood, Plan};
+use super::house::{C1, House, Plan};
+use super::shelf::Mood;
 use crate::store::RecordState;
 use crate::words::bank::{BankBehaviour, BodyMatcher, Matcher};
 use crate::words::ids::{ConsentId, TokenKey};

@@ -1,10 +1,10 @@
 //! The request path over real sockets: a raw app on one side, a raw bank on the other.
 //!
 //! [`app`] speaks for the app and shows answers as they came, [`bank`] answers by script and remembers what it saw,
-//! [`house`] is the proxy between them, over a store that is a table in memory. The tests themselves, by subject:
+//! [`house`] is the proxy between them, over a store that is a table in memory ([`shelf`]). The tests themselves, by subject:
 //! [`credentials`] (whose token goes out, and what becomes of it when it is rejected), [`refusals`] (every problem that
 //! can occur here), [`heads`] (what passes, what ends here, what is added), [`bodies`] (streaming, limits, endings),
-//! [`faults`] (banks that cannot be reached or misbehave).
+//! [`faults`] (banks that cannot be reached or misbehave), `secure` (TLS to the bank, and HTTP/2).
 
 mod app;
 mod bank;
@@ -14,6 +14,9 @@ mod faults;
 mod heads;
 mod house;
 mod refusals;
+#[cfg(feature = "sandbox")]
+mod secure;
+mod shelf;
 
 use std::future::Future;
 use std::time::Duration;

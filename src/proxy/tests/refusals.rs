@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::app::Reply;
 use super::bank::{Bank, OK, Say};
-use super::house::{C1, Mood, Plan};
+use super::house::{C1, Plan};
+use super::shelf::Mood;
 use crate::proxy::ApiFault;
 use crate::proxy::ProxyError;
 use crate::proxy::settings::TokenSource;
