@@ -4,7 +4,8 @@
 //! [`house`] is the proxy between them, over a store that is a table in memory ([`shelf`]). The tests themselves, by subject:
 //! [`credentials`] (whose token goes out, and what becomes of it when it is rejected), [`refusals`] (every problem that
 //! can occur here), [`heads`] (what passes, what ends here, what is added), [`bodies`] (streaming, limits, endings),
-//! [`faults`] (banks that cannot be reached or misbehave), `secure` (TLS to the bank, and HTTP/2).
+//! [`faults`] (banks that cannot be reached or misbehave), `secure` (TLS to the bank, and HTTP/2),
+//! [`logs`] (what is logged of a call).
 
 mod app;
 mod bank;
@@ -13,6 +14,7 @@ mod credentials;
 mod faults;
 mod heads;
 mod house;
+mod logs;
 mod refusals;
 #[cfg(feature = "sandbox")]
 mod secure;
