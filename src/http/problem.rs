@@ -1,7 +1,7 @@
 //! Our own answers: `application/problem+json` (RFC 9457) under a `Proxy-Status` line (RFC 9209).
 //!
-//! An app can always tell who spoke: answers of the bank never carry our `Proxy-Status`, and ours always do. The detail
-//! goes to the app, so it never holds a token, a secret or a body.
+//! An app can always tell who spoke: answers of the bank never carry `error` in a `Proxy-Status`, and ours always do. The
+//! detail goes to the app, so it never holds a token, a secret or a body.
 
 use std::time::Duration;
 

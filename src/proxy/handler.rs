@@ -1,6 +1,6 @@
 //! One call, from its head to the head of its answer.
 
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::Inner;
@@ -8,8 +8,9 @@ use super::access_log::Call;
 use super::body::ResponseBody;
 use super::forward::{Credential, Outgoing, STALE, check_length, exchange, request_id, take_body};
 use super::identify::{Unidentified, identify};
-use super::plan::{ServedApi, Source};
+use super::plan::{ServedApi, ServedRoute, Source};
 use super::respond::{Example, Refusal, pass_on, refuse};
+use super::verdict::Answer;
 use crate::http::route::Choice;
 use crate::http::target::CheckedPath;
 use crate::oauth::TokenEndpoint;
@@ -21,7 +22,7 @@ use crate::words::ids::{TokenKey, random};
 impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
     /// Answers a call. Never fails: whatever goes wrong is a response, too.
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
-        let version: Version = request.version();
+        let version = request.version();
         let mut call = Call::begin(&self.metrics, request.method().clone());
         match self.answer(request, &mut call).await {
             Ok(Answered { answer, api, route }) => pass_on(call, answer, api, route, self.limits.body_idle_timeout),
@@ -58,9 +59,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
         };
         call.consent.clone_from(&consent);
 
-        let (head, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         check_length(&body, &self.limits)?;
-        let outgoing = Outgoing::prepare(head, api, route, rest, &self.via, call.request_id.as_ref(), draw)?;
+        let outgoing = Outgoing::prepare(parts, api, route, rest, &self.via, call.request_id.as_ref(), draw)?;
 
         let (provider, wait) = (&api.provider, self.token_wait);
         let own_key;
@@ -107,7 +108,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
 
 /// The bank's answer, and by which way it came.
 struct Answered<'p> {
-    answer: super::verdict::Answer,
+    answer: Answer,
     api: &'p ServedApi,
-    route: &'p super::plan::ServedRoute,
+    route: &'p ServedRoute,
 }

@@ -73,6 +73,7 @@ pub(super) fn identify(
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_in_result, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use http::HeaderValue;

@@ -2,7 +2,7 @@
 //!
 //! [`Proxy::new`] checks and prepares the settings, [`Proxy::service`] is the stack that a listener runs. One function
 //! tells the story of a call (`handler`): guard and target refuse what two servers could read differently, the prefix
-//! finds the API and the pattern the route, `identify` finds the consent, [`Tokens`](crate::token::Tokens) has its
+//! finds the API and the pattern the route, `identify` finds the consent, [`Tokens`] has its
 //! token, `forward` sends the call on and decides whether it is sent again, and `respond` is the one place where the
 //! bank's answer or a problem of ours becomes a response. Beside them: `plan` is what is prepared once, `upstream` the
 //! connections to one API, `verdict` reads from an answer what it says about token and consent, `body` carries both
