@@ -33,8 +33,8 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Store a token set that you hold, as JSON: provider, access_token, refresh_token, expires_in or expires_at, scope,
-    /// bank_consent_id, consent_expires_at.
+    /// Store a token set that you hold.
+    #[command(after_help = IMPORT_HELP)]
     Import {
         /// The consent's id: 1 to 128 of A-Z a-z 0-9 . _ ~ : -
         id: String,
@@ -143,6 +143,10 @@ fn open(config: Config) -> Result<AppTokens, Failure> {
 fn consent_id(text: &str) -> Result<ConsentId, Failure> {
     ConsentId::parse(text).map_err(|error| Failure::Usage(format!("the consent id {text:?} is refused: {error}")))
 }
+
+const IMPORT_HELP: &str = "The JSON has the members provider, access_token, refresh_token (if there is one), expires_in \
+(seconds) or expires_at (RFC 3339) and, where known, scope, bank_consent_id and consent_expires_at. The refresh token is \
+not spent.";
 
 /// An import has some kilobytes.
 const MOST_BYTES: u64 = 64 * 1024;

@@ -62,7 +62,10 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, cli.json),
         Command::Consent(arguments) => consent::run(arguments, cli.json),
-        Command::Keygen => keygen::run(cli.json),
+        Command::Keygen => {
+            keygen::run(cli.json);
+            Ok(())
+        }
         #[cfg(feature = "sandbox")]
         Command::Sandbox(arguments) => sandbox::run(&arguments, cli.json),
     };

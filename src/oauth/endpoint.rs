@@ -215,7 +215,7 @@ fn refused_our_certificate(error: &hyper::Error) -> bool {
 
 /// TLS said no, as opposed to a connection that broke during the handshake.
 fn is_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
 }
 
 /// Notes whether anything was handed to the connection.

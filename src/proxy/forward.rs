@@ -161,7 +161,7 @@ pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
     match judge(&api.signs, &mut answer).await {
         Verdict::Passes => return Ok(answer),
         Verdict::ConsentDead => {
-            note_end(tokens, credential.consent);
+            note_end(tokens, credential);
             return Ok(answer);
         }
         Verdict::TokenRejected => tokens.reject(credential.ask.key, credential.held.version),
@@ -175,16 +175,16 @@ pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
     drop(answer);
     let mut answer = send(outgoing, body, Some(&newer)).await?;
     match judge(&api.signs, &mut answer).await {
-        Verdict::ConsentDead => note_end(tokens, credential.consent),
+        Verdict::ConsentDead => note_end(tokens, credential),
         Verdict::Passes | Verdict::TokenRejected => {}
     }
     Ok(answer)
 }
 
-fn note_end<S: Store, E: TokenEndpoint, C: Clock>(tokens: &Tokens<S, E, C>, consent: Option<&ConsentId>) {
-    if let Some(consent) = consent {
+fn note_end<S: Store, E: TokenEndpoint, C: Clock>(tokens: &Tokens<S, E, C>, credential: &Credential<'_>) {
+    if let Some(consent) = credential.consent {
         tracing::info!(?consent, "The bank's API says that a consent has ended.");
-        tokens.bank_says_ended(consent);
+        tokens.bank_says_ended(consent, credential.ask.provider);
     }
 }
 

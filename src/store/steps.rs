@@ -289,7 +289,11 @@ pub fn seed(slot: &mut Option<Record>, now: u64, seed: &Seed) -> SeedOutcome {
         (None, Some(_)) => return SeedOutcome::Missing,
         (Some(record), expected) => {
             let current = record.version;
-            if current.grant == seed.grant && !record.is_tombstone() {
+            // A repeat of a seed that landed; if the consent has ended since, it stays ended.
+            if current.grant == seed.grant && record.is_tombstone() {
+                return SeedOutcome::Mismatch(current);
+            }
+            if current.grant == seed.grant {
                 return match expected {
                     None => SeedOutcome::Created(current),
                     Some(_) => SeedOutcome::Replaced(current),

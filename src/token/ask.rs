@@ -1,7 +1,7 @@
 //! A flight's rounds with the store: ask, and do what it says.
 //!
 //! BEGIN answers with one of few things: the token is fresh after all, somebody else is on it, something has to be waited
-//! for, or this process may refresh ([`refresh`](super::refresh)). A flight goes round until it has an outcome or its
+//! for, or this process may refresh (`refresh`). A flight goes round until it has an outcome or its
 //! patience is over; news from the store wakes it.
 
 use std::sync::Arc;

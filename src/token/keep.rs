@@ -87,6 +87,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
 }
 
 /// Where a token comes from.
+#[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
     pub(super) provider: &'a ProviderId,
     pub(super) version: Version,

@@ -1,9 +1,9 @@
 //! A valid access token for a consent, or for our own client.
 //!
-//! [`Tokens::token`] is the whole story from a caller's side: look at what is held, [`decide`], and mostly serve it.
-//! Otherwise join the one [`flight`] for this token, which asks the store ([`ask`]) and, if the store grants it the
-//! right, refreshes ([`refresh`]: arm, spend once; [`keep`]: spill and commit). [`timing`] holds the protocol's constants,
-//! [`follow`] keeps the cache in step with the store, [`recover`] replays at start what an earlier process could not
+//! [`Tokens::token`] is the whole story from a caller's side: look at what is held, `decide`, and mostly serve it.
+//! Otherwise join the one `flight` for this token, which asks the store (`ask`) and, if the store grants it the
+//! right, refreshes (`refresh`: arm, spend once; `keep`: spill and commit). [`timing`] holds the protocol's constants,
+//! `follow` keeps the cache in step with the store, `recover` replays at start what an earlier process could not
 //! commit. What became of a token is told in [`TokenError`].
 
 mod ask;
@@ -49,7 +49,7 @@ use crate::token::timing::Timing;
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::Clock;
 use crate::words::ids::{AttemptId, ConsentId, ProviderId, TokenKey, Version, hex, random};
-use crate::words::metrics::{KindLabels, Metrics};
+use crate::words::metrics::{KindLabels, LossLabels, Metrics};
 use crate::words::token_set::Scope;
 
 /// Valid access tokens. Cheap to clone; all clones share one cache and one set of flights.
@@ -136,6 +136,9 @@ struct Provider<E> {
     permits: Arc<Semaphore>,
 }
 
+/// The cause of a loss that a refused probe proves: the answer to the request before it was lost.
+const LOST_REPLY: &str = "lost_reply";
+
 /// How often one call goes back to look again after a flight, before it is told that its time is up.
 const ROUNDS: usize = 8;
 
@@ -143,6 +146,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     /// Puts the parts together. A provider without an endpoint, or the other way round, is left out.
     pub fn new(parts: Parts<S, E, C>) -> Self {
         let mut endpoints = parts.endpoints;
+        for id in parts.settings.providers.keys() {
+            // A series that is there from the start can be watched for its first step.
+            let labels = LossLabels { provider: id.as_str().to_owned(), cause: LOST_REPLY };
+            drop(parts.metrics.consents_lost.get_or_create(&labels));
+        }
         let providers = parts.settings.providers.into_iter().filter_map(|(id, settings)| {
             let endpoint = endpoints.remove(&id)?;
             let permits = Arc::new(Semaphore::new(settings.max_in_flight.max(1)));
@@ -246,17 +254,21 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         verdict
     }
 
-    /// Notes, as a task of its own, that the bank's API says this consent has ended.
-    pub fn bank_says_ended(&self, consent: &ConsentId) {
+    /// Notes, as a task of its own, that the API of `provider` says this consent has ended. A consent that was granted
+    /// elsewhere is left alone, and so is one that is granted anew meanwhile.
+    pub fn bank_says_ended(&self, consent: &ConsentId, provider: &ProviderId) {
         let core = Arc::clone(&self.core);
-        let key = TokenKey::Consent(consent.clone());
+        let (key, provider) = (TokenKey::Consent(consent.clone()), provider.clone());
         self.core.flights.detach(async move {
-            let end = End { grant: None, state: RecordState::Revoked, why: "bank_says_ended" };
-            match core.store.end(&key, &end).await {
-                Ok(_) => core.cache.forget(&key),
-                Err(error) => {
-                    tracing::warn!(?key, %error, "Could not record that the bank ended a consent.");
-                }
+            let ended = async {
+                let record = core.store.read(&key).await?;
+                let Some(record) = record.filter(|record| record.provider == provider) else { return Ok(()) };
+                let grant = Some(record.version.grant);
+                let end = End { grant, state: RecordState::Revoked, why: "bank_says_ended" };
+                core.store.end(&key, &end).await.map(|_| core.cache.forget(&key))
+            };
+            if let Err(error) = ended.await {
+                tracing::warn!(?key, %error, "Could not record that the bank ended a consent.");
             }
         });
     }

@@ -1,7 +1,7 @@
 //! One granted lease, from the right to refresh to its end.
 //!
 //! The order of steps is the protocol. Connect, sending nothing. ARM: the intent is durable. Look at the clock once more.
-//! Spend the refresh token, once, and do not hang up on the bank. What comes back goes to [`keep`](super::keep) before
+//! Spend the refresh token, once, and do not hang up on the bank. What comes back goes to `keep` before
 //! anything else happens. Every outcome of every step is matched here by name.
 
 use std::future::pending;
@@ -14,7 +14,7 @@ use super::ask::{Errand, FIRST_POLL, Round};
 use super::flight::{Cockpit, Outcome};
 use super::keep::{self, Obtained};
 use super::timing::{backoff, jittered, spread};
-use super::{Core, TokenError};
+use super::{Core, LOST_REPLY, TokenError};
 use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::{
     Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, Renew, RenewOutcome, Snapshot, Store, StoreError,
@@ -76,9 +76,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             }
             (None, None) => return Round::Land(Err(TokenError::ReauthorizationRequired)),
         };
-        let sent = Instant::now();
+        let started = Instant::now();
         let outcome = self.spend(endpoint, connection, &request).await;
-        self.settle(outcome, spent.as_ref(), sent.elapsed()).await
+        self.settle(outcome, spent.as_ref(), started.elapsed()).await
     }
 
     /// The refresh token of this lease; `None` for a client token.
@@ -230,7 +230,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             let refusal = Err(TokenError::Misconfigured { why: "invalid_grant".to_owned() });
             return self.end(self.later(None), "invalid_client", refusal).await;
         }
-        let why = if self.lease.probe { "lost_reply" } else { "revoked_or_expired" };
+        let why = if self.lease.probe { LOST_REPLY } else { "revoked_or_expired" };
         if self.lease.probe {
             let labels = LossLabels { provider: self.errand.provider.as_str().to_owned(), cause: why };
             self.core.metrics.consents_lost.get_or_create(&labels).inc();

@@ -39,9 +39,9 @@ pub(super) async fn client_token<S: Store, E: TokenEndpoint, C: Clock>(
         .map_err(|_| unavailable("unreachable"))?;
     let request =
         TokenRequest::ClientCredentials { audience: client.audience.as_deref(), scope: client.scope.as_ref() };
-    let sent = Instant::now();
+    let started = Instant::now();
     let outcome = timeout(core.timing.send, provider.endpoint.send(connection, &request)).await;
-    core.metrics.token_request_seconds.observe(sent.elapsed().as_secs_f64());
+    core.metrics.token_request_seconds.observe(started.elapsed().as_secs_f64());
     let count = |outcome| {
         let provider = errand.provider.as_str().to_owned();
         core.metrics.token_requests.get_or_create(&OutcomeLabels { provider, outcome }).inc();

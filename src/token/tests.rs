@@ -144,7 +144,7 @@ async fn a_probe_that_is_refused_is_a_lost_consent_and_is_counted() {
     house.clock.advance(Timing::STANDARD.quarantine + Timing::STANDARD.armed_lease);
     assert_eq!(house.ask("c").await.expect_err("lost"), TokenError::ReauthorizationRequired);
     assert_eq!(house.record("c").await.why.as_deref(), Some("lost_reply"));
-    let labels = crate::words::metrics::LossLabels { provider: "bank".to_owned(), cause: "lost_reply" };
+    let labels = LossLabels { provider: "bank".to_owned(), cause: "lost_reply" };
     assert_eq!(house.tokens.core.metrics.consents_lost.get_or_create(&labels).get(), 1);
 }
 

@@ -191,16 +191,16 @@ mod tests {
     fn a_bearer_challenge_is_read_in_any_order() {
         let matcher =
             Matcher { bearer_error: Some("invalid_token".into()), ..Matcher::status(StatusCode::UNAUTHORIZED) };
-        let matches = |challenge| {
+        let read = |challenge| {
             let mut headers = HeaderMap::new();
             headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
             matcher.head_matches(StatusCode::UNAUTHORIZED, &headers)
         };
-        assert!(matches(r#"Bearer realm="x", error="invalid_token", error_description="expired""#));
-        assert!(matches(r#"bearer error_description="it is", error = "invalid_token""#));
-        assert!(matches("Basic realm=\"a\", Bearer error=invalid_token"));
-        assert!(!matches(r#"Bearer realm="x", error="insufficient_scope""#));
-        assert!(!matches("Bearer"));
+        assert!(read(r#"Bearer realm="x", error="invalid_token", error_description="expired""#));
+        assert!(read(r#"bearer error_description="it is", error = "invalid_token""#));
+        assert!(read("Basic realm=\"a\", Bearer error=invalid_token"));
+        assert!(!read(r#"Bearer realm="x", error="insufficient_scope""#));
+        assert!(!read("Bearer"));
         assert!(!matcher.head_matches(StatusCode::UNAUTHORIZED, &HeaderMap::new()));
     }
 }

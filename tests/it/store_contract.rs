@@ -63,6 +63,7 @@ suite! {
     a_commit_that_lost_to_another_grant_or_by_more_is_not_kept
     a_commit_brings_back_generations_that_the_store_forgot
     a_commit_never_revives_an_ended_consent
+    a_seed_repeated_after_its_consent_ended_brings_nothing_back
     a_lease_that_is_given_back_leaves_no_trace
     a_failed_refresh_makes_everybody_wait
     an_unknown_outcome_is_quarantined_from_the_report_on
@@ -306,6 +307,16 @@ async fn a_commit_never_revives_an_ended_consent(bench: &impl Bench) {
     assert_eq!(store.restore(&key, &restore(1, version.next())).await.unwrap(), RestoreOutcome::Gone);
     let snapshot = read(store, &key).await;
     assert_eq!((snapshot.state, snapshot.access, snapshot.refresh), (RecordState::Revoked, None, None));
+}
+
+async fn a_seed_repeated_after_its_consent_ended_brings_nothing_back(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let first = seed(1);
+    assert!(matches!(store.seed(&key, &first).await.unwrap(), SeedOutcome::Created(_)));
+    store.end(&key, &end(None)).await.unwrap();
+    assert!(matches!(store.seed(&key, &first).await.unwrap(), SeedOutcome::Mismatch(_)));
+    assert_eq!(read(store, &key).await.state, RecordState::Revoked);
+    assert!(matches!(store.seed(&key, &seed(2)).await.unwrap(), SeedOutcome::Created(_)), "a new grant may");
 }
 
 async fn a_lease_that_is_given_back_leaves_no_trace(bench: &impl Bench) {

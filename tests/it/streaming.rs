@@ -73,7 +73,7 @@ async fn what_the_app_sends_as_credentials_never_arrives() {
     assert!(!text.contains("consent-id"), "{text}");
     assert!(text.contains("192.0.2.1"), "{text}");
     let sent = digest(&SHA256, format!("Bearer {}", granted.access).as_bytes());
-    let expected: String = sent.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = consentry::words::ids::hex(sent.as_ref());
     assert!(text.contains(&expected), "the consent's own token arrived: {text}");
 }
 

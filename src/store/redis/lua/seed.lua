@@ -15,7 +15,9 @@ if not rec then
   rec = empty(provider, grant)
 else
   local ended = TOMBSTONES[rec.st]
-  if rec.grant == grant and not ended then
+  -- A repeat of a seed that landed; if the consent has ended since, it stays ended.
+  if rec.grant == grant and ended then return answer('MISMATCH', rec) end
+  if rec.grant == grant then
     touch()
     return answer(expected and 'REPLACED' or 'CREATED', rec)
   end
