@@ -43,6 +43,7 @@ pub(super) struct House {
     pub(super) shelf: Shelf,
     pub(super) metrics: Metrics,
     pub(super) clock: TestClock,
+    pub(super) tokens: Tokens<Shelf, NoEndpoint, TestClock>,
     shutdown: Shutdown,
 }
 
@@ -130,7 +131,7 @@ impl Plan {
         .await;
         let (limits, service, stop) = (proxy.serve_settings(), proxy.service(), shutdown.clone());
         tokio::spawn(async move { serve(listener, None, &limits, service, stop).await });
-        Ok(House { address, shelf: store, metrics, clock, shutdown })
+        Ok(House { address, shelf: store, metrics, clock, tokens, shutdown })
     }
 }
 
@@ -211,7 +212,7 @@ impl Clock for TestClock {
 
 /// A token endpoint that is never there: what is new comes from the store, as if another replica had got it.
 #[derive(Debug)]
-struct NoEndpoint(#[expect(dead_code, reason = "a map of nothing is not what the proxy is given")] u8);
+pub(super) struct NoEndpoint(#[expect(dead_code, reason = "a map of nothing is not what the proxy is given")] u8);
 
 impl TokenEndpoint for NoEndpoint {
     type Connection = ();
