@@ -70,7 +70,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 /// Reads the configuration, or says everything that is wrong with it.
 pub(super) fn load(path: &Path) -> Result<(Config, Vec<Warning>), Failure> {
-    Config::load(path, |name| std::env::var(name).ok()).map_err(|faults| Failure::Config(faults.to_string()))
+    let loaded = Config::load(path, |name| std::env::var(name).ok());
+    loaded.map_err(|faults| Failure::Config(format!("{} in {}", faults.to_string().trim_end(), path.display())))
 }
 
 /// The exit code for a program that did not start.
