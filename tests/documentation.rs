@@ -1,0 +1,136 @@
+//! What the documents say is what the program does, where that can be checked by reading both.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use consentry::admin::AdminProblem;
+use consentry::config::Config;
+use consentry::token::timing::Timing;
+use consentry::words::problem::{ProblemType, WhoActs};
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The rows of all tables of a document whose first cell is code: what the cell says, and the other cells.
+fn rows(text: &str) -> BTreeMap<String, Vec<String>> {
+    let row = |line: &str| {
+        let cells: Vec<_> = line.strip_prefix("| `")?.trim_end_matches('|').split('|').map(str::trim).collect();
+        let (first, rest) = cells.split_first()?;
+        let first = first.trim_end_matches('`').to_owned();
+        Some((first, rest.iter().map(ToString::to_string).collect()))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[test]
+fn every_problem_is_described_with_its_status_and_with_something_to_do() {
+    let text = read("docs/errors.md");
+    let rows = rows(&text);
+    for problem in ProblemType::ALL {
+        let row = rows.get(problem.slug()).unwrap_or_else(|| panic!("{} is not described", problem.slug()));
+        assert_eq!(row[0], problem.status().as_u16().to_string(), "{}", problem.slug());
+        if problem.who_acts() == WhoActs::Operator {
+            assert!(!row[2].is_empty(), "{}: the operator acts, and is not told how", problem.slug());
+        }
+    }
+    for problem in AdminProblem::ALL {
+        let row = rows.get(problem.slug()).unwrap_or_else(|| panic!("{} is not described", problem.slug()));
+        assert_eq!(row[0], problem.status().as_u16().to_string(), "{}", problem.slug());
+    }
+    assert_eq!(rows.len(), ProblemType::ALL.len() + AdminProblem::ALL.len(), "and nothing else is");
+}
+
+#[test]
+fn the_constants_of_the_protocol_are_those_that_are_described() {
+    let text = read("docs/refresh.md");
+    let timing = Timing::STANDARD;
+    let described = [
+        ("lease", timing.lease),
+        ("renewal", timing.renewal),
+        ("armed lease", timing.armed_lease),
+        ("quarantine", timing.quarantine),
+        ("send", timing.send),
+        ("spill kept", timing.spill_keep),
+        ("rejection pause", timing.rejection_pause),
+    ];
+    for (name, value) in described {
+        let row = format!("| {name} | {} s |", value.as_secs());
+        assert!(text.contains(&row), "docs/refresh.md does not say: {row}");
+    }
+}
+
+#[test]
+fn every_field_of_a_record_is_described() {
+    let text = read("docs/refresh.md");
+    let source = read("src/store/record.rs");
+    // A field's documentation begins with its stored name, or names: `at_exp`.
+    let body = source.split("pub struct Record {").nth(1).expect("the record").split("\n}").next().expect("its end");
+    let mut seen = 0;
+    for line in body.lines().filter_map(|line| line.trim().strip_prefix("/// `")) {
+        for name in line.split(':').next().expect("a name").split(['`', ',', ' ']).filter(|part| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && *part != "and"
+        }) {
+            seen += 1;
+            assert!(text.contains(&format!("`{name}`")), "docs/refresh.md does not describe the field {name}");
+        }
+    }
+    assert!(seen > 25, "only {seen} fields were found, so the test does not see them");
+}
+
+#[test]
+fn every_decision_is_numbered_in_order_and_has_its_three_parts() {
+    let mut files: Vec<_> =
+        fs::read_dir("docs/decisions").expect("the folder").map(|file| file.expect("readable").path()).collect();
+    files.sort();
+    for (number, file) in (1..).zip(files) {
+        let text = read(file.to_str().expect("a plain name"));
+        assert!(text.starts_with(&format!("# {number}. ")), "{}", file.display());
+        for part in ["\nContext. ", "\nDecision. ", "\nConsequences. "] {
+            assert!(text.contains(part), "{} lacks{part}", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_crate_has_its_line() {
+    let text = read("docs/dependencies.md");
+    let manifest = read("Cargo.toml");
+    let section =
+        manifest.split("[dependencies]").nth(1).expect("dependencies").split("\n[").next().expect("their end");
+    let names = section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.trim());
+    let mut seen = 0;
+    for name in names.filter(|name| !name.is_empty() && !name.starts_with('#')) {
+        seen += 1;
+        let listed = text
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .any(|line| line.split('|').nth(1).is_some_and(|cell| cell.split([',', ' ']).any(|word| word == name)));
+        assert!(listed, "{name} is not in docs/dependencies.md");
+    }
+    assert!(seen > 20);
+}
+
+#[test]
+fn the_configuration_in_the_readme_is_one() {
+    let readme = read("README.md");
+    let yaml = readme.split("```yaml\n").nth(1).expect("a configuration").split("```").next().expect("its end");
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let write = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
+    };
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["tpp".to_owned()]).expect("a name");
+    write("tls.crt", &params.self_signed(&key).expect("signed").pem());
+    write("tls.key", &key.serialize_pem());
+    write("seal.key", "Q0FOQVJZLXNlYWwta2V5LTAxMjM0NTY3ODlhYmNkZWY=");
+    write("admin.key", "an admin key of some length");
+    write("consentry.yaml", yaml);
+    let env = |name: &str| (name == "ABN_API_KEY").then(|| "key".to_owned());
+    let loaded = Config::load(Path::new(&home.path().join("consentry.yaml")), env);
+    let (_, warnings) = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
