@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::request::build;
-use super::response::{Reading, classify};
+use super::response::{Body, Reading, classify};
 use super::settings::Registration;
 use super::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::net::tls::{TlsError, client_config};
@@ -34,6 +34,8 @@ use crate::words::clock::Clock;
 
 /// How much of an answer is read. Real ones are under 8 KiB.
 const LONGEST_ANSWER: usize = 64 * 1024;
+/// How many headers an answer may have.
+const MOST_HEADERS: usize = 1_000;
 
 /// A provider's token endpoint, reached over HTTP/1.1.
 #[derive(Debug)]
@@ -121,8 +123,16 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
             Ok(request) => request,
             Err(impossible) => return TokenOutcome::NotSent(impossible),
         };
-        let handshake = http1::Builder::new().max_buf_size(LONGEST_ANSWER).handshake(TokioIo::new(io)).await;
-        let (mut sender, driver) = match handshake {
+        // A head is read as leniently as can be: an answer that is thrown away for one of its headers cannot be had
+        // again, and nothing of the head is passed on.
+        let handshake = http1::Builder::new()
+            .max_buf_size(LONGEST_ANSWER)
+            .max_headers(MOST_HEADERS)
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
+            .handshake(TokioIo::new(io));
+        let (mut sender, driver) = match handshake.await {
             Ok(pair) => pair,
             Err(error) => return TokenOutcome::NotSent(NotSent::Unreachable(error.to_string())),
         };
@@ -134,23 +144,20 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
                 // What has arrived is still worth keeping when the rest does not come.
                 let Ok(frame) = frame else { return Ok((head, bytes, Some("truncated_answer"))) };
                 let Ok(data) = frame.into_data() else { continue };
-                if bytes.len() + data.len() > LONGEST_ANSWER {
+                let fits = data.len().min(LONGEST_ANSWER - bytes.len());
+                bytes.extend_from_slice(data.get(..fits).unwrap_or_default());
+                if fits < data.len() {
                     return Ok((head, bytes, Some("oversized_answer")));
                 }
-                bytes.extend_from_slice(&data);
             }
             Ok::<_, hyper::Error>((head, bytes, None))
         };
         match driven(exchange, driver).await {
-            Ok((head, body, None)) => {
+            Ok((head, bytes, cut)) => {
                 let Self { default_expires_in, trust_5xx, .. } = *self;
                 let reading = Reading { default_expires_in, trust_5xx, now: self.clock.wall() };
-                classify(head.status, &head.headers, body, reading)
+                classify(head.status, &head.headers, Body { bytes, cut }, reading)
             }
-            Ok((head, body, Some(why))) if head.status == http::StatusCode::OK => {
-                TokenOutcome::Unreadable { why, body }
-            }
-            Ok((_, _, Some(why))) => TokenOutcome::Unknown { why },
             Err(error) if refused_our_certificate(&error) => TokenOutcome::Misconfigured { why: "certificate_refused" },
             Err(_) if !wrote.load(Ordering::Acquire) => {
                 TokenOutcome::NotSent(NotSent::Unreachable("the connection broke before the request".to_owned()))

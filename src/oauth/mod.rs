@@ -8,6 +8,8 @@ mod endpoint;
 mod request;
 mod response;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::time::Duration;
