@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::cache::Held;
 use super::flight::{Cockpit, Outcome};
-use super::refresh::{MISCONFIGURED, Refresh, UNREADABLE};
+use super::refresh::{MISCONFIGURED, NO_REFRESH_TOKEN, Refresh, UNREADABLE};
 use super::timing::{jittered, min_ttl};
 use super::{ClientGrant, Core, TokenError, refused_by, storeless};
 use crate::oauth::TokenEndpoint;
@@ -119,19 +119,28 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
             Round::Land(refused_by(snapshot.state).map_or(Err(TokenError::WaitTimeout), Err))
         }
         Ok(BeginOutcome::Fresh(snapshot)) => Round::Land(hold(core, cockpit, &errand.key, &snapshot, asked, epoch)),
+        Ok(BeginOutcome::Wait(Waiting::Backoff, _, snapshot)) if is_all_there_is(errand, &snapshot) => {
+            Round::Land(hold(core, cockpit, &errand.key, &snapshot, asked, epoch))
+        }
         Ok(BeginOutcome::Wait(waiting, wait, snapshot)) => waited(errand, waiting, wait, &snapshot),
         Ok(BeginOutcome::Granted(lease, snapshot)) => {
-            let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked };
+            let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked, epoch };
             // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
             let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
                 refresh.report(FailTo::Released, "queued").await;
                 return Round::Queue(Arc::clone(&provider.permits));
             };
-            let round = refresh.run(&provider.endpoint).await;
-            drop(room);
-            round
+            refresh.run(&provider.endpoint, room).await
         }
     }
+}
+
+/// Whether the bank's API refused a token that nothing can replace: then nothing can be done about it.
+fn is_all_there_is(errand: &Errand, snapshot: &Snapshot) -> bool {
+    errand.client.is_none()
+        && errand.rejected == Some(snapshot.version)
+        && snapshot.refresh.is_none()
+        && snapshot.remaining > min_ttl(snapshot.life)
 }
 
 /// How much life makes a new token unnecessary.
@@ -153,7 +162,9 @@ fn waited(errand: &Errand, waiting: Waiting, wait: Duration, snapshot: &Snapshot
         Waiting::Quarantine | Waiting::Hold => Round::Land(Err(TokenError::Uncertain { retry_after: wait })),
         Waiting::Backoff => {
             let why = snapshot.why.clone().unwrap_or_else(|| "unknown".to_owned());
-            Round::Land(Err(if MISCONFIGURED.contains(&why.as_str()) {
+            Round::Land(Err(if why == NO_REFRESH_TOKEN {
+                TokenError::ReauthorizationRequired
+            } else if MISCONFIGURED.contains(&why.as_str()) {
                 TokenError::Misconfigured { why }
             } else if why == UNREADABLE {
                 TokenError::Unreadable { why: "the refresh token does not open with the keys at hand".to_owned() }
