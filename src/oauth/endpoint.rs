@@ -34,6 +34,9 @@ use crate::words::clock::Clock;
 
 /// How much of an answer is read. Real ones are under 8 KiB.
 const LONGEST_ANSWER: usize = 64 * 1024;
+/// How long sent bytes may go unacknowledged. What has not arrived by then never will: a request that lingers in the
+/// kernel, perhaps after its process, must be dead before anybody else may send the same refresh token.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(35);
 /// How many headers an answer may have.
 const MOST_HEADERS: usize = 1_000;
 
@@ -93,10 +96,20 @@ impl<C: Clock> HttpTokenEndpoint<C> {
         Ok(Self { registration, host, port, tls, default_expires_in, trust_5xx, clock })
     }
 
+    pub(super) async fn tcp(&self) -> io::Result<TcpStream> {
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        tcp.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        rustix::net::sockopt::set_tcp_user_timeout(
+            &tcp,
+            u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX),
+        )?;
+        Ok(tcp)
+    }
+
     async fn open(&self) -> Result<Box<dyn Stream>, NotSent> {
         let unreachable = |error: io::Error| NotSent::Unreachable(error.to_string());
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
+        let tcp = self.tcp().await.map_err(unreachable)?;
         let Some((config, name)) = &self.tls else { return Ok(Box::new(tcp)) };
         let connected = TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await;
         match connected {

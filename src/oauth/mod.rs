@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use endpoint::{Connection, EndpointError, HttpTokenEndpoint};
+pub use endpoint::{Connection, EndpointError, HttpTokenEndpoint, UNACKNOWLEDGED};
 
 use crate::words::secrets::RefreshToken;
 use crate::words::token_set::{Scope, TokenSet};

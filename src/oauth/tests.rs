@@ -42,7 +42,7 @@ async fn an_answer_that_is_cut_off_is_kept_as_far_as_it_came() {
 #[tokio::test]
 async fn a_head_that_other_clients_would_put_up_with_does_not_cost_the_tokens_below_it() {
     let length = TOKENS.len();
-    let many: String = (0..150).map(|n| format!("X-{n}: v\r\n")).collect();
+    let many = "X-Many: v\r\n".repeat(150);
     let heads = [
         format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nBad Name: v\r\n"),
         format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nX-Spaced : v\r\n"),
@@ -67,6 +67,15 @@ async fn a_connection_that_the_bank_closed_before_the_request_carried_nothing() 
     tokio::time::sleep(Duration::from_millis(50)).await;
     let outcome = endpoint.send(connection, &request(&refresh())).await;
     assert!(matches!(outcome, TokenOutcome::NotSent(_)), "{outcome:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_request_that_does_not_arrive_is_dead_before_anybody_else_may_send() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let tcp = endpoint(&listener, "http", Roots::System, None).tcp().await.expect("connects");
+    let lingers = rustix::net::sockopt::tcp_user_timeout(&tcp).expect("readable");
+    assert_eq!(Duration::from_millis(lingers.into()), UNACKNOWLEDGED);
 }
 
 #[tokio::test]
