@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::request::build;
-use super::response::{Reading, classify};
+use super::response::{Body, Reading, classify};
 use super::settings::Registration;
 use super::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::net::tls::{TlsError, client_config};
@@ -34,6 +34,11 @@ use crate::words::clock::Clock;
 
 /// How much of an answer is read. Real ones are under 8 KiB.
 const LONGEST_ANSWER: usize = 64 * 1024;
+/// How long sent bytes may go unacknowledged. What has not arrived by then never will: a request that lingers in the
+/// kernel, perhaps after its process, must be dead before anybody else may send the same refresh token.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(35);
+/// How many headers an answer may have.
+const MOST_HEADERS: usize = 1_000;
 
 /// A provider's token endpoint, reached over HTTP/1.1.
 #[derive(Debug)]
@@ -91,10 +96,20 @@ impl<C: Clock> HttpTokenEndpoint<C> {
         Ok(Self { registration, host, port, tls, default_expires_in, trust_5xx, clock })
     }
 
+    pub(super) async fn tcp(&self) -> io::Result<TcpStream> {
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        tcp.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        rustix::net::sockopt::set_tcp_user_timeout(
+            &tcp,
+            u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX),
+        )?;
+        Ok(tcp)
+    }
+
     async fn open(&self) -> Result<Box<dyn Stream>, NotSent> {
         let unreachable = |error: io::Error| NotSent::Unreachable(error.to_string());
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
+        let tcp = self.tcp().await.map_err(unreachable)?;
         let Some((config, name)) = &self.tls else { return Ok(Box::new(tcp)) };
         let connected = TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await;
         match connected {
@@ -121,8 +136,16 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
             Ok(request) => request,
             Err(impossible) => return TokenOutcome::NotSent(impossible),
         };
-        let handshake = http1::Builder::new().max_buf_size(LONGEST_ANSWER).handshake(TokioIo::new(io)).await;
-        let (mut sender, driver) = match handshake {
+        // A head is read as leniently as can be: an answer that is thrown away for one of its headers cannot be had
+        // again, and nothing of the head is passed on.
+        let handshake = http1::Builder::new()
+            .max_buf_size(LONGEST_ANSWER)
+            .max_headers(MOST_HEADERS)
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
+            .handshake(TokioIo::new(io));
+        let (mut sender, driver) = match handshake.await {
             Ok(pair) => pair,
             Err(error) => return TokenOutcome::NotSent(NotSent::Unreachable(error.to_string())),
         };
@@ -134,23 +157,20 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
                 // What has arrived is still worth keeping when the rest does not come.
                 let Ok(frame) = frame else { return Ok((head, bytes, Some("truncated_answer"))) };
                 let Ok(data) = frame.into_data() else { continue };
-                if bytes.len() + data.len() > LONGEST_ANSWER {
+                let fits = data.len().min(LONGEST_ANSWER - bytes.len());
+                bytes.extend_from_slice(data.get(..fits).unwrap_or_default());
+                if fits < data.len() {
                     return Ok((head, bytes, Some("oversized_answer")));
                 }
-                bytes.extend_from_slice(&data);
             }
             Ok::<_, hyper::Error>((head, bytes, None))
         };
         match driven(exchange, driver).await {
-            Ok((head, body, None)) => {
+            Ok((head, bytes, cut)) => {
                 let Self { default_expires_in, trust_5xx, .. } = *self;
                 let reading = Reading { default_expires_in, trust_5xx, now: self.clock.wall() };
-                classify(head.status, &head.headers, body, reading)
+                classify(head.status, &head.headers, Body { bytes, cut }, reading)
             }
-            Ok((head, body, Some(why))) if head.status == http::StatusCode::OK => {
-                TokenOutcome::Unreadable { why, body }
-            }
-            Ok((_, _, Some(why))) => TokenOutcome::Unknown { why },
             Err(error) if refused_our_certificate(&error) => TokenOutcome::Misconfigured { why: "certificate_refused" },
             Err(_) if !wrote.load(Ordering::Acquire) => {
                 TokenOutcome::NotSent(NotSent::Unreachable("the connection broke before the request".to_owned()))

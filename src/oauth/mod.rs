@@ -8,13 +8,15 @@ mod endpoint;
 mod request;
 mod response;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use endpoint::{Connection, EndpointError, HttpTokenEndpoint};
+pub use endpoint::{Connection, EndpointError, HttpTokenEndpoint, UNACKNOWLEDGED};
 
 use crate::words::secrets::RefreshToken;
 use crate::words::token_set::{Scope, TokenSet};

@@ -1,13 +1,16 @@
 //! What a token endpoint's answer means, and above all: was the refresh token spent?
 //!
 //! Only a definite word of the bank counts as "not processed". An error page, a gateway's 5xx or a broken answer says
-//! nothing about what the bank did, so it is unknown. Of a successful answer only three members matter here, and they
-//! are read leniently, because the answer cannot be had twice.
+//! nothing about what the bank did, so it is unknown. Of a successful answer only a few members matter here, and they
+//! are read leniently, because the answer cannot be had twice. JSON says by itself where it ends, so an object that is
+//! whole counts even if the connection did not end as it should.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -31,17 +34,22 @@ pub(super) struct Reading {
 /// The longest life that is believed.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// Classifies a complete answer.
-pub(super) fn classify(
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: Zeroizing<Vec<u8>>,
-    reading: Reading,
-) -> TokenOutcome {
-    if status == StatusCode::OK {
+/// A body, as far as it came.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    /// What was read.
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// Why there may be more of it, a word.
+    pub(super) cut: Option<&'static str>,
+}
+
+/// Classifies an answer.
+pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: Body, reading: Reading) -> TokenOutcome {
+    // A proxy on the way may have made another 2xx of it (RFC 9110 §15.3.4).
+    if status == StatusCode::OK || status.is_success() && !body.bytes.is_empty() {
         return granted(body, reading.default_expires_in);
     }
-    let error = serde_json::from_slice::<ErrorAnswer>(&body).map(|answer| answer.error).unwrap_or_default();
+    let error = read::<ErrorAnswer>(&body.bytes).map(|answer| answer.error).unwrap_or_default();
     let retry_after = retry_after(headers, reading.now, LONGEST);
     if status.is_server_error() {
         return if reading.trust_5xx {
@@ -74,8 +82,14 @@ pub(super) fn classify(
         "invalid_request" => TokenOutcome::NotProcessed { why: "invalid_request", retry_after },
         "use_dpop_nonce" => TokenOutcome::NotProcessed { why: "use_dpop_nonce", retry_after },
         "server_error" | "temporarily_unavailable" => TokenOutcome::Unknown { why: "server_error" },
-        _ => TokenOutcome::Unknown { why: "unexpected_answer" },
+        _ => TokenOutcome::Unknown { why: body.cut.unwrap_or("unexpected_answer") },
     }
+}
+
+/// The JSON value that a body begins with. A byte order mark before it and whatever follows it are passed over.
+fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Result<T> {
+    let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    T::deserialize(&mut serde_json::Deserializer::from_slice(text))
 }
 
 #[derive(Deserialize)]
@@ -84,25 +98,73 @@ struct ErrorAnswer {
     error: String,
 }
 
-#[derive(Deserialize)]
+/// The members that matter. Of a member that is there twice the last counts, as with most readers of JSON.
+#[derive(Default)]
 struct Granted {
-    access_token: String,
-    #[serde(default)]
+    access_token: Option<String>,
     refresh_token: Option<String>,
-    #[serde(default)]
     expires_in: Value,
-    #[serde(default)]
     scope: Value,
 }
 
-fn granted(body: Zeroizing<Vec<u8>>, default_expires_in: Duration) -> TokenOutcome {
-    let Ok(answer) = serde_json::from_slice::<Granted>(&body) else {
-        return TokenOutcome::Unreadable { why: "unreadable_answer", body };
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Member {
+    AccessToken,
+    RefreshToken,
+    ExpiresIn,
+    Scope,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Granted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Granted;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a token response")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Granted, A::Error> {
+                let mut granted = Granted::default();
+                while let Some(member) = members.next_key()? {
+                    match member {
+                        Member::AccessToken => replace(&mut granted.access_token, members.next_value()?),
+                        Member::RefreshToken => replace(&mut granted.refresh_token, members.next_value()?),
+                        Member::ExpiresIn => granted.expires_in = members.next_value()?,
+                        Member::Scope => granted.scope = members.next_value()?,
+                        Member::Other => drop(members.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(granted)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// Nothing replaces something only where there is something.
+fn replace(slot: &mut Option<String>, secret: Option<String>) {
+    if secret.is_some()
+        && let Some(mut before) = std::mem::replace(slot, secret)
+    {
+        before.zeroize();
+    }
+}
+
+fn granted(body: Body, default_expires_in: Duration) -> TokenOutcome {
+    let Body { bytes, cut } = body;
+    let Ok(Granted { access_token: Some(mut access_token), refresh_token, expires_in, scope }) = read(&bytes) else {
+        return TokenOutcome::Unreadable { why: cut.unwrap_or("unreadable_answer"), body: bytes };
     };
-    let Granted { mut access_token, refresh_token, expires_in, scope } = answer;
     if access_token.is_empty() {
         access_token.zeroize();
-        return TokenOutcome::Unreadable { why: "empty_access_token", body };
+        return TokenOutcome::Unreadable { why: "empty_access_token", body: bytes };
     }
     TokenOutcome::Granted(TokenSet {
         access: AccessToken::new(access_token),
@@ -139,9 +201,13 @@ mod tests {
         now: WallTime::from_millis(1_763_773_200_000),
     };
 
+    fn whole(bytes: &[u8]) -> Body {
+        Body { bytes: Zeroizing::new(bytes.to_vec()), cut: None }
+    }
+
     fn answer(status: u16, body: &str) -> TokenOutcome {
         let status = StatusCode::from_u16(status).expect("a status");
-        classify(status, &HeaderMap::new(), Zeroizing::new(body.as_bytes().to_vec()), READING)
+        classify(status, &HeaderMap::new(), whole(body.as_bytes()), READING)
     }
 
     fn word(outcome: &TokenOutcome) -> (&'static str, &'static str) {
@@ -176,6 +242,8 @@ mod tests {
             (503, "", ("unknown", "server_error")),
             (302, "", ("misconfigured", "redirect")),
             (204, "", ("unknown", "unexpected_status")),
+            (203, r#"{"access_token":"a"}"#, ("granted", "")),
+            (201, "<html>made</html>", ("unreadable", "unreadable_answer")),
             (200, "<html>welcome</html>", ("unreadable", "unreadable_answer")),
             (200, r#"{"access_token":"a","refre"#, ("unreadable", "unreadable_answer")),
             (200, r#"{"access_token":7}"#, ("unreadable", "unreadable_answer")),
@@ -190,7 +258,7 @@ mod tests {
     #[test]
     fn a_bank_that_may_be_trusted_with_5xx_did_not_process_it() {
         let reading = Reading { trust_5xx: true, ..READING };
-        let outcome = classify(StatusCode::BAD_GATEWAY, &HeaderMap::new(), Zeroizing::default(), reading);
+        let outcome = classify(StatusCode::BAD_GATEWAY, &HeaderMap::new(), Body::default(), reading);
         assert_eq!(word(&outcome), ("not_processed", "server_error"));
     }
 
@@ -198,7 +266,7 @@ mod tests {
     fn a_throttling_gateway_is_believed_when_it_says_when_to_come_back() {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, "17".parse().expect("a value"));
-        let outcome = classify(StatusCode::TOO_MANY_REQUESTS, &headers, Zeroizing::default(), READING);
+        let outcome = classify(StatusCode::TOO_MANY_REQUESTS, &headers, Body::default(), READING);
         let TokenOutcome::NotProcessed { retry_after, .. } = outcome else { panic!("not processed") };
         assert_eq!(retry_after, Some(Duration::from_secs(17)));
     }
@@ -234,12 +302,48 @@ mod tests {
         assert_eq!(set.scope.expect("given").as_str(), "x y");
     }
 
+    #[test]
+    fn odd_but_whole_json_does_not_cost_the_tokens_in_it() {
+        let odd = [
+            r#"{"scope":"x","access_token":"a","refresh_token":"r","scope":"x","expires_in":5,"expires_in":5}"#,
+            r#"{"access_token":"a","refresh_token":"old","refresh_token":"r"}"#,
+            r#"{"access_token":"a","refresh_token":"r","refresh_token":null}"#,
+            "\u{feff}{\"access_token\":\"a\",\"refresh_token\":\"r\"}",
+            "{\"access_token\":\"a\",\"refresh_token\":\"r\"}\0\r\n--",
+            r#"{"access_token":"a","refresh_token":"r","scope":["x"],"expires_in":{},"x":[[{}]]}"#,
+        ];
+        for body in odd {
+            let TokenOutcome::Granted(set) = answer(200, body) else { panic!("granted: {body}") };
+            assert_eq!(set.refresh.expect("given").expose(), "r", "{body}");
+        }
+        for null in [r#"{"access_token":"a","refresh_token":null}"#, r#"{"access_token":"a","refresh_token":""}"#] {
+            let TokenOutcome::Granted(set) = answer(200, null) else { panic!("granted: {null}") };
+            assert!(set.refresh.is_none(), "{null}");
+        }
+        for unreadable in [r#"{"access_token":"a","refresh_token":7}"#, "{}", "[]", r#"["a","r",5,"x"]"#] {
+            assert_eq!(word(&answer(200, unreadable)).0, "unreadable", "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn of_an_answer_that_was_cut_off_only_a_whole_object_counts() {
+        let cut = |status, bytes: &str| {
+            let body = Body { cut: Some("truncated_answer"), ..whole(bytes.as_bytes()) };
+            classify(StatusCode::from_u16(status).expect("a status"), &HeaderMap::new(), body, READING)
+        };
+        assert_eq!(word(&cut(200, r#"{"access_token":"a"}"#)), ("granted", ""));
+        assert_eq!(word(&cut(200, r#"{"access_token":"a","#)), ("unreadable", "truncated_answer"));
+        assert_eq!(word(&cut(400, r#"{"error":"invalid_grant"}"#)), ("invalid_grant", ""));
+        assert_eq!(word(&cut(400, r#"{"error":"invalid_gra"#)), ("unknown", "truncated_answer"));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic_and_a_200_is_never_unspent(status in 200_u16..600, body: Vec<u8>) {
             let status = StatusCode::from_u16(status).expect("a status");
-            let outcome = classify(status, &HeaderMap::new(), Zeroizing::new(body), READING);
-            if status == StatusCode::OK {
+            let readable = status == StatusCode::OK || status.is_success() && !body.is_empty();
+            let outcome = classify(status, &HeaderMap::new(), whole(&body), READING);
+            if readable {
                 prop_assert!(matches!(word(&outcome).0, "granted" | "unreadable"));
             } else {
                 prop_assert!(!matches!(word(&outcome).0, "granted" | "unreadable"));

@@ -5,6 +5,7 @@
 //! patience is over; news from the store wakes it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,9 +13,9 @@ use tokio::time::{Instant, timeout};
 
 use super::cache::Held;
 use super::flight::{Cockpit, Outcome};
-use super::refresh::{MISCONFIGURED, Refresh, UNREADABLE};
+use super::refresh::{MISCONFIGURED, NO_REFRESH_TOKEN, Refresh, UNREADABLE};
 use super::timing::{jittered, min_ttl};
-use super::{ClientGrant, Core, TokenError, refused_by, storeless};
+use super::{ClientGrant, Core, TokenError, follow, refused_by, storeless};
 use crate::oauth::TokenEndpoint;
 use crate::store::{Begin, BeginOutcome, FailTo, Snapshot, Store, StoreError, Waiting};
 use crate::words::clock::{BootInstant, Clock};
@@ -58,15 +59,25 @@ pub(super) async fn fly<S: Store, E: TokenEndpoint, C: Clock>(
     errand: Errand,
     cockpit: Cockpit,
 ) {
+    let outcome = go_round(&core, &errand, &cockpit).await;
+    cockpit.announce(outcome);
+    follow::leave(&core, errand.key, cockpit);
+}
+
+async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    errand: &Errand,
+    cockpit: &Cockpit,
+) -> Outcome {
     let started = Instant::now();
     let mut pause = FIRST_POLL;
     let mut permit = None;
     loop {
-        match ask_once(&core, &errand, &cockpit, permit.take()).await {
-            Round::Land(outcome) => return cockpit.announce(outcome),
+        match ask_once(core, errand, cockpit, permit.take()).await {
+            Round::Land(outcome) => return outcome,
             Round::Again(at_most) => {
                 if started.elapsed() >= errand.patience {
-                    return cockpit.announce(Err(TokenError::WaitTimeout));
+                    return Err(TokenError::WaitTimeout);
                 }
                 // News from the store is a hint that may get lost, so the wait also ends by itself, sooner at first.
                 let _ = timeout(at_most.min(jittered(pause)), cockpit.nudged()).await;
@@ -76,7 +87,7 @@ pub(super) async fn fly<S: Store, E: TokenEndpoint, C: Clock>(
                 let left = errand.patience.saturating_sub(started.elapsed());
                 match timeout(left, permits.acquire_owned()).await {
                     Ok(Ok(room)) => permit = Some(room),
-                    Ok(Err(_)) | Err(_) => return cockpit.announce(Err(TokenError::Overloaded)),
+                    Ok(Err(_)) | Err(_) => return Err(TokenError::Overloaded),
                 }
             }
         }
@@ -85,6 +96,8 @@ pub(super) async fn fly<S: Store, E: TokenEndpoint, C: Clock>(
 
 pub(super) const FIRST_POLL: Duration = Duration::from_millis(25);
 const LAST_POLL: Duration = Duration::from_millis(250);
+/// How long a token that still serves is left alone at most, once the store has said that there is something to wait for.
+const QUIET_REST: Duration = Duration::from_secs(5);
 
 async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
     core: &Arc<Core<S, E, C>>,
@@ -111,27 +124,57 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
     match core.store.begin(&errand.key, &begin).await {
         Err(error) => Round::Land(store_failed(core, errand, &attempt, error).await),
         Ok(BeginOutcome::Unknown) => {
-            core.cache.forget(&errand.key);
+            core.cache.forget_at(&errand.key, &errand.provider);
             Round::Land(Err(TokenError::Unknown))
         }
         Ok(BeginOutcome::Refused(snapshot)) => {
             core.cache.forget(&errand.key);
             Round::Land(refused_by(snapshot.state).map_or(Err(TokenError::WaitTimeout), Err))
         }
-        Ok(BeginOutcome::Fresh(snapshot)) => Round::Land(hold(core, cockpit, &errand.key, &snapshot, asked, epoch)),
-        Ok(BeginOutcome::Wait(waiting, wait, snapshot)) => waited(errand, waiting, wait, &snapshot),
+        Ok(BeginOutcome::Fresh(snapshot)) if is_about_to_end(&snapshot) => Round::Land(Err(TokenError::Expired)),
+        Ok(BeginOutcome::Fresh(snapshot)) => {
+            let outcome = hold(core, cockpit, &errand.key, &snapshot, asked, epoch);
+            // Whoever asked for another reason has not answered a rejection.
+            let refused = held.filter(|held| errand.rejected.is_none() && held.rejected.load(Ordering::Acquire));
+            if let Some(refused) = refused {
+                core.cache.reject(&errand.key, refused.version);
+            }
+            Round::Land(outcome)
+        }
+        Ok(BeginOutcome::Wait(Waiting::Backoff, _, snapshot)) if is_all_there_is(errand, &snapshot) => {
+            Round::Land(hold(core, cockpit, &errand.key, &snapshot, asked, epoch))
+        }
+        Ok(BeginOutcome::Wait(waiting, wait, snapshot)) => {
+            core.cache.displace(&errand.key, snapshot.version);
+            if let Some(held) = held {
+                held.rest_until(asked.plus(wait.min(QUIET_REST)));
+            }
+            waited(errand, waiting, wait, &snapshot)
+        }
         Ok(BeginOutcome::Granted(lease, snapshot)) => {
-            let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked };
+            core.cache.displace(&errand.key, snapshot.version);
+            let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked, epoch };
             // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
             let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
                 refresh.report(FailTo::Released, "queued").await;
                 return Round::Queue(Arc::clone(&provider.permits));
             };
-            let round = refresh.run(&provider.endpoint).await;
-            drop(room);
-            round
+            refresh.run(&provider.endpoint, room).await
         }
     }
+}
+
+/// Whether the bank's API refused a token that nothing can replace: then nothing can be done about it.
+fn is_all_there_is(errand: &Errand, snapshot: &Snapshot) -> bool {
+    errand.client.is_none()
+        && errand.rejected == Some(snapshot.version)
+        && snapshot.refresh.is_none()
+        && snapshot.remaining > min_ttl(snapshot.life)
+}
+
+/// Whether the consent itself ends before its token may be used again.
+fn is_about_to_end(snapshot: &Snapshot) -> bool {
+    snapshot.consent_remaining.is_some_and(|rest| rest <= min_ttl(snapshot.life))
 }
 
 /// How much life makes a new token unnecessary.
@@ -153,7 +196,9 @@ fn waited(errand: &Errand, waiting: Waiting, wait: Duration, snapshot: &Snapshot
         Waiting::Quarantine | Waiting::Hold => Round::Land(Err(TokenError::Uncertain { retry_after: wait })),
         Waiting::Backoff => {
             let why = snapshot.why.clone().unwrap_or_else(|| "unknown".to_owned());
-            Round::Land(Err(if MISCONFIGURED.contains(&why.as_str()) {
+            Round::Land(Err(if why == NO_REFRESH_TOKEN {
+                TokenError::ReauthorizationRequired
+            } else if MISCONFIGURED.contains(&why.as_str()) {
                 TokenError::Misconfigured { why }
             } else if why == UNREADABLE {
                 TokenError::Unreadable { why: "the refresh token does not open with the keys at hand".to_owned() }

@@ -49,10 +49,20 @@ impl Held {
             remaining: self.remaining(now),
             life: self.life,
             soft_window: self.soft_window,
-            verified: confirmed || (link.vouches_for(self.epoch) && !self.overtaken.load(Ordering::Acquire)),
+            verified: confirmed || self.is_vouched_for(link),
             rejected: self.rejected.load(Ordering::Acquire),
             on_refresh: self.on_refresh,
         }
+    }
+
+    /// Whether changes arrive and would have told of anything newer than this.
+    pub(super) fn is_vouched_for(&self, link: &Link) -> bool {
+        link.vouches_for(self.epoch) && !self.overtaken.load(Ordering::Acquire)
+    }
+
+    /// Notes that a background refresh gets nowhere before `until`.
+    pub(super) fn rest_until(&self, until: BootInstant) {
+        self.quiet_until.fetch_max(until.as_millis(), Ordering::AcqRel);
     }
 
     /// Whether a background refresh may be tried. Says yes once, and then not before `pause` is over.
@@ -81,9 +91,29 @@ impl Cache {
 
     /// Holds `held`, unless a later token set of the same grant is held already.
     pub(super) fn put(&self, key: &TokenKey, held: Arc<Held>) {
-        let older = self.0.peek(key).is_some_and(|present| present.version.is_newer_than(held.version));
-        if !older {
-            self.0.insert(key.clone(), held);
+        if let Some(present) = self.0.peek(key) {
+            if present.version.is_newer_than(held.version) {
+                return;
+            }
+            if present.version == held.version {
+                held.rest_until(BootInstant::from_millis(present.quiet_until.load(Ordering::Acquire)));
+            }
+        }
+        self.0.insert(key.clone(), held);
+    }
+
+    /// Lets go of what is held if the store holds another token set, and not an earlier one of the same grant.
+    pub(super) fn displace(&self, key: &TokenKey, stored: Version) {
+        let other = |held: &Arc<Held>| held.version != stored && !held.version.is_newer_than(stored);
+        if self.0.peek(key).is_some_and(|held| other(&held)) {
+            self.forget(key);
+        }
+    }
+
+    /// Lets go of what is held, unless it was granted somewhere else.
+    pub(super) fn forget_at(&self, key: &TokenKey, provider: &ProviderId) {
+        if self.0.peek(key).is_some_and(|held| held.provider == *provider) {
+            self.forget(key);
         }
     }
 
@@ -98,14 +128,12 @@ impl Cache {
         }
     }
 
-    /// Notes that the store tells of a change to `version`. Says whether what is held should be read again: it may be an
-    /// older token set, or the same one in another state. News that is older than what is held says nothing.
-    pub(super) fn moved(&self, key: &TokenKey, version: Version) -> bool {
-        let stale = self.0.peek(key).filter(|held| !held.version.is_newer_than(version));
-        if let Some(held) = &stale {
-            held.overtaken.store(true, Ordering::Release);
-        }
-        stale.is_some()
+    /// Notes that the store tells of a change to `version`. Says at which provider what is held should be read again: it
+    /// may be an older token set, or the same one in another state. News that is older than what is held says nothing.
+    pub(super) fn moved(&self, key: &TokenKey, version: Version) -> Option<ProviderId> {
+        let stale = self.0.peek(key).filter(|held| !held.version.is_newer_than(version))?;
+        stale.overtaken.store(true, Ordering::Release);
+        Some(stale.provider.clone())
     }
 
     /// Marks this version as overtaken, if it is the one that is held.
@@ -255,9 +283,9 @@ mod tests {
         let cache = Cache::new(10);
         let first = Version::first(GrantId::random());
         cache.put(&key(), held(first.next(), 0));
-        assert!(!cache.moved(&key(), first), "the news is older than what is held");
+        assert!(cache.moved(&key(), first).is_none(), "the news is older than what is held");
         assert!(!cache.get(&key()).expect("held").overtaken.load(Ordering::Acquire));
-        assert!(cache.moved(&key(), first.next().next()));
+        assert!(cache.moved(&key(), first.next().next()).is_some());
         assert!(cache.get(&key()).expect("held").overtaken.load(Ordering::Acquire));
     }
 

@@ -84,7 +84,21 @@ impl TokenError {
 
     /// Whether it says nothing about the token itself, so that one at hand may be used on.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::StoreUnavailable | Self::WaitTimeout | Self::Overloaded)
+        match self {
+            Self::Uncertain { .. }
+            | Self::EndpointUnavailable { .. }
+            | Self::Misconfigured { .. }
+            | Self::StoreUnavailable
+            | Self::WaitTimeout
+            | Self::Overloaded => true,
+            Self::Unknown
+            | Self::Pending
+            | Self::Denied
+            | Self::Revoked
+            | Self::Expired
+            | Self::ReauthorizationRequired
+            | Self::Unreadable { .. } => false,
+        }
     }
 
     /// How long an app should wait before it tries again; `None` where waiting does not help.

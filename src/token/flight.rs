@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::error::TokenError;
-use crate::words::ids::{TokenKey, Version};
+use crate::words::ids::{ProviderId, TokenKey, Version};
 
 /// How a flight turned out: the cache holds the token, or there is none.
 pub(super) type Outcome = Result<(), TokenError>;
@@ -28,6 +28,7 @@ pub(super) struct Flights {
 
 #[derive(Clone, Debug)]
 struct Boarded {
+    provider: ProviderId,
     outcome: watch::Receiver<Option<Outcome>>,
     news: Arc<News>,
 }
@@ -43,7 +44,7 @@ struct News {
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     outcome: watch::Receiver<Option<Outcome>>,
-    /// Whether the outcome was known when the seat was taken.
+    /// Whether the outcome was known when the seat was taken, or is another provider's and says nothing here.
     late: bool,
 }
 
@@ -61,7 +62,7 @@ pub(super) struct Cockpit {
 pub(super) enum Landing {
     /// The outcome was announced while waiting.
     Announced(Outcome),
-    /// The flight had announced before and has ended since; things have moved on.
+    /// The flight had announced before, or was none of the caller's, and has ended since; things have moved on.
     Over,
 }
 
@@ -71,22 +72,55 @@ impl Flights {
         Self { board: Arc::default(), tasks: TaskTracker::new(), most }
     }
 
-    /// Takes a seat on the flight for `key`; if there is none, starts one with `work`. `None`: too many are under way.
-    pub(super) fn board<F>(&self, key: &TokenKey, work: impl FnOnce(Cockpit) -> F) -> Option<Seat>
+    /// Takes a seat on the flight for `key`; if there is none, starts one with `work`, which asks as of `provider`.
+    /// `None`: too many are under way.
+    pub(super) fn board<F>(
+        &self,
+        key: &TokenKey,
+        provider: &ProviderId,
+        work: impl FnOnce(Cockpit) -> F,
+    ) -> Option<Seat>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.board_among(self.most, key, provider, work)
+    }
+
+    /// [`Flights::board`] for work that must be done, however much is under way.
+    pub(super) fn board_regardless<F>(
+        &self,
+        key: &TokenKey,
+        provider: &ProviderId,
+        work: impl FnOnce(Cockpit) -> F,
+    ) -> Option<Seat>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.board_among(usize::MAX, key, provider, work)
+    }
+
+    fn board_among<F>(
+        &self,
+        most: usize,
+        key: &TokenKey,
+        provider: &ProviderId,
+        work: impl FnOnce(Cockpit) -> F,
+    ) -> Option<Seat>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut board = lock(&self.board);
         if let Some(boarded) = board.get(key) {
-            let late = boarded.outcome.borrow().is_some();
+            let late = boarded.outcome.borrow().is_some() || boarded.provider != *provider;
             return Some(Seat { outcome: boarded.outcome.clone(), late });
         }
-        if board.len() >= self.most {
+        if board.len() >= most {
             return None;
         }
         let (sender, outcome) = watch::channel(None);
         let news = Arc::<News>::default();
-        board.insert(key.clone(), Boarded { outcome: outcome.clone(), news: Arc::clone(&news) });
+        let boarded = Boarded { provider: provider.clone(), outcome: outcome.clone(), news: Arc::clone(&news) };
+        board.insert(key.clone(), boarded);
         drop(board);
         let cockpit = Cockpit { key: key.clone(), board: Arc::clone(&self.board), outcome: sender, news };
         self.tasks.spawn(work(cockpit));
@@ -161,6 +195,13 @@ impl Cockpit {
         self.news.nudge.notified().await;
     }
 
+    /// Leaves the board, so that news goes elsewhere from here on, and says what the last news was.
+    pub(super) fn leave(self) -> Option<Version> {
+        let news = Arc::clone(&self.news);
+        drop(self);
+        *lock(&news.moved_to)
+    }
+
     /// Whether the store told, while this flight was under way, that the record holds something else than `version`.
     pub(super) fn is_overtaken(&self, version: Version) -> bool {
         lock(&self.news.moved_to).is_some_and(|moved_to| moved_to != version)
@@ -188,6 +229,10 @@ mod tests {
         TokenKey::Consent(ConsentId::parse("c-1").expect("valid"))
     }
 
+    fn bank() -> ProviderId {
+        ProviderId::parse("bank").expect("valid")
+    }
+
     #[tokio::test]
     async fn a_thousand_callers_share_one_flight() {
         let flights = Flights::new(10);
@@ -196,7 +241,7 @@ mod tests {
         let seats: Vec<_> = (0..1_000)
             .map(|_| {
                 let (started, mut gate) = (Arc::clone(&started), gate.clone());
-                flights.board(&key(), |cockpit| async move {
+                flights.board(&key(), &bank(), |cockpit| async move {
                     started.fetch_add(1, Ordering::Relaxed);
                     gate.wait_for(|open| *open).await.expect("the test holds the sender");
                     cockpit.announce(Ok(()));
@@ -218,7 +263,7 @@ mod tests {
         let (open, mut gate) = watch::channel(false);
         let landed = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&landed);
-        let seat = flights.board(&key(), |cockpit| async move {
+        let seat = flights.board(&key(), &bank(), |cockpit| async move {
             gate.wait_for(|open| *open).await.expect("the test holds the sender");
             counter.fetch_add(1, Ordering::Relaxed);
             cockpit.announce(Ok(()));
@@ -232,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_flight_that_panics_frees_its_place_and_tells_those_who_wait() {
         let flights = Flights::new(10);
-        let seat = flights.board(&key(), |cockpit| async move {
+        let seat = flights.board(&key(), &bank(), |cockpit| async move {
             let _cockpit = cockpit;
             panic!("a defect");
         });
@@ -246,12 +291,12 @@ mod tests {
     async fn whoever_boards_after_the_announcement_waits_for_the_end() {
         let flights = Flights::new(10);
         let (open, mut gate) = watch::channel(false);
-        let early = flights.board(&key(), |cockpit| async move {
+        let early = flights.board(&key(), &bank(), |cockpit| async move {
             cockpit.announce(Ok(()));
             gate.wait_for(|open| *open).await.expect("the test holds the sender");
         });
         assert_eq!(early.expect("there is room").landing().await, Landing::Announced(Ok(())));
-        let late = flights.board(&key(), |_| async {}).expect("there is room");
+        let late = flights.board(&key(), &bank(), |_| async {}).expect("there is room");
         assert!(late.is_settling());
         open.send(true).expect("the flight holds a receiver");
         assert_eq!(late.landing().await, Landing::Over);
@@ -261,11 +306,11 @@ mod tests {
     async fn there_are_never_more_flights_than_allowed() {
         let flights = Flights::new(1);
         let (_open, mut gate) = watch::channel(false);
-        let first = flights.board(&key(), |cockpit| async move {
+        let first = flights.board(&key(), &bank(), |cockpit| async move {
             let _waiting = (gate.wait_for(|open| *open).await.is_ok(), cockpit);
         });
         assert!(first.is_some());
         let other = TokenKey::Consent(ConsentId::parse("c-2").expect("valid"));
-        assert!(flights.board(&other, |_| async {}).is_none());
+        assert!(flights.board(&other, &bank(), |_| async {}).is_none());
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::ask::hold;
+use super::flight::Cockpit;
 use super::{Core, refused_by};
 use crate::oauth::TokenEndpoint;
 use crate::store::{Change, Store};
 use crate::words::clock::Clock;
-use crate::words::ids::TokenKey;
+use crate::words::ids::{ProviderId, TokenKey, Version};
 
 /// How many changes may wait to be looked at. When it is full the store's connection is not read, and a store that
 /// gives up on us for that is a lost link, which is safe.
@@ -33,23 +34,37 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
                     core.metrics.store_connected.set(0);
                     tracing::warn!("Changes no longer arrive from the token store. Tokens are checked before use.");
                 }
-                Change::Moved { key, version } => {
-                    core.standings.moved(&key);
-                    // A flight under way looks after its own token; it is mostly the cause of the news.
-                    if !core.flights.nudge(&key, version) && core.cache.moved(&key, version) {
-                        read_again(core, key);
-                    }
-                }
+                Change::Moved { key, version } => heard(core, key, version),
             }
         }
     };
     tokio::join!(core.store.follow(sender), hear);
 }
 
+/// What news of a record leads to.
+pub(super) fn heard<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, key: TokenKey, version: Version) {
+    core.standings.moved(&key);
+    // A flight under way looks after its own token; it is mostly the cause of the news.
+    if !core.flights.nudge(&key, version)
+        && let Some(provider) = core.cache.moved(&key, version)
+    {
+        read_again(core, key, &provider);
+    }
+}
+
+/// Ends a flight. News that came too late for it is not lost with it.
+pub(super) fn leave<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, key: TokenKey, cockpit: Cockpit) {
+    let held = |version| core.cache.get(&key).is_some_and(|held| held.version == version);
+    // News of what is held by now is mostly the flight's own.
+    if let Some(version) = cockpit.leave().filter(|version| !held(*version)) {
+        heard(core, key, version);
+    }
+}
+
 /// Replaces what is held, unless a flight for it is under way and will do so itself.
-fn read_again<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, key: TokenKey) {
+fn read_again<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, key: TokenKey, provider: &ProviderId) {
     let flying = Arc::clone(core);
-    let seat = core.flights.board(&key.clone(), |cockpit| async move {
+    let seat = core.flights.board(&key.clone(), provider, |cockpit| async move {
         let (epoch, asked) = (flying.link.epoch(), flying.clock.boot());
         let outcome = match flying.store.read(&key).await {
             Ok(Some(snapshot)) => match refused_by(snapshot.state) {
@@ -67,6 +82,7 @@ fn read_again<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, k
             Err(_) => Ok(()),
         };
         cockpit.announce(outcome);
+        leave(&flying, key, cockpit);
     });
     drop(seat);
 }

@@ -63,24 +63,34 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
     let committing = core.commit_once(&errand.key, &entry);
     let (mut spilling, mut committing) = (pin!(spilling), pin!(committing));
     let (mut spilled, mut committed) = (None, None);
+    let mut told = false;
     while spilled.is_none() || committed.is_none() {
         tokio::select! {
             outcome = &mut spilling, if spilled.is_none() => spilled = Some(outcome),
             outcome = &mut committing, if committed.is_none() => committed = Some(outcome),
         }
-        let safe = matches!(spilled, Some(Some(Ok(_)))) || matches!(committed, Some(Ok(_)));
-        if safe {
+        let safe = match &committed {
+            Some(Ok(CommitOutcome::Stored { .. })) => true,
+            // The store has the last word: what it does not take is not used.
+            Some(Ok(CommitOutcome::Superseded { .. } | CommitOutcome::Gone | CommitOutcome::Missing)) => false,
+            Some(Err(_)) | None => matches!(spilled, Some(Some(Ok(_)))),
+        };
+        if safe && !told {
+            core.put(errand, &obtained, read_at, epoch);
+            cockpit.announce(Ok(()));
+            told = true;
+        }
+    }
+    let handle = spilled.flatten().and_then(Result::ok);
+    let outcome = if let Some(Ok(outcome)) = committed {
+        outcome
+    } else {
+        // With neither done the token is in memory alone. Not using it would make nothing better.
+        if !told {
             core.put(errand, &obtained, read_at, epoch);
             cockpit.announce(Ok(()));
         }
-    }
-    // With neither done the token is in memory alone. Not using it would make nothing better.
-    core.put(errand, &obtained, read_at, epoch);
-    cockpit.announce(Ok(()));
-    let handle = spilled.flatten().and_then(Result::ok);
-    let outcome = match committed {
-        Some(Ok(outcome)) => outcome,
-        Some(Err(_)) | None => core.commit_until_known(&errand.key, &entry).await,
+        core.commit_until_known(&errand.key, &entry).await
     };
     core.committed(&errand.key, outcome, handle);
     Ok(())

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 pub use cache::Held;
 pub use error::TokenError;
@@ -182,8 +182,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         let mut deadline = None;
         let mut confirmed = false;
         for round in 0..ROUNDS {
-            let held = core.cache.get(ask.key);
-            if held.as_ref().is_some_and(|held| held.provider != *ask.provider) {
+            let mut held = core.cache.get(ask.key);
+            if let Some(foreign) = held.take_if(|held| held.provider != *ask.provider)
+                && foreign.is_vouched_for(&core.link)
+            {
                 return Err(TokenError::Unknown);
             }
             let now = core.clock.boot();
@@ -202,10 +204,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
                         return Ok(held);
                     }
                     let Some(seat) = self.board(ask, Urgency::Waiting, None) else { return Ok(held) };
-                    match timeout(core.timing.verification.min(ask.wait), seat.landing()).await {
-                        Ok(Landing::Announced(Ok(())) | Landing::Over) => confirmed = true,
+                    // A flight that goes on after its word waits for the store, and what is held is what it brought.
+                    if seat.is_settling() {
+                        return Ok(held);
+                    }
+                    let until = *deadline.get_or_insert_with(|| Instant::now() + ask.wait);
+                    match timeout_at(until.min(Instant::now() + core.timing.verification), seat.landing()).await {
+                        Ok(Landing::Announced(Ok(()))) => confirmed = true,
+                        Ok(Landing::Over) => {}
                         Ok(Landing::Announced(Err(error))) if !error.is_passing() => return Err(error),
-                        Ok(Landing::Announced(Err(_))) | Err(_) if !held.remaining(core.clock.boot()).is_zero() => {
+                        Ok(Landing::Announced(Err(_))) | Err(_) if self.still_serves(ask.key, &held) => {
                             return Ok(held);
                         }
                         Ok(Landing::Announced(Err(error))) => return Err(error),
@@ -217,6 +225,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
                     let seat = self.board(ask, Urgency::Waiting, rejected).ok_or(TokenError::Overloaded)?;
                     let until = *deadline.get_or_insert_with(|| Instant::now() + ask.wait);
                     match timeout_at(until, seat.clone().landing()).await {
+                        // The patience of the call that took off first was over. Ours is not.
+                        Ok(Landing::Announced(Err(TokenError::WaitTimeout | TokenError::Overloaded)))
+                            if Instant::now() < until =>
+                        {
+                            continue;
+                        }
                         Ok(Landing::Announced(outcome)) => outcome?,
                         Ok(Landing::Over) => continue,
                         Err(_) if seat.is_settling() => return Err(TokenError::StoreUnavailable),
@@ -327,8 +341,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         }
     }
 
+    /// Whether a token that could not be confirmed may be used: it lives, and nothing was found to have replaced it.
+    fn still_serves(&self, key: &TokenKey, held: &Held) -> bool {
+        let present = self.core.cache.get(key).is_some_and(|present| present.version == held.version);
+        present && !held.remaining(self.core.clock.boot()).is_zero()
+    }
+
     fn board(&self, ask: &Ask<'_>, urgency: Urgency, rejected: Option<Version>) -> Option<flight::Seat> {
-        self.core.flights.board(ask.key, |cockpit| {
+        self.core.flights.board(ask.key, ask.provider, |cockpit| {
             let errand = Errand {
                 key: ask.key.clone(),
                 provider: ask.provider.clone(),

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::Core;
 use super::ask::hold_unseen;
+use super::flight::Cockpit;
+use super::{Core, follow};
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillEntry, SpillHandle, SpilledTokens};
 use crate::store::{RecordState, Snapshot, Store};
@@ -61,11 +62,9 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
     let mut seats = Vec::new();
     for (key, mut entries) in waiting {
         entries.sort_by_key(|(_, entry)| entry.base.generation);
-        if let Some((_, newest)) = entries.last() {
-            serve_from(core, newest);
-        }
+        let Some((_, newest)) = entries.last().cloned() else { continue };
         let flying = Arc::clone(core);
-        seats.extend(core.flights.board(&key.clone(), |cockpit| async move {
+        let fly = |cockpit: Cockpit| async move {
             for (handle, entry) in entries {
                 let outcome = match flying.commit_once(&key, &entry).await {
                     Ok(outcome) => outcome,
@@ -76,6 +75,13 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
                 flying.committed(&key, outcome, Some(handle));
             }
             cockpit.announce(Ok(()));
+            follow::leave(&flying, key, cockpit);
+        };
+        // First the place, then the token: whatever asks for it from here on finds the place taken. None of them may be
+        // left out for want of room, because what it has spent would be spent again.
+        seats.extend(core.flights.board_regardless(&newest.key, &newest.provider, |cockpit| {
+            serve_from(core, &newest);
+            fly(cockpit)
         }));
     }
     let landings = async {

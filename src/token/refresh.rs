@@ -8,12 +8,13 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ask::{Errand, FIRST_POLL, Round};
+use super::ask::{Errand, FIRST_POLL, Round, hold};
 use super::flight::{Cockpit, Outcome};
 use super::keep::{self, Obtained};
-use super::timing::{backoff, jittered, spread};
+use super::timing::{backoff, jittered, min_ttl, spread};
 use super::{Core, LOST_REPLY, TokenError};
 use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::{
@@ -33,38 +34,67 @@ pub(super) struct Refresh<'a, S, E, C> {
     pub(super) attempt: AttemptId,
     pub(super) lease: Lease,
     pub(super) snapshot: Snapshot,
-    /// When the lease was asked for.
+    /// When the lease was asked for, and in which epoch of the link.
     pub(super) asked: BootInstant,
+    pub(super) epoch: u64,
+}
+
+/// How far a refresh got while it needed the bank.
+enum Tried {
+    /// The request was sent, and so it turned out.
+    Answered { outcome: TokenOutcome, spent: Option<RefreshToken>, took: Duration },
+    /// The bank's side kept it from being sent.
+    NotSent(NotSent),
+    /// Our side did; the lease ends so.
+    Ended(FailTo, &'static str, Outcome),
+    /// The lease is no longer ours, or no longer to be trusted. Nothing was sent.
+    Lost,
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
-    /// Refreshes, and says what the flight is to do next.
-    pub(super) async fn run(self, endpoint: &E) -> Round {
+    /// Refreshes, and says what the flight is to do next. `room` is the leave to ask this provider something. It is given
+    /// back once there is nothing more to ask: telling the store takes as long as the store is away.
+    pub(super) async fn run(self, endpoint: &E, room: OwnedSemaphorePermit) -> Round {
+        let tried = self.try_once(endpoint).await;
+        drop(room);
+        match tried {
+            Tried::Answered { outcome, spent, took } => self.settle(outcome, spent.as_ref(), took).await,
+            Tried::NotSent(not_sent) => self.not_sent(&not_sent).await,
+            Tried::Ended(to, why, outcome) => self.end(to, why, outcome).await,
+            Tried::Lost => {
+                // The intent may stand all the same. Whoever knows that nothing was sent says so.
+                self.report(FailTo::Released, "not_sent").await;
+                Round::Again(Duration::ZERO)
+            }
+        }
+    }
+
+    async fn try_once(&self, endpoint: &E) -> Tried {
         let spent = match self.what_to_spend() {
             Ok(spent) => spent,
-            Err((to, why, outcome)) => return self.end(to, why, outcome).await,
+            Err((to, why, outcome)) => return Tried::Ended(to, why, outcome),
         };
         if let Err(error) = self.core.spill_is_ready().await {
             tracing::error!(%error, "The spill cannot be written, and it is required: nothing is refreshed.");
-            return self.end(self.later(None), "spill_unavailable", Err(TokenError::StoreUnavailable)).await;
+            return Tried::Ended(self.later(None), "spill_unavailable", Err(TokenError::StoreUnavailable));
         }
         let connection = match timeout(self.core.timing.connect, endpoint.connect()).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(not_sent)) => return self.not_sent(&not_sent).await,
-            Err(_) => return self.not_sent(&NotSent::Unreachable("it took too long".to_owned())).await,
+            Ok(Err(not_sent)) => return Tried::NotSent(not_sent),
+            Err(_) => return Tried::NotSent(NotSent::Unreachable("it took too long".to_owned())),
         };
         if spent.is_some() {
             match self.arm().await {
                 Ok(ArmOutcome::Armed) => {}
-                Ok(ArmOutcome::Lost | ArmOutcome::ProbeNeeded) => return Round::Again(Duration::ZERO),
+                Ok(ArmOutcome::Lost | ArmOutcome::ProbeNeeded) => return Tried::Lost,
                 Ok(ArmOutcome::NotDurable { acknowledged, required }) => {
                     tracing::error!(acknowledged, required, "Too few replicas hold the intent: nothing is sent.");
-                    return self.end(self.later(None), "not_durable", Err(TokenError::StoreUnavailable)).await;
+                    return Tried::Ended(self.later(None), "not_durable", Err(TokenError::StoreUnavailable));
                 }
                 // The store took the intent, perhaps, and went away. It is told that nothing was sent when it is back.
                 Err(error) => {
                     tracing::warn!(key = ?self.errand.key, %error, "The intent could not be stored: nothing is sent.");
-                    return self.end(FailTo::Released, "not_sent", Err(TokenError::StoreUnavailable)).await;
+                    return Tried::Ended(FailTo::Released, "not_sent", Err(TokenError::StoreUnavailable));
                 }
             }
         }
@@ -74,11 +104,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 let audience = client.audience.as_deref();
                 TokenRequest::ClientCredentials { audience, scope: client.scope.as_ref() }
             }
-            (None, None) => return Round::Land(Err(TokenError::ReauthorizationRequired)),
+            (None, None) => {
+                let refusal = Err(TokenError::ReauthorizationRequired);
+                return Tried::Ended(FailTo::Released, NO_REFRESH_TOKEN, refusal);
+            }
         };
         let started = Instant::now();
         let outcome = self.spend(endpoint, connection, &request).await;
-        self.settle(outcome, spent.as_ref(), started.elapsed()).await
+        Tried::Answered { outcome, spent, took: started.elapsed() }
     }
 
     /// The refresh token of this lease; `None` for a client token.
@@ -87,12 +120,15 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             return Ok(None);
         }
         let Some(sealed) = &self.snapshot.refresh else {
-            let still_good = self.errand.rejected.is_none() && !self.snapshot.remaining.is_zero();
-            return Err(if still_good {
-                (FailTo::Active { backoff: self.snapshot.remaining }, "no_refresh_token", Ok(()))
-            } else {
+            return Err(if self.snapshot.remaining <= min_ttl(self.snapshot.life) {
                 let refusal = Err(TokenError::ReauthorizationRequired);
-                (FailTo::ReauthorizationRequired, "no_refresh_token", refusal)
+                (FailTo::ReauthorizationRequired, NO_REFRESH_TOKEN, refusal)
+            } else if self.errand.rejected.is_some() {
+                // Nothing can be done about the rejection, and the bank may think better of it.
+                let same = hold(self.core, self.cockpit, &self.errand.key, &self.snapshot, self.asked, self.epoch);
+                (FailTo::Released, NO_REFRESH_TOKEN, same)
+            } else {
+                (FailTo::Active { backoff: self.snapshot.remaining }, NO_REFRESH_TOKEN, Ok(()))
             });
         };
         match self.core.vault.open_refresh(&self.errand.key, &self.snapshot, self.lease.base, sealed) {
@@ -156,6 +192,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             }
         };
         tokio::select! {
+            // The answer first: a process that stood still finds it there together with the end of its time.
+            biased;
             outcome = endpoint.send(connection, request) => outcome,
             () = lost => TokenOutcome::Unknown { why: "fence_lost" },
             () = sleep(self.core.timing.send) => TokenOutcome::Unknown { why: "no_answer" },
@@ -340,5 +378,7 @@ pub(super) const MISCONFIGURED: &[&str] = &[
     "redirect",
     "request_impossible",
 ];
+/// The class of a consent that cannot be refreshed: it lasts as long as its access token.
+pub(super) const NO_REFRESH_TOKEN: &str = "no_refresh_token";
 /// The class of a failure that the record itself is the cause of.
 pub(super) const UNREADABLE: &str = "unreadable";

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::oauth::UNACKNOWLEDGED;
 use crate::words::ids::random;
 
 /// How long each step of a refresh may take.
@@ -62,6 +63,11 @@ impl Timing {
         if self.quarantine < self.armed_lease + 2 * self.margin {
             return Err("the quarantine must outlast an armed lease, with a margin on both sides");
         }
+        if self.quarantine < UNACKNOWLEDGED + 2 * self.margin {
+            return Err(
+                "the quarantine must outlast a request that lingers in the kernel, with a margin on both sides",
+            );
+        }
         Ok(())
     }
 }
@@ -109,6 +115,8 @@ mod tests {
     fn a_quarantine_shorter_than_an_armed_lease_is_refused() {
         let short = Timing { quarantine: Duration::from_secs(10), ..Timing::STANDARD };
         assert!(short.check().is_err());
+        let lingering = Timing { quarantine: UNACKNOWLEDGED, armed_lease: Duration::from_secs(10), ..Timing::STANDARD };
+        assert!(lingering.check().is_err());
         let slow = Timing { connect: Duration::from_secs(6), ..Timing::STANDARD };
         assert!(slow.check().is_err());
     }

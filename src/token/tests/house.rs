@@ -1,0 +1,296 @@
+//! The token layer with a real store and spill in a directory of its own, and a bank that does as it is told.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::super::settings::{ProviderSettings, TokenSettings};
+use super::super::*;
+use super::shaky::Shaky;
+use crate::oauth::{NotSent, TokenOutcome, TokenRequest};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::seal::{Keyring, SealKey};
+use crate::store::{Seed, SeedOutcome, Snapshot};
+use crate::words::clock::{ManualClock, WallTime};
+use crate::words::ids::GrantId;
+use crate::words::secrets::{AccessToken, RefreshToken};
+use crate::words::token_set::TokenSet;
+
+pub(super) const LIFE: Duration = Duration::from_secs(600);
+
+/// The token layer under test.
+pub(super) type TestTokens = Tokens<Shaky, Bank, ManualClock>;
+
+/// What a test may want smaller than it is.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) flights: usize,
+    pub(super) timing: Timing,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { flights: 1_000, timing: Timing::STANDARD }
+    }
+}
+
+/// The token layer with a real store and spill in a directory of its own.
+pub(super) struct House {
+    pub(super) tokens: TestTokens,
+    pub(super) bank: Bank,
+    pub(super) clock: ManualClock,
+    pub(super) grant: GrantId,
+    pub(super) behaviour: BankBehaviour,
+    pub(super) limits: Limits,
+    pub(super) directory: TempDir,
+}
+
+impl House {
+    pub(super) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(super) fn limited(limits: Limits) -> Self {
+        Self::made(limits, |_| {})
+    }
+
+    pub(super) fn with(change: impl FnOnce(&mut BankBehaviour)) -> Self {
+        Self::made(Limits::default(), change)
+    }
+
+    fn made(limits: Limits, change: impl FnOnce(&mut BankBehaviour)) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let clock = ManualClock::new(WallTime::from_millis(1_763_773_200_000));
+        let bank = Bank::default();
+        let mut behaviour = BankBehaviour::default();
+        change(&mut behaviour);
+        let tokens = build(&directory, &bank, &clock, &behaviour, limits);
+        Self { tokens, bank, clock, grant: GrantId::random(), behaviour, limits, directory }
+    }
+
+    /// Another process with a copy of the spill directory and an empty store.
+    pub(super) fn restart_with_store_as_before(&mut self) {
+        let (old, new) = (self.directory.path().join("spill"), TempDir::new().expect("a temporary directory"));
+        std::fs::create_dir(new.path().join("spill")).expect("writable");
+        for file in std::fs::read_dir(old).expect("readable").map(|file| file.expect("readable")) {
+            if file.path().extension().is_some_and(|ending| ending == "spill") {
+                std::fs::copy(file.path(), new.path().join("spill").join(file.file_name())).expect("copied");
+            }
+        }
+        self.tokens = build(&new, &self.bank, &self.clock, &self.behaviour, self.limits);
+        self.directory = new;
+    }
+
+    pub(super) async fn seed(&self, id: &str, refresh: Option<&str>, remaining: Duration) {
+        self.seed_grant(id, refresh, remaining, GrantId::random()).await;
+    }
+
+    pub(super) async fn seed_grant(&self, id: &str, refresh: Option<&str>, remaining: Duration, grant: GrantId) {
+        self.seed_at("bank", id, refresh, remaining, grant, None).await;
+    }
+
+    pub(super) async fn seed_at(
+        &self,
+        provider_name: &str,
+        id: &str,
+        refresh: Option<&str>,
+        remaining: Duration,
+        grant: GrantId,
+        consent_expires_at: Option<WallTime>,
+    ) {
+        let (key, provider) = (key(id), provider(provider_name));
+        let refresh = refresh.map(RefreshToken::new);
+        let access = AccessToken::new("at-0");
+        let vault = self.tokens.vault();
+        let (access, sealed) =
+            vault.seal(&key, &provider, Version::first(grant), &access, refresh.as_ref()).expect("seals");
+        let seed = Seed {
+            provider: provider.clone(),
+            grant,
+            expected: None,
+            access,
+            refresh: sealed,
+            refresh_fingerprint: refresh.map(|token| vault.fingerprint(&provider, &token).expect("known")),
+            remaining,
+            life: LIFE,
+            scope: None,
+            bank_consent_id: None,
+            consent_expires_at,
+            certificate: None,
+        };
+        let seeded = self.tokens.store().seed(&key, &seed).await.expect("the store works");
+        assert!(matches!(seeded, SeedOutcome::Created(_)));
+    }
+
+    pub(super) async fn record(&self, id: &str) -> Snapshot {
+        self.tokens.store().read(&key(id)).await.expect("the store works").expect("stored")
+    }
+
+    pub(super) fn held(&self, id: &str) -> Option<Arc<Held>> {
+        self.tokens.core.cache.get(&key(id))
+    }
+
+    pub(super) async fn ask(&self, id: &str) -> Result<Arc<Held>, TokenError> {
+        ask(&self.tokens, id).await
+    }
+
+    pub(super) async fn ask_for(&self, id: &str, at: &str, wait: Duration) -> Result<Arc<Held>, TokenError> {
+        self.tokens.token(&Ask { key: &key(id), provider: &provider(at), client: None, wait }).await
+    }
+
+    /// As if changes arrived from the store, so that what is held counts as verified.
+    pub(super) fn connect_changes(&self) {
+        self.tokens.core.link.connected();
+    }
+
+    pub(super) async fn until(&self, condition: impl Fn() -> bool) {
+        for _ in 0..500 {
+            if condition() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it did not come true within five seconds");
+    }
+}
+
+impl TestTokens {
+    /// Waits for the flights of the moment, without closing the airport.
+    pub(super) async fn settled_once(&self) {
+        for _ in 0..500 {
+            if self.under_way() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("a flight is still under way after five seconds");
+    }
+}
+
+pub(super) async fn ask(tokens: &TestTokens, id: &str) -> Result<Arc<Held>, TokenError> {
+    let wait = Duration::from_secs(10);
+    tokens.token(&Ask { key: &key(id), provider: &provider("bank"), client: None, wait }).await
+}
+
+pub(super) fn build(
+    directory: &TempDir,
+    bank: &Bank,
+    clock: &ManualClock,
+    behaviour: &BankBehaviour,
+    limits: Limits,
+) -> TestTokens {
+    let store = EmbeddedStore::open(&directory.path().join("tokens.redb"), clock.clone());
+    let keyring = Keyring::new(vec![SealKey::from_bytes("test", &[7; 32]).expect("32 bytes")]).expect("one key");
+    let names = ["bank", "other"].map(provider);
+    let client_ids = names.iter().map(|name| (name.clone(), "tpp".to_owned())).collect();
+    let settings = || ProviderSettings { behaviour: behaviour.clone(), client_id: "tpp".to_owned(), max_in_flight: 8 };
+    Tokens::new(Parts {
+        store: Shaky::new(store.expect("the store opens")),
+        clock: clock.clone(),
+        endpoints: names.iter().map(|name| (name.clone(), bank.clone())).collect(),
+        vault: Vault::new(keyring, "test".to_owned(), client_ids),
+        spill: Some(SpillDirectory::open(&directory.path().join("spill")).expect("the spill opens")),
+        spill_required: false,
+        settings: TokenSettings {
+            providers: names.iter().map(|name| (name.clone(), settings())).collect::<BTreeMap<_, _>>(),
+            cache_capacity: 1_000,
+            max_flights: limits.flights,
+        },
+        timing: limits.timing,
+        metrics: Metrics::new(&mut prometheus_client::registry::Registry::default()),
+        replica: "test".to_owned(),
+    })
+}
+
+pub(super) fn key(id: &str) -> TokenKey {
+    TokenKey::Consent(ConsentId::parse(id).expect("a valid id"))
+}
+
+pub(super) fn provider(name: &str) -> ProviderId {
+    ProviderId::parse(name).expect("a valid name")
+}
+
+/// A bank that rotates: each answer is a new pair, unless the script says otherwise.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bank(Arc<Ledger>);
+
+#[derive(Debug, Default)]
+struct Ledger {
+    presented: Mutex<Vec<String>>,
+    script: Mutex<VecDeque<TokenOutcome>>,
+    gate: Mutex<Option<watch::Receiver<bool>>>,
+    unreachable: AtomicBool,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Bank {
+    pub(super) fn presented(&self) -> Vec<String> {
+        self.0.presented.lock().expect("no panic").clone()
+    }
+
+    pub(super) fn say(&self, outcome: TokenOutcome) {
+        self.0.script.lock().expect("no panic").push_back(outcome);
+    }
+
+    pub(super) fn hold_answers(&self) -> watch::Sender<bool> {
+        let (sender, receiver) = watch::channel(false);
+        *self.0.gate.lock().expect("no panic") = Some(receiver);
+        sender
+    }
+
+    pub(super) fn refuse_connections(&self, refuse: bool) {
+        self.0.unreachable.store(refuse, Ordering::Release);
+    }
+
+    pub(super) fn most_at_once(&self) -> usize {
+        self.0.most.load(Ordering::Acquire)
+    }
+}
+
+impl TokenEndpoint for Bank {
+    type Connection = ();
+
+    async fn connect(&self) -> Result<(), NotSent> {
+        if self.0.unreachable.load(Ordering::Acquire) {
+            return Err(NotSent::Unreachable("refused".to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn send(&self, (): (), request: &TokenRequest<'_>) -> TokenOutcome {
+        let presented = match request {
+            TokenRequest::Refresh { refresh, .. } => refresh.expose().to_owned(),
+            TokenRequest::ClientCredentials { .. } => "client".to_owned(),
+        };
+        let number = {
+            let mut all = self.0.presented.lock().expect("no panic");
+            all.push(presented);
+            all.len()
+        };
+        let now = self.0.now.fetch_add(1, Ordering::AcqRel) + 1;
+        self.0.most.fetch_max(now, Ordering::AcqRel);
+        let gate = self.0.gate.lock().expect("no panic").clone();
+        match gate {
+            Some(mut gate) => drop(gate.wait_for(|open| *open).await),
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+        self.0.now.fetch_sub(1, Ordering::AcqRel);
+        let scripted = self.0.script.lock().expect("no panic").pop_front();
+        scripted.unwrap_or_else(|| {
+            TokenOutcome::Granted(TokenSet {
+                access: AccessToken::new(format!("at-{number}")),
+                expires_in: LIFE,
+                refresh: Some(RefreshToken::new(format!("rt-{number}"))),
+                scope: None,
+            })
+        })
+    }
+
+    fn certificate(&self) -> Option<String> {
+        None
+    }
+}

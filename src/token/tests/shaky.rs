@@ -1,0 +1,114 @@
+//! The embedded store, except that a step fails when a test says so, and that a test may act right after one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Mutex;
+
+use tokio::sync::mpsc;
+
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
+    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+};
+use crate::words::clock::ManualClock;
+use crate::words::ids::TokenKey;
+
+type Act = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+pub(in crate::token) struct Shaky {
+    store: EmbeddedStore<ManualClock>,
+    failing: Mutex<&'static [&'static str]>,
+    after: Mutex<Option<(&'static str, Act)>>,
+    taken: Mutex<Vec<&'static str>>,
+}
+
+impl std::fmt::Debug for Shaky {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shaky")
+    }
+}
+
+impl Shaky {
+    pub(in crate::token) fn new(store: EmbeddedStore<ManualClock>) -> Self {
+        Self { store, failing: Mutex::default(), after: Mutex::default(), taken: Mutex::default() }
+    }
+
+    /// From here on these steps answer that the store is away, and nothing happens.
+    pub(super) fn refuse(&self, steps: &'static [&'static str]) {
+        *self.failing.lock().expect("no panic") = steps;
+    }
+
+    /// Acts once, between this step's effect and its answer.
+    pub(super) fn after<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        step: &'static str,
+        act: impl FnOnce() -> F + Send + 'static,
+    ) {
+        *self.after.lock().expect("no panic") = Some((step, Box::new(|| Box::pin(act()))));
+    }
+
+    /// How often this step was asked for.
+    pub(super) fn count(&self, step: &str) -> usize {
+        self.taken.lock().expect("no panic").iter().filter(|taken| **taken == step).count()
+    }
+
+    async fn take<T>(
+        &self,
+        step: &'static str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.taken.lock().expect("no panic").push(step);
+        if self.failing.lock().expect("no panic").contains(&step) {
+            return Err(StoreError::Unavailable("the test says so".to_owned()));
+        }
+        let outcome = work.await;
+        let act = self.after.lock().expect("no panic").take_if(|(awaited, _)| *awaited == step);
+        if let Some((_, act)) = act {
+            act().await;
+        }
+        outcome
+    }
+}
+
+impl Store for Shaky {
+    async fn read(&self, key: &TokenKey) -> Result<Option<Snapshot>, StoreError> {
+        self.take("read", self.store.read(key)).await
+    }
+
+    async fn begin(&self, key: &TokenKey, begin: &Begin) -> Result<BeginOutcome, StoreError> {
+        self.take("begin", self.store.begin(key, begin)).await
+    }
+
+    async fn arm(&self, key: &TokenKey, arm: &Arm) -> Result<ArmOutcome, StoreError> {
+        self.take("arm", self.store.arm(key, arm)).await
+    }
+
+    async fn renew(&self, key: &TokenKey, renew: &Renew) -> Result<RenewOutcome, StoreError> {
+        self.take("renew", self.store.renew(key, renew)).await
+    }
+
+    async fn commit(&self, key: &TokenKey, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        self.take("commit", self.store.commit(key, commit)).await
+    }
+
+    async fn fail(&self, key: &TokenKey, fail: &Fail) -> Result<FailOutcome, StoreError> {
+        self.take("fail", self.store.fail(key, fail)).await
+    }
+
+    async fn restore(&self, key: &TokenKey, restore: &Restore) -> Result<RestoreOutcome, StoreError> {
+        self.take("restore", self.store.restore(key, restore)).await
+    }
+
+    async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
+        self.take("seed", self.store.seed(key, seed)).await
+    }
+
+    async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
+        self.take("end", self.store.end(key, end)).await
+    }
+
+    async fn follow(&self, changes: mpsc::Sender<Change>) {
+        self.store.follow(changes).await;
+    }
+}
