@@ -21,11 +21,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::request::build;
-use super::response::{Reading, classify};
+use super::response::{Reading, classify, is_whole_object};
 use super::settings::Registration;
 use super::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::net::tls::{TlsError, client_config};
@@ -34,6 +35,10 @@ use crate::words::clock::Clock;
 
 /// How much of an answer is read. Real ones are under 8 KiB.
 const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// How long the end of the message may take once everything it has to say is there. Hanging up at once would be rude to a
+/// bank that is just about to end it properly.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A provider's token endpoint, reached over HTTP/1.1.
 #[derive(Debug)]
@@ -109,7 +114,7 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
     type Connection = Connection;
 
     async fn connect(&self) -> Result<Connection, NotSent> {
-        let opened = tokio::time::timeout(self.registration.connect_timeout, self.open()).await;
+        let opened = timeout(self.registration.connect_timeout, self.open()).await;
         let io = opened.map_err(|_| NotSent::Unreachable("it took too long".to_owned()))??;
         let wrote = Arc::new(AtomicBool::new(false));
         Ok(Connection { io: Counting { io, wrote: Arc::clone(&wrote) }, wrote })
@@ -130,10 +135,21 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
             let response = sender.send_request(request).await?;
             let (head, mut body) = response.into_parts();
             let mut bytes = Zeroizing::new(Vec::with_capacity(4 * 1024));
-            while let Some(frame) = body.frame().await {
-                // What has arrived is still worth keeping when the rest does not come.
-                let Ok(frame) = frame else { return Ok((head, bytes, Some("truncated_answer"))) };
-                let Ok(data) = frame.into_data() else { continue };
+            loop {
+                // What a whole object says is said, whatever becomes of the connection after it.
+                let whole = is_whole_object(&bytes);
+                let next =
+                    if whole { timeout(LAST_WORD, body.frame()).await.unwrap_or(None) } else { body.frame().await };
+                let data = match next {
+                    None => break,
+                    Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                    Some(Err(_)) if whole => break,
+                    // What has arrived is still worth keeping when the rest does not come.
+                    Some(Err(_)) => return Ok((head, bytes, Some("truncated_answer"))),
+                };
+                if whole {
+                    continue;
+                }
                 if bytes.len() + data.len() > LONGEST_ANSWER {
                     return Ok((head, bytes, Some("oversized_answer")));
                 }
@@ -147,9 +163,7 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
                 let reading = Reading { default_expires_in, trust_5xx, now: self.clock.wall() };
                 classify(head.status, &head.headers, body, reading)
             }
-            Ok((head, body, Some(why))) if head.status == http::StatusCode::OK => {
-                TokenOutcome::Unreadable { why, body }
-            }
+            Ok((head, body, Some(why))) if head.status.is_success() => TokenOutcome::Unreadable { why, body },
             Ok((_, _, Some(why))) => TokenOutcome::Unknown { why },
             Err(error) if refused_our_certificate(&error) => TokenOutcome::Misconfigured { why: "certificate_refused" },
             Err(_) if !wrote.load(Ordering::Acquire) => {

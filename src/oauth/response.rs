@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -38,10 +39,10 @@ pub(super) fn classify(
     body: Zeroizing<Vec<u8>>,
     reading: Reading,
 ) -> TokenOutcome {
-    if status == StatusCode::OK {
+    if status == StatusCode::OK || (status.is_success() && !body.trim_ascii().is_empty()) {
         return granted(body, reading.default_expires_in);
     }
-    let error = serde_json::from_slice::<ErrorAnswer>(&body).map(|answer| answer.error).unwrap_or_default();
+    let error = serde_json::from_slice::<ErrorAnswer>(json(&body)).map(|answer| answer.error).unwrap_or_default();
     let retry_after = retry_after(headers, reading.now, LONGEST);
     if status.is_server_error() {
         return if reading.trust_5xx {
@@ -78,6 +79,18 @@ pub(super) fn classify(
     }
 }
 
+/// Whether a body is a JSON object from its first byte to its last. An object says by itself where it ends, so that nothing
+/// that comes or fails to come after it changes what it says.
+pub(super) fn is_whole_object(body: &[u8]) -> bool {
+    let text = json(body).trim_ascii();
+    text.starts_with(b"{") && text.ends_with(b"}") && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+}
+
+/// A body without the byte order mark that some servers put before it (RFC 8259 §8.1).
+fn json(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
 #[derive(Deserialize)]
 struct ErrorAnswer {
     #[serde(default)]
@@ -96,7 +109,7 @@ struct Granted {
 }
 
 fn granted(body: Zeroizing<Vec<u8>>, default_expires_in: Duration) -> TokenOutcome {
-    let Ok(answer) = serde_json::from_slice::<Granted>(&body) else {
+    let Ok(answer) = serde_json::from_slice::<Granted>(json(&body)) else {
         return TokenOutcome::Unreadable { why: "unreadable_answer", body };
     };
     let Granted { mut access_token, refresh_token, expires_in, scope } = answer;
@@ -176,6 +189,10 @@ mod tests {
             (503, "", ("unknown", "server_error")),
             (302, "", ("misconfigured", "redirect")),
             (204, "", ("unknown", "unexpected_status")),
+            (202, "<html>we will see</html>", ("unreadable", "unreadable_answer")),
+            (201, r#"{"access_token":"a"}"#, ("granted", "")),
+            (200, "\u{feff}{\"access_token\":\"a\"}", ("granted", "")),
+            (400, "\u{feff}{\"error\":\"invalid_grant\"}", ("invalid_grant", "")),
             (200, "<html>welcome</html>", ("unreadable", "unreadable_answer")),
             (200, r#"{"access_token":"a","refre"#, ("unreadable", "unreadable_answer")),
             (200, r#"{"access_token":7}"#, ("unreadable", "unreadable_answer")),
@@ -185,6 +202,19 @@ mod tests {
         for (status, body, class) in table {
             assert_eq!(word(&answer(status, body)), class, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn an_object_is_whole_at_its_closing_brace_and_not_before() {
+        let answer = r#" {"access_token":"a}","x":{"y":[1]}} "#;
+        let end = answer.trim_end().len();
+        for at in 0..answer.len() {
+            assert_eq!(is_whole_object(&answer.as_bytes()[..at]), at >= end, "{}", &answer[..at]);
+        }
+        for none in ["", "[]", "null", "{}{}", "<html>{}", "{\"a\":}"] {
+            assert!(!is_whole_object(none.as_bytes()), "{none}");
+        }
+        assert!(is_whole_object("\u{feff}{}\n".as_bytes()));
     }
 
     #[test]
@@ -236,10 +266,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_and_a_200_is_never_unspent(status in 200_u16..600, body: Vec<u8>) {
+        fn no_bytes_make_it_panic_and_a_yes_is_never_unspent(status in 200_u16..600, body: Vec<u8>) {
             let status = StatusCode::from_u16(status).expect("a status");
+            let says_something = !body.trim_ascii().is_empty();
             let outcome = classify(status, &HeaderMap::new(), Zeroizing::new(body), READING);
-            if status == StatusCode::OK {
+            if status == StatusCode::OK || (status.is_success() && says_something) {
                 prop_assert!(matches!(word(&outcome).0, "granted" | "unreadable"));
             } else {
                 prop_assert!(!matches!(word(&outcome).0, "granted" | "unreadable"));
