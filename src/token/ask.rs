@@ -127,9 +127,7 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
                 refresh.report(FailTo::Released, "queued").await;
                 return Round::Queue(Arc::clone(&provider.permits));
             };
-            let round = refresh.run(&provider.endpoint).await;
-            drop(room);
-            round
+            refresh.run(&provider.endpoint, room).await
         }
     }
 }

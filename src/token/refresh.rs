@@ -8,6 +8,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ask::{Errand, FIRST_POLL, Round};
@@ -38,8 +39,9 @@ pub(super) struct Refresh<'a, S, E, C> {
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
-    /// Refreshes, and says what the flight is to do next.
-    pub(super) async fn run(self, endpoint: &E) -> Round {
+    /// Refreshes, and says what the flight is to do next. `room` is the place among the requests that the provider is sent
+    /// at once; it is free again when the bank has answered, however long the store takes from there.
+    pub(super) async fn run(self, endpoint: &E, room: OwnedSemaphorePermit) -> Round {
         let spent = match self.what_to_spend() {
             Ok(spent) => spent,
             Err((to, why, outcome)) => return self.end(to, why, outcome).await,
@@ -78,6 +80,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         };
         let started = Instant::now();
         let outcome = self.spend(endpoint, connection, &request).await;
+        drop(room);
         self.settle(outcome, spent.as_ref(), started.elapsed()).await
     }
 
