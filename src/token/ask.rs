@@ -14,7 +14,7 @@ use super::cache::Held;
 use super::flight::{Cockpit, Outcome};
 use super::refresh::{MISCONFIGURED, Refresh, UNREADABLE};
 use super::timing::{jittered, min_ttl};
-use super::{ClientGrant, Core, TokenError, refused_by, storeless};
+use super::{ClientGrant, Core, TokenError, VaultError, refused_by, storeless};
 use crate::oauth::TokenEndpoint;
 use crate::store::{Begin, BeginOutcome, FailTo, Snapshot, Store, StoreError, Waiting};
 use crate::words::clock::{BootInstant, Clock};
@@ -61,6 +61,10 @@ pub(super) async fn fly<S: Store, E: TokenEndpoint, C: Clock>(
     let started = Instant::now();
     let mut pause = FIRST_POLL;
     let mut permit = None;
+    if let Some(error) = does_not_open(&core, &errand).await {
+        tracing::error!(key = ?errand.key, %error, "A stored refresh token cannot be opened. The record is left as it is.");
+        return cockpit.announce(Err(TokenError::Unreadable { why: error.to_string() }));
+    }
     loop {
         match ask_once(&core, &errand, &cockpit, permit.take()).await {
             Round::Land(outcome) => return cockpit.announce(outcome),
@@ -81,6 +85,22 @@ pub(super) async fn fly<S: Store, E: TokenEndpoint, C: Clock>(
             }
         }
     }
+}
+
+/// Why the refresh token that this flight would spend cannot be had. A lease would leave its marks in a record that belongs
+/// to somebody else's key, so that is found out before one is asked for. What is held was opened here already.
+async fn does_not_open<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    errand: &Errand,
+) -> Option<VaultError> {
+    if errand.client.is_some() || core.cache.get(&errand.key).is_some() {
+        return None;
+    }
+    // A store that does not answer says so to BEGIN, too.
+    let snapshot = core.store.read(&errand.key).await.ok().flatten()?;
+    let is_spent = snapshot.provider == errand.provider && snapshot.remaining < wanted(errand, None);
+    let sealed = snapshot.refresh.as_ref().filter(|_| is_spent)?;
+    core.vault.open_refresh(&errand.key, &snapshot, snapshot.version, sealed).err()
 }
 
 pub(super) const FIRST_POLL: Duration = Duration::from_millis(25);
@@ -211,7 +231,10 @@ async fn store_failed<S: Store, E: TokenEndpoint, C: Clock>(
 ) -> Outcome {
     core.count_store_error("begin");
     match error {
-        StoreError::Unreadable(why) => Err(TokenError::Unreadable { why }),
+        StoreError::Unreadable(why) => {
+            tracing::error!(key = ?errand.key, error = why, "A stored record cannot be read. It is left as it is.");
+            Err(TokenError::Unreadable { why })
+        }
         StoreError::Unavailable(_) | StoreError::Refused(_) => {
             tracing::warn!(key = ?errand.key, %error, "The token store did not answer.");
             core.link.store_is_away(core.clock.boot(), core.timing.store_pause);
