@@ -57,12 +57,15 @@ pub(super) fn prepare(log: &LogSettings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An error with its causes.
+/// An error with its causes, as far as it does not tell of them itself.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
+        let told = inner.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
         cause = inner.source();
     }
     text
