@@ -57,7 +57,10 @@ where
 {
     let received = Received::now(clock);
     if !is_json(request.headers()) {
-        return Err(Refusal::new(AdminProblem::MediaTypeUnsupported, "its Content-Type is absent, doubled or another"));
+        return Err(Refusal::new(
+            AdminProblem::MediaTypeUnsupported,
+            "the Content-Type is absent, there twice, or not application/json",
+        ));
     }
     let expected = precondition::expected(request.headers())
         .map_err(|error| Refusal::new(ProblemType::BadRequest, error.to_string()))?;

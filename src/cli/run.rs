@@ -7,7 +7,9 @@ use super::{runtime, signals};
 use crate::admin::Writes;
 use crate::app::{App, StartError};
 use crate::config::{Config, LogFormat, LogSettings, Warning};
+use crate::net::descriptors;
 use crate::net::shutdown::Shutdown;
+use crate::proxy::settings::Limits;
 use crate::telemetry::logs::LineFormat;
 use crate::telemetry::{hardening, logs, panic};
 
@@ -19,11 +21,12 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (config, warnings) = load(&arguments.config)?;
+    let (mut config, warnings) = load(&arguments.config)?;
     prepare(&config.log)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    bound_connections(&mut config.proxy.limits);
     runtime()?.block_on(async {
         let shutdown = Shutdown::new();
         let app = App::start(config, Writes::Guarded, shutdown.clone()).await.map_err(|error| failed(&error))?;
@@ -42,6 +45,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
+/// Takes no more connections of apps than the process may open.
+fn bound_connections(limits: &mut Limits) {
+    let limit = descriptors::raise_limit();
+    let possible = descriptors::connections(limits.max_connections, limit);
+    if possible < limits.max_connections {
+        tracing::warn!(
+            open_files = limit,
+            wanted = limits.max_connections,
+            taken = possible,
+            "The limit of open files (ulimit -n) is too low for proxy.limits.max_connections."
+        );
+        limits.max_connections = possible;
+    }
+}
+
 /// What a process that serves does before anything else: its log, and what keeps secrets out of crashes.
 pub(super) fn prepare(log: &LogSettings) -> Result<(), Failure> {
     let format = match log.format {
@@ -57,12 +75,15 @@ pub(super) fn prepare(log: &LogSettings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An error with its causes.
+/// An error with its causes, as far as it does not tell of them itself.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
+        let told = inner.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
         cause = inner.source();
     }
     text

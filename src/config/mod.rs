@@ -168,5 +168,7 @@ fn read(path: &Path) -> Result<String, Faults> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(Faults::of_file("it is larger than 1 MiB, which no configuration is", None));
     }
-    String::from_utf8(bytes).map_err(|_| Faults::of_file("it is not text (UTF-8)", None))
+    let text = String::from_utf8(bytes).map_err(|_| Faults::of_file("it is not text (UTF-8)", None))?;
+    // Some editors put a byte order mark first, which the parser would take for a document of its own.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

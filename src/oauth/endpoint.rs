@@ -21,11 +21,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::request::build;
-use super::response::{Body, Reading, classify};
+use super::response::{Body, Reading, classify, is_whole_object};
 use super::settings::Registration;
 use super::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::net::tls::{TlsError, client_config};
@@ -39,6 +40,10 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(35);
 /// How many headers an answer may have.
 const MOST_HEADERS: usize = 1_000;
+
+/// How long the end of the message may take once everything it has to say is there. Hanging up at once would be rude to a
+/// bank that is just about to end it properly.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A provider's token endpoint, reached over HTTP/1.1.
 #[derive(Debug)]
@@ -124,7 +129,7 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
     type Connection = Connection;
 
     async fn connect(&self) -> Result<Connection, NotSent> {
-        let opened = tokio::time::timeout(self.registration.connect_timeout, self.open()).await;
+        let opened = timeout(self.registration.connect_timeout, self.open()).await;
         let io = opened.map_err(|_| NotSent::Unreachable("it took too long".to_owned()))??;
         let wrote = Arc::new(AtomicBool::new(false));
         Ok(Connection { io: Counting { io, wrote: Arc::clone(&wrote) }, wrote })
@@ -153,7 +158,12 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
             let response = sender.send_request(request).await?;
             let (head, mut body) = response.into_parts();
             let mut bytes = Zeroizing::new(Vec::with_capacity(4 * 1024));
-            while let Some(frame) = body.frame().await {
+            loop {
+                // What a whole object says is said, whatever becomes of the connection after it.
+                let whole = is_whole_object(&bytes);
+                let next =
+                    if whole { timeout(LAST_WORD, body.frame()).await.unwrap_or(None) } else { body.frame().await };
+                let Some(frame) = next else { break };
                 // What has arrived is still worth keeping when the rest does not come.
                 let Ok(frame) = frame else { return Ok((head, bytes, Some("truncated_answer"))) };
                 let Ok(data) = frame.into_data() else { continue };

@@ -86,10 +86,21 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: Body, read
     }
 }
 
+/// Whether a body is a JSON object from its first byte to its last. An object says by itself where it ends, so that
+/// nothing that comes or fails to come after it changes what it says.
+pub(super) fn is_whole_object(bytes: &[u8]) -> bool {
+    let text = without_mark(bytes).trim_ascii();
+    text.starts_with(b"{") && text.ends_with(b"}") && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+}
+
 /// The JSON value that a body begins with. A byte order mark before it and whatever follows it are passed over.
 fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Result<T> {
-    let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    T::deserialize(&mut serde_json::Deserializer::from_slice(text))
+    T::deserialize(&mut serde_json::Deserializer::from_slice(without_mark(bytes)))
+}
+
+/// A body without the byte order mark that some servers put before it (RFC 8259 §8.1).
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }
 
 #[derive(Deserialize)]
@@ -256,6 +267,19 @@ mod tests {
     }
 
     #[test]
+    fn an_object_is_whole_at_its_closing_brace_and_not_before() {
+        let answer = r#" {"access_token":"a}","x":{"y":[1]}} "#;
+        let end = answer.trim_end().len();
+        for at in 0..answer.len() {
+            assert_eq!(is_whole_object(&answer.as_bytes()[..at]), at >= end, "{}", &answer[..at]);
+        }
+        for none in ["", "[]", "null", "{}{}", "<html>{}", "{\"a\":}"] {
+            assert!(!is_whole_object(none.as_bytes()), "{none}");
+        }
+        assert!(is_whole_object("\u{feff}{}\n".as_bytes()));
+    }
+
+    #[test]
     fn a_bank_that_may_be_trusted_with_5xx_did_not_process_it() {
         let reading = Reading { trust_5xx: true, ..READING };
         let outcome = classify(StatusCode::BAD_GATEWAY, &HeaderMap::new(), Body::default(), reading);
@@ -339,7 +363,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_and_a_200_is_never_unspent(status in 200_u16..600, body: Vec<u8>) {
+        fn no_bytes_make_it_panic_and_a_yes_is_never_unspent(status in 200_u16..600, body: Vec<u8>) {
             let status = StatusCode::from_u16(status).expect("a status");
             let readable = status == StatusCode::OK || status.is_success() && !body.is_empty();
             let outcome = classify(status, &HeaderMap::new(), whole(&body), READING);

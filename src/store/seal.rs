@@ -62,7 +62,7 @@ pub enum SealError {
         kid: [u8; 4],
     },
     /// It was altered, or belongs to another record, grant, generation or field.
-    #[error("its seal is broken: it was altered or belongs elsewhere")]
+    #[error("its seal does not open: it is of another key with the same id, was altered, or belongs elsewhere")]
     Tampered,
     /// It is no envelope of a known format.
     #[error("it is not a sealed value of a known format")]

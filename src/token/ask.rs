@@ -72,6 +72,9 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
     let started = Instant::now();
     let mut pause = FIRST_POLL;
     let mut permit = None;
+    if let Some(outcome) = look(core, errand, cockpit).await {
+        return outcome;
+    }
     loop {
         match ask_once(core, errand, cockpit, permit.take()).await {
             Round::Land(outcome) => return outcome,
@@ -92,6 +95,32 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
             }
         }
     }
+}
+
+/// A look at a record of which nothing is held, before anything is asked of it. A token with life left is all that most
+/// flights want, and costs this one round trip. And a record whose tokens do not open belongs to somebody else's key: a
+/// lease would leave its marks in it, so it is not asked for. `None`: BEGIN has to say more.
+async fn look<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    errand: &Errand,
+    cockpit: &Cockpit,
+) -> Option<Outcome> {
+    if errand.rejected.is_some() || core.cache.get(&errand.key).is_some() {
+        return None;
+    }
+    let (epoch, asked) = (core.link.epoch(), core.clock.boot());
+    // A store that does not answer says so to BEGIN, too.
+    let snapshot = core.store.read(&errand.key).await.ok().flatten()?;
+    if snapshot.provider != errand.provider || !snapshot.state.is_usable() {
+        return None;
+    }
+    if snapshot.remaining > wanted(errand, None) {
+        return Some(hold(core, cockpit, &errand.key, &snapshot, asked, epoch));
+    }
+    let sealed = snapshot.refresh.as_ref()?;
+    let error = core.vault.open_refresh(&errand.key, &snapshot, snapshot.version, sealed).err()?;
+    tracing::error!(key = ?errand.key, %error, "A stored refresh token cannot be opened. The record is left as it is.");
+    Some(Err(TokenError::Unreadable { why: error.to_string() }))
 }
 
 pub(super) const FIRST_POLL: Duration = Duration::from_millis(25);
@@ -258,7 +287,10 @@ async fn store_failed<S: Store, E: TokenEndpoint, C: Clock>(
 ) -> Outcome {
     core.count_store_error("begin");
     match error {
-        StoreError::Unreadable(why) => Err(TokenError::Unreadable { why }),
+        StoreError::Unreadable(why) => {
+            tracing::error!(key = ?errand.key, error = why, "A stored record cannot be read. It is left as it is.");
+            Err(TokenError::Unreadable { why })
+        }
         StoreError::Unavailable(_) | StoreError::Refused(_) => {
             tracing::warn!(key = ?errand.key, %error, "The token store did not answer.");
             core.link.store_is_away(core.clock.boot(), core.timing.store_pause);

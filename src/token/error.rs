@@ -39,8 +39,8 @@ pub enum TokenError {
         /// When it will be asked again.
         retry_after: Duration,
     },
-    /// The bank refuses our registration or certificate.
-    #[error("the bank refuses our client registration ({why})")]
+    /// The bank refuses our registration or certificate, we refuse its certificate, or its address is not right.
+    #[error("{} ({why})", settings_at_fault(why))]
     Misconfigured {
         /// The class, a word.
         why: String,
@@ -60,6 +60,21 @@ pub enum TokenError {
     /// More tokens are being fetched than this process takes on.
     #[error("too many tokens are being fetched at once")]
     Overloaded,
+}
+
+/// What an operator has to look at.
+fn settings_at_fault(why: &str) -> &'static str {
+    match why {
+        "tls_refused" => {
+            "the TLS handshake with the bank's token endpoint fails: its certificate or ours is not accepted"
+        }
+        "certificate_refused" => "the bank's token endpoint refuses our client certificate",
+        "redirect" => {
+            "the bank's token endpoint answers with a redirect, which is never followed; its address is wrong"
+        }
+        "request_impossible" => "the settings for the bank's token endpoint make no request",
+        _ => "the bank refuses our client registration",
+    }
 }
 
 impl TokenError {

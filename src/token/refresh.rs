@@ -222,12 +222,13 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             }
             TokenOutcome::NotProcessed { why, retry_after } => {
                 self.count(why, took);
+                tracing::warn!(provider = %self.errand.provider, why, "The bank did not process a token request.");
                 let to = self.later(retry_after);
                 return self.end(to, why, unavailable(why, to)).await;
             }
             TokenOutcome::Misconfigured { why } => {
                 self.count(why, took);
-                tracing::error!(provider = %self.errand.provider, why, "The bank refuses our client registration.");
+                tracing::error!(provider = %self.errand.provider, why, "The token endpoint cannot be used with our settings.");
                 let refusal = Err(TokenError::Misconfigured { why: why.to_owned() });
                 return self.end(self.later(None), why, refusal).await;
             }

@@ -78,7 +78,7 @@ problems! {
     TokenRefreshUncertain = "token-refresh-uncertain", 503, Operator, "proxy_internal_error", "The outcome of a refresh is unknown and no valid token is left";
     TokenEndpointUnavailable = "token-endpoint-unavailable", 503, Retry, "destination_unavailable", "The bank's token endpoint is not available";
     ProviderFrozen = "provider-frozen", 503, Operator, "http_request_denied", "Refreshing at this provider is frozen";
-    ProviderMisconfigured = "provider-misconfigured", 502, Operator, "proxy_configuration_error", "The bank refuses our client registration";
+    ProviderMisconfigured = "provider-misconfigured", 502, Operator, "proxy_configuration_error", "The bank's token endpoint cannot be used with our settings";
     StoreUnavailable = "store-unavailable", 503, Retry, "proxy_internal_error", "The token store cannot be reached and no valid token is in memory";
     ConsentUnreadable = "consent-unreadable", 503, Operator, "proxy_internal_error", "The stored record cannot be opened; it was left untouched";
     QuotaExhausted = "quota-exhausted", 429, Caller, "http_request_denied", "The unattended-access quota of this consent is spent";

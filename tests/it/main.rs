@@ -16,6 +16,9 @@ mod streaming;
 // Secrets, looked for everywhere.
 mod leaking;
 
+// Banks, apps, operators and machines that do what they should not.
+mod breaking;
+
 // The command line and the demo.
 mod commanding;
 

@@ -33,6 +33,11 @@ fn the_smallest_file_that_loads_has_a_provider_an_api_a_store_and_a_key() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_file() {
+    drop(Folder::new().config(&format!("\u{feff}{}", smallest_and(""))));
+}
+
+#[test]
 fn the_files_that_were_read_are_listed_to_be_watched() {
     let folder = Folder::new();
     let config = folder.config(&smallest_and("admin: {key: {file: secrets/admin.key}}\n"));

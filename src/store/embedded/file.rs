@@ -156,7 +156,8 @@ fn shift(record: &mut Record, back: u64) {
 
 fn understand(key: &TokenKey, stored: Option<&[u8]>) -> Result<Option<Record>, StoreError> {
     let Some(stored) = stored else { return Ok(None) };
-    let unreadable = |what: &str| StoreError::Unreadable(format!("{what} of a {} record", keys::kind(key)));
+    let unreadable =
+        |what: &str| StoreError::Unreadable(format!("{what} of a {} record is not what it has to be", keys::kind(key)));
     let fields = unpack(stored).ok_or_else(|| unreadable("the framing"))?;
     Record::from_fields(&fields).map(Some).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
 }

@@ -109,13 +109,16 @@ impl Connector {
 
     fn rejected(&self, error: &RedisError) -> StoreError {
         let refused = |why| StoreError::Refused(format!("redis at {}:{} {why}", self.host, self.port));
+        if error.detail().is_some_and(|detail| detail.contains("DB index is out of range")) {
+            return refused("has no database of that number");
+        }
         match (error.kind(), error.code()) {
             (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
                 refused("does not accept the user or password")
             }
             (_, Some("NOPERM")) => refused("does not allow this user to connect"),
             (ErrorKind::RESP3NotSupported, _) => refused("is older than version 7"),
-            (_, Some(code)) => server_error(code, "connecting"),
+            (_, Some(code)) => server_error(code, error.detail(), "HELLO, AUTH or SELECT"),
             (_, None) => self.unreachable(io::ErrorKind::ConnectionAborted),
         }
     }
@@ -173,7 +176,8 @@ impl Live {
 }
 
 /// What an error code of the server means. Its text is not passed on: it may quote a command.
-pub(super) fn server_error(code: &str, doing: &str) -> StoreError {
+pub(super) fn server_error(code: &str, detail: Option<&str>, doing: &str) -> StoreError {
+    let code = telling(code, detail.unwrap_or_default());
     match code {
         "LOADING" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "READONLY" | "MISCONF" | "NOREPLICAS"
         | "OOM" | "UNKILLABLE" => StoreError::Unavailable(format!("redis answers {code} to {doing}")),
@@ -183,6 +187,18 @@ pub(super) fn server_error(code: &str, doing: &str) -> StoreError {
             StoreError::Refused("redis is a cluster, which needs a connection of its own kind".into())
         }
         other => StoreError::Refused(format!("redis cannot run {doing}: {}", word(other))),
+    }
+}
+
+/// The code that says what is wrong, where redis itself says no more than `ERR`: an access control list that stops a
+/// script half-way, and a long command before the password.
+fn telling<'a>(code: &'a str, detail: &str) -> &'a str {
+    match code {
+        "ERR" if detail.contains("ACL failure in script") || detail.contains("this user has no permissions") => {
+            "NOPERM"
+        }
+        "ERR" if detail.contains("Protocol error: unauthenticated") => "NOAUTH",
+        code => code,
     }
 }
 

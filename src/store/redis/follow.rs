@@ -9,8 +9,8 @@ use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{Connector, Live};
-use crate::store::contract::Change;
+use super::connection::{Connector, Live, server_error};
+use crate::store::contract::{Change, StoreError};
 use crate::store::keys;
 use crate::words::ids::random;
 
@@ -26,15 +26,22 @@ const MOST_UNREAD: usize = 4_096;
 struct Gone;
 
 pub(super) async fn follow(connector: &Connector, channel: &str, changes: &mpsc::Sender<Change>) {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut complained) = (FIRST_PAUSE, false);
     loop {
         let listened = tokio::select! {
             listened = listen(connector, channel, changes) => listened,
             () = changes.closed() => return,
         };
         match listened {
-            Ok(true) => pause = FIRST_PAUSE,
-            Ok(false) => pause = (pause * 2).min(LONGEST_PAUSE),
+            Ok(Listened::Followed) => (pause, complained) = (FIRST_PAUSE, false),
+            Ok(Listened::Unreached) => pause = (pause * 2).min(LONGEST_PAUSE),
+            Ok(Listened::Refused(error)) => {
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                // Said once: it stays so until somebody changes the server's access control list.
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::error!(%error, channel, "Changes of the token store cannot be followed. Tokens are checked before use.");
+                }
+            }
             Err(Gone) => return,
         }
         tokio::select! {
@@ -44,41 +51,59 @@ pub(super) async fn follow(connector: &Connector, channel: &str, changes: &mpsc:
     }
 }
 
-/// Follows on one connection until it ends. Tells whether it ever followed.
-async fn listen(connector: &Connector, channel: &str, changes: &mpsc::Sender<Change>) -> Result<bool, Gone> {
+/// How far a connection came.
+enum Listened {
+    /// It followed, and then it ended.
+    Followed,
+    /// It did not come to following.
+    Unreached,
+    /// The server said no to following.
+    Refused(StoreError),
+}
+
+/// Follows on one connection until it ends.
+async fn listen(connector: &Connector, channel: &str, changes: &mpsc::Sender<Change>) -> Result<Listened, Gone> {
     let (sender, mut pushed) = mpsc::channel(MOST_UNREAD);
     // What does not fit is dropped; `messages` sees that and starts again.
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(PING_WAIT))
         .set_connection_timeout(None)
         .set_push_sender(move |push: PushInfo| sender.try_send(push));
-    let Ok(mut live) = connector.connect(config, true).await else { return Ok(false) };
+    let Ok(mut live) = connector.connect(config, true).await else { return Ok(Listened::Unreached) };
     let mut subscribe = redis::pipe();
     subscribe.cmd("SUBSCRIBE").arg(channel);
     // The acknowledgement comes as a push, in order with the messages; the reply to the command may come as either.
-    let subscribed = timeout(PING_WAIT, acknowledged(&mut pushed, &mut live, &subscribe)).await;
-    if !matches!(subscribed, Ok(true)) {
-        return Ok(false);
+    match timeout(PING_WAIT, acknowledged(&mut pushed, &mut live, &subscribe)).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) | Err(_) => return Ok(Listened::Unreached),
+        Ok(Err(refused)) => return Ok(Listened::Refused(refused)),
     }
     tell(changes, Change::Connected).await?;
     let ended = messages(&mut live, &mut pushed, changes).await;
     if ended.is_ok() {
         tell(changes, Change::Lost).await?;
     }
-    ended.map(|()| true)
+    ended.map(|()| Listened::Followed)
 }
 
-async fn acknowledged(pushed: &mut mpsc::Receiver<PushInfo>, live: &mut Live, subscribe: &redis::Pipeline) -> bool {
-    let refused = |reply: &Value| matches!(reply, Value::ServerError(_));
-    if live.send(subscribe, 1).await.map_or(true, |replies| replies.iter().any(refused)) {
-        return false;
+/// Whether the server took the subscription; an error if it said that it does not.
+async fn acknowledged(
+    pushed: &mut mpsc::Receiver<PushInfo>,
+    live: &mut Live,
+    subscribe: &redis::Pipeline,
+) -> Result<bool, StoreError> {
+    let Ok(replies) = live.send(subscribe, 1).await else { return Ok(false) };
+    for reply in &replies {
+        if let Value::ServerError(error) = reply {
+            return Err(server_error(error.code(), error.details(), "SUBSCRIBE"));
+        }
     }
     while let Some(push) = pushed.recv().await {
         if push.kind == PushKind::Subscribe {
-            return true;
+            return Ok(true);
         }
     }
-    false
+    Ok(false)
 }
 
 /// Passes messages on until the connection ends, falls silent, or has overrun us.

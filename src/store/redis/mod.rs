@@ -84,7 +84,7 @@ impl RedisStore {
         let mut ping = redis::pipe();
         ping.cmd("PING");
         match live.send(&ping, 1).await.map(|replies| replies.into_iter().next()) {
-            Ok(Some(Value::ServerError(error))) => Err(server_error(error.code(), "PING")),
+            Ok(Some(Value::ServerError(error))) => Err(server_error(error.code(), error.details(), "PING")),
             Ok(_) => Ok(()),
             Err(_) => {
                 self.0.reads.give_up(&live).await;
@@ -207,7 +207,7 @@ fn is_unknown_script(reply: Option<&Value>) -> bool {
 fn replies_without_error(replies: Vec<Value>, script: &LuaScript) -> Result<Vec<Value>, Unanswered> {
     for reply in &replies {
         if let Value::ServerError(error) = reply {
-            let meaning = server_error(error.code(), script.name);
+            let meaning = server_error(error.code(), error.details(), script.name);
             return Err(match error.code() {
                 "READONLY" => Unanswered::Demoted(meaning),
                 _ => Unanswered::Error(meaning),

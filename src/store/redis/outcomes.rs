@@ -223,7 +223,7 @@ impl Store for RedisStore {
 }
 
 pub(super) fn unreadable(field: &str, key: &TokenKey) -> StoreError {
-    StoreError::Unreadable(format!("the field {field} of a {} record", keys::kind(key)))
+    StoreError::Unreadable(format!("the field {field} of a {} record is not what it has to be", keys::kind(key)))
 }
 
 fn record(reply: &Reply, key: &TokenKey) -> Result<(Record, u64), StoreError> {

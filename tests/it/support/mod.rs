@@ -12,5 +12,7 @@ pub(crate) mod fault_link;
 pub(crate) mod program;
 // A real `redis-server` process of a test's own.
 pub(crate) mod redis;
+// A bank that answers with whatever bytes it is told to.
+pub(crate) mod rogue;
 // A replica of the proxy with a configuration of its own.
 pub(crate) mod sidecar;

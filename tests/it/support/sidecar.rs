@@ -11,6 +11,7 @@ use super::bank::{Bank, Granted, IBAN};
 use super::client::{Answer, App};
 use super::program::{Program, consentry};
 use super::redis::RedisServer;
+use super::rogue::Rogue;
 
 pub(crate) const ADMIN_KEY: &str = "CANARY-admin-key-0123456789";
 
@@ -28,6 +29,7 @@ pub(crate) struct Replica {
     home: tempfile::TempDir,
     yaml: String,
     environment: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 impl Replica {
@@ -58,7 +60,16 @@ impl Replica {
         secret("nogi.secret", nogi["client_secret"].as_str().unwrap());
         secret("seal.key", "Q0FOQVJZLXNlYWwta2V5LTAxMjM0NTY3ODlhYmNkZWY=");
         let yaml = configuration(store, abn, nogi);
-        Self { home, yaml, environment: Vec::new() }
+        Self { home, yaml, environment: Vec::new(), open_files: None }
+    }
+
+    /// In front of a bank that says whatever it is told to, at `/token` and under `/api`.
+    pub(crate) fn before_rogue(self, bank: &Bank, rogue: &Rogue) -> Self {
+        let abn = &bank.endpoints["abn_amro"];
+        let client_auth = "client_auth: {method: tls_client_auth, certificate: {file: tpp.crt}, key: {file: tpp.key}}";
+        self.change(abn["token_endpoint"].as_str().unwrap(), &rogue.url("/token"))
+            .change(abn["api"].as_str().unwrap(), &rogue.url("/api"))
+            .change(client_auth, "client_auth: {method: none}")
     }
 
     /// Changes the configuration's text.
@@ -70,6 +81,12 @@ impl Replica {
 
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets the process have so many files and connections open.
+    pub(crate) fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
         self
     }
 
@@ -98,6 +115,11 @@ impl Replica {
     /// Starts it, and waits until it listens.
     pub(crate) async fn start_unlinked(&self) -> Sidecar {
         let mut command = consentry();
+        if let Some(most) = self.open_files {
+            let program = command.get_program().to_owned();
+            command = std::process::Command::new("sh");
+            command.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\" \"$@\"")).arg(program);
+        }
         command.args(["run", "--config"]).arg(self.write());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut program = Program::start(command);
