@@ -76,7 +76,7 @@ async fn a_body_is_asked_for_only_once_a_token_is_at_hand() {
         let mut app = house.app().await;
         app.send(format!("{HEAD}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len())).await;
         super::within(async {
-            while house.shelf.begins() == 0 {
+            while house.shelf.reads() == 0 {
                 tokio::task::yield_now().await;
             }
         })

@@ -181,7 +181,7 @@ async fn a_body_that_is_known_to_be_too_large_is_refused_unread() {
     let reply = house.app().await.ask(request).await;
     assert_eq!(told(&reply), (413, "request-too-large".into()));
     assert_eq!(house.ask("POST /api/v1/x", C1, "0123456789").await.status(), 200);
-    assert_eq!(house.shelf.begins(), 1);
+    assert_eq!(house.shelf.reads(), 1);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ struct Table {
     vault: Vault,
     records: Mutex<HashMap<TokenKey, Record>>,
     open: watch::Sender<bool>,
+    reads: AtomicUsize,
     begins: AtomicUsize,
     ended: watch::Sender<Vec<TokenKey>>,
 }
@@ -59,6 +60,7 @@ impl Default for Shelf {
             vault: vault(),
             records: Mutex::default(),
             open: watch::Sender::new(true),
+            reads: AtomicUsize::new(0),
             begins: AtomicUsize::new(0),
             ended: watch::Sender::new(Vec::new()),
         };
@@ -84,7 +86,12 @@ impl Shelf {
         self.0.open.send_replace(answers);
     }
 
-    /// How often a token was asked for.
+    /// How often a record was looked at.
+    pub(super) fn reads(&self) -> usize {
+        self.0.reads.load(Ordering::SeqCst)
+    }
+
+    /// How often the right to refresh was asked for.
     pub(super) fn begins(&self) -> usize {
         self.0.begins.load(Ordering::SeqCst)
     }
@@ -113,7 +120,10 @@ impl Shelf {
             state: record.state,
             version: record.version,
             access: Some(access),
-            remaining: Duration::from_secs(3_000),
+            remaining: match record.mood {
+                Mood::Renews | Mood::Stays => Duration::from_secs(3_000),
+                Mood::Wait(..) | Mood::Fails(_) => Duration::ZERO,
+            },
             life: Duration::from_secs(3_600),
             refresh: None,
             refresh_fingerprint: None,
@@ -154,6 +164,9 @@ impl Record {
 
 impl Store for Shelf {
     async fn read(&self, key: &TokenKey) -> Result<Option<Snapshot>, StoreError> {
+        self.0.reads.fetch_add(1, Ordering::SeqCst);
+        let mut open = self.0.open.subscribe();
+        let _ = open.wait_for(|open| *open).await;
         let record = self.0.records.lock().expect("no panic").get(key).cloned();
         Ok(record.map(|record| self.snapshot(key, &record)))
     }
