@@ -80,6 +80,20 @@ fn every_field_of_a_record_is_described() {
 }
 
 #[test]
+fn every_file_that_a_document_names_is_there() {
+    let mut seen = 0;
+    for document in ["README.md", "docs/architecture.md", "docs/refresh.md", "docs/performance.md", "docs/errors.md"] {
+        let text = read(document);
+        for name in text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs") && !name.contains(' ')) {
+            seen += 1;
+            let found = [name.to_owned(), format!("src/{name}")].iter().any(|path| Path::new(path).exists());
+            assert!(found, "{document} names {name}, which is not there");
+        }
+    }
+    assert!(seen > 30, "only {seen} files were found, so the test does not see them");
+}
+
+#[test]
 fn every_decision_is_numbered_in_order_and_has_its_three_parts() {
     let mut files: Vec<_> =
         fs::read_dir("docs/decisions").expect("the folder").map(|file| file.expect("readable").path()).collect();
