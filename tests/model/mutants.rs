@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 
 use stateright::{Checker, HasDiscoveries};
 
-use super::properties::{NEVER_KILLED, NEWEST_KNOWN, NEW_GRANT_STAYS, SENT_ONCE, STAYS_ENDED};
+use super::properties::{NEVER_KILLED, NEW_GRANT_STAYS, NEWEST_KNOWN, SENT_ONCE, STAYS_ENDED};
 use super::state::Budget;
-use super::{ALONE, Protocol, STANDARD, explore};
+use super::{ALONE, Protocol, STANDARD, explore, until_broken};
 
 /// What is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
+pub(crate) enum Mutant {
     /// ARM writes nothing: a lease that ran out looks as if nothing had been sent.
     NoIntent,
     /// An intent counts before a replica of the store has it.
@@ -47,13 +47,14 @@ fn is_caught(mutant: Mutant, protocol: &Protocol, broken: &'static str) {
     let until = HasDiscoveries::AnyOf(BTreeSet::from([broken]));
     let name = format!("{mutant:?}");
     let checker = explore(&name, &protocol, until);
-    let path = checker.discovery(broken);
-    let path = path.unwrap_or_else(|| panic!("{mutant:?} does not break: {broken}"));
-    println!("  {broken}, after {:?}", path.into_actions());
+    let path = checker.discovery(broken).unwrap_or_else(|| panic!("{mutant:?} does not break: {broken}"));
+    let steps: Vec<_> = until_broken(&protocol, path, broken).into_iter().filter_map(|(_, action)| action).collect();
+    println!("  {broken}, by {steps:?}");
 }
 
 /// Two refreshes and no faults but those that are named.
-const CALM: Budget = Budget { rounds: 2, crashes: 0, lost_requests: 0, lost_replies: 0, expiries: 0, failovers: 0, ..STANDARD.budget };
+const CALM: Budget =
+    Budget { rounds: 2, crashes: 0, lost_requests: 0, lost_replies: 0, expiries: 0, failovers: 0, ..STANDARD.budget };
 
 #[test]
 fn without_an_intent_a_lease_that_runs_out_sends_twice() {

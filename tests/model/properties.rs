@@ -9,30 +9,30 @@ use super::Protocol;
 use super::state::{Answer, Event, Flight, Phase, State, Token, Wire};
 
 /// The bank sees a refresh token again only in a recorded probe.
-pub const SENT_ONCE: &str = "P1 a refresh token is presented again only by a recorded probe";
+pub(crate) const SENT_ONCE: &str = "P1 a refresh token is presented again only by a recorded probe";
 /// The newest refresh token is known to somebody, unless it was lost by W1 or W2.
-pub const NEWEST_KNOWN: &str = "P2 the newest refresh token is known to somebody";
+pub(crate) const NEWEST_KNOWN: &str = "P2 the newest refresh token is known to somebody";
 /// A grant dies only by W1 or W2.
-pub const NEVER_KILLED: &str = "P3 no grant is killed by us";
+pub(crate) const NEVER_KILLED: &str = "P3 no grant is killed by us";
 /// An ended consent stays ended.
-pub const STAYS_ENDED: &str = "P4 an ended consent stays ended";
+pub(crate) const STAYS_ENDED: &str = "P4 an ended consent stays ended";
 /// A new grant is not overwritten by what an old one brings late.
-pub const NEW_GRANT_STAYS: &str = "P5 a new grant keeps its tokens";
+pub(crate) const NEW_GRANT_STAYS: &str = "P5 a new grant keeps its tokens";
 /// All of the above.
-pub const PROMISES: [&str; 5] = [SENT_ONCE, NEWEST_KNOWN, NEVER_KILLED, STAYS_ENDED, NEW_GRANT_STAYS];
+pub(crate) const PROMISES: [&str; 5] = [SENT_ONCE, NEWEST_KNOWN, NEVER_KILLED, STAYS_ENDED, NEW_GRANT_STAYS];
 
 /// A grant that was killed by nothing but an acknowledged write that the store lost, or an overtime of an assumption.
-pub const KILLED_IN_A_WINDOW: &str = "a grant is killed in the window that was opened";
+pub(crate) const KILLED_IN_A_WINDOW: &str = "a grant is killed in the window that was opened";
 
 /// What a model that is not vacuous shows.
-pub const REFRESHED: &str = "a refresh succeeds";
-pub const PROBED: &str = "a probe succeeds";
-pub const REPLAYED: &str = "a spill is replayed and the store needed it";
-pub const LATE: &str = "a commit is accepted after its lease ran out";
-pub const RESTORED: &str = "a replica restores what the store forgot";
-pub const ALT_TAKEN: &str = "a token set that came second is used";
+pub(crate) const REFRESHED: &str = "a refresh succeeds";
+pub(crate) const PROBED: &str = "a probe succeeds";
+pub(crate) const REPLAYED: &str = "a spill is replayed and the store needed it";
+pub(crate) const LATE: &str = "a commit is accepted after its lease ran out";
+pub(crate) const RESTORED: &str = "a replica restores what the store forgot";
+pub(crate) const ALT_TAKEN: &str = "a token set that came second is used";
 
-pub fn all() -> Vec<Property<Protocol>> {
+pub(crate) fn all() -> Vec<Property<Protocol>> {
     vec![
         Property::always(SENT_ONCE, |model, state| excused(model, state) || sent_once(model, state)),
         Property::always(NEWEST_KNOWN, |model, state| excused(model, state) || newest_known(model, state)),

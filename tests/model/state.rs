@@ -6,34 +6,34 @@
 use std::collections::BTreeSet;
 
 /// Who spends: each granted lease has a number of its own, which also names its request and its answer.
-pub type Attempt = u8;
+pub(crate) type Attempt = u8;
 
 /// Most leases that a run may grant, plus one, so that an [`Attempt`] is an index.
-pub const ATTEMPTS: usize = 4;
+pub(crate) const ATTEMPTS: usize = 4;
 
 /// The token set of a consent: which act of consenting, and how often it was rotated since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Version {
-    pub grant: u8,
-    pub generation: u8,
+pub(crate) struct Version {
+    pub(crate) grant: u8,
+    pub(crate) generation: u8,
 }
 
 impl Version {
-    pub fn next(self) -> Self {
+    pub(crate) fn next(self) -> Self {
         Self { generation: self.generation + 1, ..self }
     }
 }
 
 /// A refresh token. A bank numbers those of a grant as it hands them out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Token {
-    pub grant: u8,
-    pub serial: u8,
+pub(crate) struct Token {
+    pub(crate) grant: u8,
+    pub(crate) serial: u8,
 }
 
 /// The state of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum Phase {
+pub(crate) enum Phase {
     #[default]
     Active,
     /// Somebody may refresh; nothing was sent.
@@ -50,29 +50,29 @@ pub enum Phase {
 
 /// The consent as a store keeps it. Access tokens are left out: they can always be taken to have expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Record {
-    pub phase: Phase,
-    pub version: Version,
-    pub token: Token,
+pub(crate) struct Record {
+    pub(crate) phase: Phase,
+    pub(crate) version: Version,
+    pub(crate) token: Token,
     /// What a commit brought that came second.
-    pub alt: Option<Token>,
-    pub fence: u8,
-    pub owner: Option<Attempt>,
+    pub(crate) alt: Option<Token>,
+    pub(crate) fence: u8,
+    pub(crate) owner: Option<Attempt>,
     /// Whether the lease still runs on the store's clock.
-    pub leased: bool,
-    pub intent: Option<Attempt>,
+    pub(crate) leased: bool,
+    pub(crate) intent: Option<Attempt>,
     /// Intents that nobody has explained.
-    pub sends: u8,
+    pub(crate) sends: u8,
     /// Whether the quarantine still runs on the store's clock.
-    pub quarantined: bool,
-    pub committed_by: Option<Attempt>,
+    pub(crate) quarantined: bool,
+    pub(crate) committed_by: Option<Attempt>,
     /// The record is gone, and so is the memory of it. Only a mutant gets here.
-    pub absent: bool,
+    pub(crate) absent: bool,
 }
 
 /// How far a write has come that must not be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Written {
+pub(crate) enum Written {
     No,
     /// It is at the primary. The store's own replicas in this set lack it.
     Waiting(u8),
@@ -82,17 +82,17 @@ pub enum Written {
 
 /// A granted lease, as its holder knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Lease {
-    pub attempt: Attempt,
-    pub fence: u8,
-    pub base: Version,
-    pub token: Token,
-    pub probe: bool,
+pub(crate) struct Lease {
+    pub(crate) attempt: Attempt,
+    pub(crate) fence: u8,
+    pub(crate) base: Version,
+    pub(crate) token: Token,
+    pub(crate) probe: bool,
 }
 
 /// What becomes of a record when a refresh got nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Failure {
+pub(crate) enum Failure {
     NotSpent,
     Unknown,
     InvalidGrant,
@@ -100,7 +100,7 @@ pub enum Failure {
 
 /// A replica's refresh under way. There is at most one, and no request of an app can cancel it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Flight {
+pub(crate) enum Flight {
     None,
     /// The connection to the bank is open, and nothing was sent.
     Leased(Lease),
@@ -121,16 +121,16 @@ pub enum Flight {
 
 /// A synced file: what a bank answered, and to which version. It outlives its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Spill {
-    pub lease: Lease,
-    pub token: Token,
+pub(crate) struct Spill {
+    pub(crate) lease: Lease,
+    pub(crate) token: Token,
     /// The outcome of its commit is known to this process.
-    pub settled: bool,
+    pub(crate) settled: bool,
 }
 
 /// What a replica's operator or customer asked for, which is repeated until it is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Task {
+pub(crate) enum Task {
     None,
     /// Store the first token set of the new grant.
     Seed(Written),
@@ -140,29 +140,29 @@ pub enum Task {
 
 /// What a replica remembers of the store's record; the newest it has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Memory {
-    pub version: Version,
-    pub token: Token,
-    pub ended: bool,
+pub(crate) struct Memory {
+    pub(crate) version: Version,
+    pub(crate) token: Token,
+    pub(crate) ended: bool,
     /// Its token may have been spent: nobody knows.
-    pub doubtful: bool,
+    pub(crate) doubtful: bool,
 }
 
 /// One process of the sidecar and its disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Replica {
-    pub up: bool,
-    pub memory: Option<Memory>,
-    pub flight: Flight,
-    pub spills: BTreeSet<Spill>,
-    pub task: Task,
+pub(crate) struct Replica {
+    pub(crate) up: bool,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) flight: Flight,
+    pub(crate) spills: BTreeSet<Spill>,
+    pub(crate) task: Task,
     /// After a store came back, it must say what it remembers before anybody is granted a lease.
-    pub unheard: bool,
+    pub(crate) unheard: bool,
 }
 
 /// What a bank says to a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Answer {
+pub(crate) enum Answer {
     Tokens(Token),
     InvalidGrant,
     /// It was turned away before it was looked at.
@@ -171,7 +171,7 @@ pub enum Answer {
 
 /// What is on its way between a replica and the bank. Anything here is delayed until it moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Wire {
+pub(crate) enum Wire {
     Nothing,
     Request {
         token: Token,
@@ -184,54 +184,55 @@ pub enum Wire {
 
 /// A grant as its bank sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Grant {
-    pub alive: bool,
+pub(crate) struct Grant {
+    pub(crate) alive: bool,
     /// The newest refresh token.
-    pub latest: u8,
+    pub(crate) latest: u8,
     /// The token that was presented to get it.
-    pub parent: Option<u8>,
+    pub(crate) parent: Option<u8>,
     /// Which tokens were presented, bit by bit.
-    pub presented: u8,
+    pub(crate) presented: u8,
 }
 
 /// Faults that may still happen, and things that may still be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// Leases that may be granted; fewer than [`ATTEMPTS`].
-    pub rounds: u8,
-    pub crashes: u8,
+    pub(crate) rounds: u8,
+    pub(crate) crashes: u8,
     /// Requests that are lost, or turned away unprocessed.
-    pub lost_requests: u8,
-    pub lost_replies: u8,
+    pub(crate) lost_requests: u8,
+    pub(crate) lost_replies: u8,
     /// Leases that run out while their holder lives.
-    pub expiries: u8,
+    pub(crate) expiries: u8,
     /// Failovers of the store, or restarts without its last writes.
-    pub failovers: u8,
+    pub(crate) failovers: u8,
     /// Times that nobody reaches the store for longer than lease and quarantine together.
-    pub outages: u8,
-    pub reconsents: u8,
-    pub ends: u8,
+    pub(crate) outages: u8,
+    pub(crate) reconsents: u8,
+    pub(crate) ends: u8,
 }
 
 /// What happened that the properties have to know. None of it is known to the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Ledger {
+#[expect(clippy::struct_excessive_bools, reason = "they are facts that do not exclude one another")]
+pub(crate) struct Ledger {
     /// By grant: an answer with tokens never reached a process that wanted it (W1), or died there (W2).
-    pub lost: [bool; 2],
+    pub(crate) lost: [bool; 2],
     /// The bank saw a refresh token again in a request that was no probe.
-    pub presented_twice: bool,
+    pub(crate) presented_twice: bool,
     /// A promoted store lacks a write that was acknowledged (W7).
-    pub forgotten: bool,
+    pub(crate) forgotten: bool,
     /// An assumption about time was broken (W5 and its kin).
-    pub overtime: bool,
-    pub reconsented: bool,
+    pub(crate) overtime: bool,
+    pub(crate) reconsented: bool,
     /// The grant whose end was acknowledged.
-    pub ended: Option<u8>,
+    pub(crate) ended: Option<u8>,
 }
 
 /// Something worth seeing at least once, in the step that led to this state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum Event {
+pub(crate) enum Event {
     #[default]
     None,
     Refreshed,
@@ -244,17 +245,17 @@ pub enum Event {
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
-    pub store: Record,
+pub(crate) struct State {
+    pub(crate) store: Record,
     /// The store's own replicas, or its disk: what would be found after a failover or a restart.
-    pub followers: [Record; 2],
+    pub(crate) followers: [Record; 2],
     /// Followers that lack an acknowledged write, bit by bit.
-    pub lacking: u8,
-    pub replicas: Vec<Replica>,
-    pub wire: [Wire; ATTEMPTS],
-    pub bank: [Grant; 2],
-    pub attempts: Attempt,
-    pub left: Budget,
-    pub ledger: Ledger,
-    pub event: Event,
+    pub(crate) lacking: u8,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) wire: [Wire; ATTEMPTS],
+    pub(crate) bank: [Grant; 2],
+    pub(crate) attempts: Attempt,
+    pub(crate) left: Budget,
+    pub(crate) ledger: Ledger,
+    pub(crate) event: Event,
 }

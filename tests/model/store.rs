@@ -9,7 +9,7 @@ use super::state::{Attempt, Event, Failure, Lease, Memory, Phase, Record, Token,
 
 /// What became of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Committed {
+pub(crate) enum Committed {
     Stored(Event),
     Superseded,
     Gone,
@@ -18,7 +18,7 @@ pub enum Committed {
 impl Record {
     /// BEGIN. `None`: somebody or something has to be waited for. The record may change even then: a lease that ran out
     /// after its intent was written leaves it uncertain, and the quarantine is counted from there.
-    pub fn begin(&mut self, protocol: &Protocol, attempt: Attempt) -> Option<Lease> {
+    pub(crate) fn begin(&mut self, protocol: &Protocol, attempt: Attempt) -> Option<Lease> {
         let probing = self.phase == Phase::Uncertain && self.owner.is_some() && self.owner != self.intent;
         if self.leased && (matches!(self.phase, Phase::Leased | Phase::Armed) || probing) {
             return None;
@@ -47,13 +47,13 @@ impl Record {
     }
 
     /// Whether the lease is still its holder's.
-    pub fn is_held(&self, lease: &Lease) -> bool {
+    pub(crate) fn is_held(&self, lease: Lease) -> bool {
         let open = matches!(self.phase, Phase::Leased | Phase::Armed | Phase::Uncertain);
         open && self.owner == Some(lease.attempt) && self.fence == lease.fence
     }
 
     /// ARM: the intent. `false`: the lease is lost, and nothing may be sent.
-    pub fn arm(&mut self, protocol: &Protocol, lease: &Lease) -> bool {
+    pub(crate) fn arm(&mut self, protocol: &Protocol, lease: Lease) -> bool {
         if !self.is_held(lease) || self.version != lease.base || !self.leased {
             return false;
         }
@@ -78,7 +78,7 @@ impl Record {
     }
 
     /// RENEW: a sender whose lease ran out, noticed or not, has it back if nobody else was granted one.
-    pub fn renew(&mut self, lease: &Lease) {
+    pub(crate) fn renew(&mut self, lease: Lease) {
         if self.phase == Phase::Uncertain && self.intent == Some(lease.attempt) {
             self.phase = Phase::Armed;
             self.quarantined = true;
@@ -87,7 +87,7 @@ impl Record {
     }
 
     /// COMMIT: compare and set on the version that was spent, whether or not the lease still runs.
-    pub fn commit(&mut self, protocol: &Protocol, lease: &Lease, token: Token) -> Committed {
+    pub(crate) fn commit(&mut self, protocol: &Protocol, lease: Lease, token: Token) -> Committed {
         let next = lease.base.next();
         if self.phase == Phase::Ended {
             return Committed::Gone;
@@ -118,9 +118,10 @@ impl Record {
     }
 
     /// FAIL: a refresh got nothing. Only the lease's owner may say so.
-    pub fn fail(&mut self, protocol: &Protocol, lease: &Lease, failure: Failure) {
+    pub(crate) fn fail(&mut self, protocol: &Protocol, lease: Lease, failure: Failure) {
         let owned = self.is_held(lease) && self.version == lease.base;
-        if !owned && !(protocol.is(Mutant::ReleaseByAnybody) && failure == Failure::NotSpent) {
+        let believed = protocol.is(Mutant::ReleaseByAnybody) && failure == Failure::NotSpent;
+        if !owned && !believed {
             return;
         }
         match failure {
@@ -150,7 +151,7 @@ impl Record {
     }
 
     /// What a refusal leads to where an `alt` is at hand: it takes the place of the token that was refused.
-    pub fn take_alt(&mut self, lease: &Lease) -> bool {
+    pub(crate) fn take_alt(&mut self, lease: Lease) -> bool {
         match self.alt {
             Some(alt) if self.is_held(lease) && self.version == lease.base => {
                 self.settle(self.version, alt);
@@ -161,14 +162,14 @@ impl Record {
     }
 
     /// RESTORE: somebody remembers more than the store.
-    pub fn restore(&mut self, memory: &Memory) {
+    pub(crate) fn restore(&mut self, memory: Memory) {
         self.fence += 1;
         self.settle(memory.version, memory.token);
         self.committed_by = None;
     }
 
     /// A holder tells a store that may have forgotten it of its intent. A later holder keeps the lease.
-    pub fn reassert(&mut self, lease: &mut Lease) {
+    pub(crate) fn reassert(&mut self, lease: &mut Lease) {
         if self.version != lease.base || self.phase == Phase::Ended {
             return;
         }
@@ -184,7 +185,7 @@ impl Record {
     }
 
     /// Somebody remembers that this version's token may have been spent.
-    pub fn doubt(&mut self) {
+    pub(crate) fn doubt(&mut self) {
         if matches!(self.phase, Phase::Active | Phase::Leased) {
             self.phase = Phase::Uncertain;
             self.sends = self.sends.max(1);
@@ -195,7 +196,7 @@ impl Record {
     }
 
     /// SEED: the first token set of a new grant, which beats any refresh in flight.
-    pub fn seed(&mut self, protocol: &Protocol, grant: u8) {
+    pub(crate) fn seed(&mut self, protocol: &Protocol, grant: u8) {
         self.fence += 1;
         let version =
             if protocol.is(Mutant::SeedKeepsVersion) { self.version } else { Version { grant, generation: 0 } };
@@ -205,7 +206,7 @@ impl Record {
     }
 
     /// END: a tombstone, newer than anything anybody remembers of this grant.
-    pub fn end(&mut self, protocol: &Protocol) {
+    pub(crate) fn end(&mut self, protocol: &Protocol) {
         if self.phase == Phase::Ended || self.absent {
             return;
         }
