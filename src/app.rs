@@ -123,6 +123,10 @@ impl StartError {
 /// How long the listeners wait for spills to be replayed. A store that is away longer does not keep them closed.
 const REPLAY: Duration = Duration::from_secs(5);
 
+/// How often a Redis is asked whether it is still fit to keep consents. A little less than a minute: Redis puts what it
+/// denies a user into one line of its ACL log if it happens again within one.
+const EXAMINED_EVERY: Duration = Duration::from_secs(55);
+
 impl App {
     /// Opens the store, binds every listener, and serves nothing yet.
     pub async fn start(config: Config, writes: Writes, shutdown: Shutdown) -> Result<Self, StartError> {
@@ -176,8 +180,13 @@ impl App {
         let following = tokio::spawn(async move { follower.follow().await });
         let reacher = tokens.clone();
         let reaching = tokio::spawn(async move {
-            reach_store(&reacher).await;
-            reached.release();
+            match reacher.store() {
+                AnyStore::Redis(store) => store.watch(&SystemClock, EXAMINED_EVERY, || reached.release()).await,
+                AnyStore::Embedded(_) => {
+                    reach_store(&reacher).await;
+                    reached.release();
+                }
+            }
         });
         // The health listener first: probes are answered while spills are replayed.
         let (listener, service) = health;

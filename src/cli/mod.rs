@@ -14,6 +14,7 @@ mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod signals;
+mod store;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,8 @@ enum Command {
     Check(check::Arguments),
     /// Look at consents and bring in those whose tokens you already hold.
     Consent(consent::Arguments),
+    /// Look at where tokens are kept.
+    Store(store::Arguments),
     /// Print a new key for sealing tokens.
     Keygen,
     /// Run the imitated banks alone, to develop against.
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, cli.json),
         Command::Consent(arguments) => consent::run(arguments, cli.json),
+        Command::Store(arguments) => store::run(arguments, cli.json),
         Command::Keygen => {
             keygen::run(cli.json);
             Ok(())

@@ -93,6 +93,7 @@ raw! {
         key_prefix: String,
         replicas_required: u64,
         replica_wait: RawDuration,
+        accept_eviction: bool,
         command_timeout: RawDuration,
         connect_timeout: RawDuration,
     }

@@ -33,6 +33,13 @@ impl KeyLayout {
         }
     }
 
+    /// What the keys of each kind look like, and one that no record has: for trying out what may be done to them.
+    pub fn nobodys(&self) -> [(String, String); 2] {
+        let prefix = &self.prefix;
+        let kinds = [(format!("{prefix}:c:*"), "c:{}"), (format!("{prefix}:k:*"), "k:{nobody/-}")];
+        kinds.map(|(pattern, name)| (pattern, format!("{prefix}:{name}")))
+    }
+
     /// The channel on which every replaced record is told.
     pub fn changes(&self) -> String {
         format!("{}:changes", self.prefix)
@@ -96,6 +103,15 @@ mod tests {
         assert!(keys.record(&client()).starts_with("consentry:k:{norsk-gjeld/"));
         assert!(keys.record(&client()).ends_with('}'));
         assert_eq!(keys.changes(), "consentry:changes");
+    }
+
+    #[test]
+    fn nobodys_keys_look_like_records_and_are_none() {
+        for (pattern, key) in KeyLayout::new("consentry").nobodys() {
+            assert!(key.starts_with(pattern.trim_end_matches('*')), "{key}");
+            let name = key.trim_start_matches("consentry:").replace(['{', '}'], "");
+            assert_eq!(parse_short_name(&name), None, "{key}");
+        }
     }
 
     #[test]

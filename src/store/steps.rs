@@ -69,7 +69,9 @@ pub fn begin(slot: &mut Option<Record>, now: u64, begin: &Begin) -> BeginOutcome
     }
     if record.state == RecordState::Armed {
         record.state = RecordState::Uncertain;
-        record.quarantine_from = record.lease_until.max(record.intent.as_ref().map_or(0, |intent| intent.at));
+        // Counted from when somebody notices: if nobody reached the store for a while, the holder's answer may be on its
+        // way here as well.
+        record.quarantine_from = now;
     }
     if record.state == RecordState::Uncertain {
         let free = record.quarantine_from + span(begin.quarantine);

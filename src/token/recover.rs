@@ -4,6 +4,7 @@
 //! So a consent with an unreplayed spill is served from that spill and is never refreshed, however long the store is
 //! away, and the listeners need not wait for it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,8 +62,9 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
     }
     let mut seats = Vec::new();
     for (key, mut entries) in waiting {
-        entries.sort_by_key(|(_, entry)| entry.base.generation);
-        let Some((_, newest)) = entries.last().cloned() else { continue };
+        // The newest first: should the store not take an older one, it must not stand in the way.
+        entries.sort_by_key(|(_, entry)| Reverse((entry.obtained_at, entry.base.generation)));
+        let Some((_, newest)) = entries.first().cloned() else { continue };
         let flying = Arc::clone(core);
         let fly = |cockpit: Cockpit| async move {
             for (handle, entry) in entries {

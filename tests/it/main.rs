@@ -30,3 +30,6 @@ mod store_redis;
 
 // Random walks through the steps, on which every store must agree.
 mod store_agreement;
+
+// Whether a server is fit to keep consents.
+mod store_doctor;

@@ -56,6 +56,7 @@ fn redis_store(raw: &RawRedis, at: &At<'_>, sources: &Sources<'_>) -> Option<(St
         key_prefix: key_prefix.clone(),
         replicas_required: u32::try_from(replicas).ok()?,
         replica_wait,
+        accept_eviction: raw.accept_eviction.unwrap_or(false),
         command_timeout,
         connect_timeout,
         ..own

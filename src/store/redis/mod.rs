@@ -1,9 +1,10 @@
 //! The store that replicas share: one hash per record in Redis, and one Lua script per step.
 //!
 //! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `outcomes` for what
-//! their answers mean, `connection` for how the server is reached and given up, and `follow` for how changes are heard
-//! of. This file is what every step does: send it, and repeat it while the connection breaks and time is left. Every step may be repeated, so a lost reply costs a
-//! round trip and nothing else.
+//! their answers mean, `connection` for how the server is reached and given up, `follow` for how changes are heard of,
+//! and [`doctor`] for whether a server is fit for this at all. This file is what every step does: send it, and repeat it
+//! while the connection breaks and time is left. Every step may be repeated, so a lost reply costs a round trip and
+//! nothing else.
 //!
 //! An ACL user needs no more than this, with the prefix in place of `consentry`:
 //!
@@ -11,6 +12,10 @@
 //! user app on >… resetkeys ~consentry:* resetchannels &consentry:changes -@all +hello +auth +select +ping +evalsha
 //!   +script|load +time +hgetall +hset +hdel +pexpire +persist +publish +subscribe +wait
 //! ```
+//!
+//! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. `+config|get` adds
+//! how often the append-only file is synced, but shows passwords of the server too; `+acl|whoami +acl|dryrun` let missing
+//! rights be found without trying each command.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +30,7 @@ use crate::words::clock::millis;
 use crate::words::ids::TokenKey;
 
 mod connection;
+pub mod doctor;
 mod follow;
 mod outcomes;
 mod scripts;
@@ -54,6 +60,7 @@ struct Inner {
     intents: Link,
     outcomes: Link,
     replicas_required: u32,
+    accept_eviction: bool,
     replica_wait: Duration,
     command_timeout: Duration,
 }
@@ -73,6 +80,7 @@ impl RedisStore {
             outcomes: link(settings.command_timeout + settings.replica_wait),
             connector,
             replicas_required: settings.replicas_required,
+            accept_eviction: settings.accept_eviction,
             replica_wait: settings.replica_wait,
             command_timeout: settings.command_timeout,
         })))

@@ -23,6 +23,8 @@ pub struct RedisSettings {
     pub replicas_required: u32,
     /// How long to wait for them.
     pub replica_wait: Duration,
+    /// Whether a server that may evict consents is used all the same.
+    pub accept_eviction: bool,
     /// How long one command may take. A step is repeated within twice this time.
     pub command_timeout: Duration,
     /// How long connecting may take: address, TLS and password.
@@ -88,6 +90,7 @@ impl RedisSettings {
             key_prefix: "consentry".into(),
             replicas_required: 0,
             replica_wait: Duration::from_millis(250),
+            accept_eviction: false,
             command_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
         }

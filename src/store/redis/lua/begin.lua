@@ -51,7 +51,9 @@ if (rec.st == 'leased' or rec.st == 'armed' or probing) and num(rec.lease) > now
 end
 if rec.st == 'armed' then
   rec.st = 'uncertain'
-  rec.quar = str(math.max(num(rec.lease), rec.it_ver and num(rec.it_at) or 0))
+  -- Counted from when somebody notices: if nobody reached the store for a while, the holder's answer may be on its way
+  -- here as well.
+  rec.quar = str(now)
 end
 if rec.st == 'uncertain' then
   local free = num(rec.quar) + quarantine
