@@ -11,6 +11,7 @@ pub mod shutdown;
 pub mod tls;
 
 mod bind;
+mod impatient;
 mod preface;
 #[cfg(all(test, feature = "sandbox"))]
 mod tests;

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::bind::Accepted;
+use super::impatient::Impatient;
 use super::preface;
 use super::shutdown::Shutdown;
 use super::tls::thumbprint;
@@ -37,6 +38,8 @@ pub struct ServeSettings {
     /// How long a request's head may take to arrive. On a kept-alive connection the wait for the next request counts,
     /// so this is the idle timeout, too.
     pub header_read_timeout: Duration,
+    /// How long a peer may take nothing of what it is sent, before its connection is ended.
+    pub write_stall_timeout: Duration,
     /// Header fields in a request's head; more are answered with 431.
     pub max_headers: usize,
     /// Bytes in a request's head; more are answered with 431.
@@ -55,6 +58,7 @@ impl Default for ServeSettings {
         Self {
             max_connections: 1024,
             header_read_timeout: Duration::from_secs(120),
+            write_stall_timeout: Duration::from_secs(30),
             max_headers: 64,
             max_head_bytes: 16 * 1024,
             max_buffer_bytes: 64 * 1024,
@@ -187,6 +191,7 @@ struct Protocols {
     http2: Option<http2::Builder<Streams>>,
     handshake_timeout: Duration,
     first_byte_timeout: Duration,
+    write_stall_timeout: Duration,
     shutdown: Shutdown,
 }
 
@@ -226,6 +231,7 @@ impl Protocols {
             http2,
             handshake_timeout: settings.tls_handshake_timeout,
             first_byte_timeout: settings.header_read_timeout,
+            write_stall_timeout: settings.write_stall_timeout,
             shutdown: shutdown.clone(),
         }
     }
@@ -244,6 +250,7 @@ impl Protocols {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Application,
     {
+        let io = Impatient::new(io, self.write_stall_timeout);
         let plain = WithPeer { peer: Peer { address, certificate: None }, inner: TowerToHyperService::new(service) };
         let soft = self.shutdown.soft();
         match &self.tls {

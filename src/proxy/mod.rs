@@ -153,6 +153,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         ServeSettings {
             max_connections: limits.max_connections,
             header_read_timeout: limits.header_read_timeout,
+            write_stall_timeout: limits.body_idle_timeout,
             max_headers: limits.max_headers.max(MOST_HEADERS_IN_PLACE.min(limits.max_headers.saturating_mul(2))),
             max_head_bytes: limits.max_head_bytes.saturating_mul(2).saturating_add(limits.max_target_bytes),
             ..ServeSettings::default()

@@ -55,7 +55,7 @@ pub struct Limits {
     pub replay_buffer_bytes: usize,
     /// How long a request's head may take; on a kept-alive connection also how long it may be idle.
     pub header_read_timeout: Duration,
-    /// How long a body, either way, may stand still.
+    /// How long a body, either way, may stand still, whoever is the cause.
     pub body_idle_timeout: Duration,
     /// How long name resolution, TCP and TLS to the upstream may take together.
     pub upstream_connect_timeout: Duration,

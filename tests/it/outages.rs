@@ -142,7 +142,8 @@ async fn a_start_with_the_store_away_serves_what_was_spilled_and_never_refreshes
     redis.start_again().await;
     sidecar.until_linked().await;
     sidecar.until("the spill is replayed", async || sidecar.consent("c-1").await["generation"] == 2).await;
-    assert_eq!(sidecar.app.get(&sidecar.health_url("/readyz"), &[]).await.status, StatusCode::OK);
+    let ready = async || sidecar.app.get(&sidecar.health_url("/readyz"), &[]).await.status == StatusCode::OK;
+    sidecar.until("it is ready", ready).await;
     assert_eq!(bank.count("abn", "token_requests").await, 1);
 }
 

@@ -64,6 +64,7 @@ suite! {
     a_commit_brings_back_generations_that_the_store_forgot
     a_commit_never_revives_an_ended_consent
     a_seed_repeated_after_its_consent_ended_brings_nothing_back
+    a_holder_that_nobody_could_hear_still_has_the_quarantine_to_come_back_in
     a_lease_that_is_given_back_leaves_no_trace
     a_failed_refresh_makes_everybody_wait
     an_unknown_outcome_is_quarantined_from_the_report_on
@@ -317,6 +318,17 @@ async fn a_seed_repeated_after_its_consent_ended_brings_nothing_back(bench: &imp
     assert!(matches!(store.seed(&key, &first).await.unwrap(), SeedOutcome::Mismatch(_)));
     assert_eq!(read(store, &key).await.state, RecordState::Revoked);
     assert!(matches!(store.seed(&key, &seed(2)).await.unwrap(), SeedOutcome::Created(_)), "a new grant may");
+}
+
+async fn a_holder_that_nobody_could_hear_still_has_the_quarantine_to_come_back_in(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let (version, _) = armed(bench, &key, SHORT).await;
+    // Longer than lease and quarantine together: nobody reached the store, the holder included.
+    bench.pass(SHORT * 3).await;
+    let (why, wait) = waiting(store.begin(&key, &Begin { quarantine: A_WHILE, ..begin(2) }).await.unwrap());
+    assert!(why == Waiting::Quarantine && wait > A_WHILE / 2, "{why:?} {wait:?}");
+    let outcome = store.commit(&key, &commit(1, version)).await.unwrap();
+    assert!(matches!(outcome, CommitOutcome::Stored { .. }), "{outcome:?}");
 }
 
 async fn a_lease_that_is_given_back_leaves_no_trace(bench: &impl Bench) {

@@ -1,12 +1,13 @@
 //! Requests that mean two things, headers that want the token, and connections that say nothing.
 
 use http::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{import, no_panic, say};
 use crate::support::bank::Bank;
 use crate::support::client::App;
-use crate::support::rogue::Rogue;
+use crate::support::rogue::{Rogue, Then, answer};
 use crate::support::sidecar::Replica;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,5 +122,28 @@ async fn apps_that_open_connections_and_say_nothing_use_up_neither_probes_nor_re
     drop(silent);
     assert_eq!(call.await.unwrap().status, StatusCode::OK, "it waited for its turn");
     assert!(!sidecar.program.output().contains("a connection could not be accepted"), "it never ran out");
+    no_panic(&sidecar);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_takes_nothing_of_its_answer_is_given_up() {
+    const LENGTH: usize = 30_000_000;
+    let (bank, rogue) = (Bank::start().await, Rogue::start().await);
+    let limits = "proxy: {limits: {body_idle_timeout: 1s}, listen";
+    let replica = Replica::embedded(&bank)
+        .before_rogue(&bank, &rogue)
+        .change("proxy: {listen", limits)
+        .change("level: info", "level: debug");
+    let mut sidecar = replica.start().await;
+    import(&sidecar, "c-1", 3_600).await;
+    rogue.next_api_answer((answer(200, &"z".repeat(LENGTH)), Then::Hold));
+    let mut stream = TcpStream::connect(sidecar.url("").trim_start_matches("http://")).await.unwrap();
+    let call = "GET /accounts/v1/x HTTP/1.1\r\nHost: localhost\r\nConsent-ID: c-1\r\n\r\n";
+    stream.write_all(call.as_bytes()).await.unwrap();
+    let ended = sidecar.program.logged("a connection ended early").await;
+    assert!(ended["cause"].as_str().unwrap().contains("HTTP failed"), "{ended}");
+    let mut taken = Vec::new();
+    let _ = stream.read_to_end(&mut taken).await;
+    assert!(taken.len() < LENGTH, "{} bytes: not all of it was waiting in buffers", taken.len());
     no_panic(&sidecar);
 }

@@ -183,8 +183,13 @@ impl Sidecar {
         let mut import = granted.import.clone();
         import["refresh_token"] = bank.consent(&granted.bank_id).await["refresh_token"].clone();
         import["expires_in"] = json!(0);
-        let answer = self.put_tokens(consent, Some(&self.version(consent).await), &import).await;
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        // A commit may still be under way: callers are served as soon as its tokens are on disk.
+        self.until("the version that is stored is replaced", async || {
+            let answer = self.put_tokens(consent, Some(&self.version(consent).await), &import).await;
+            assert!(matches!(answer.status, StatusCode::OK | StatusCode::PRECONDITION_FAILED), "{answer:?}");
+            answer.status == StatusCode::OK
+        })
+        .await;
     }
 
     pub(crate) async fn metrics(&self) -> String {
