@@ -1,0 +1,98 @@
+//! The steps of the refresh protocol as a store offers them.
+//!
+//! Every step is atomic on one record, runs on the store's own clock, and is idempotent: the same step of the same
+//! attempt answers the same after a lost reply. Durations cross this seam, never timestamps, because the clocks on its
+//! two sides differ. The exception is when a consent ends, which is a date of the calendar.
+//!
+//! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
+//! outside, `steps` what each step asks and answers.
+
+mod record;
+mod steps;
+
+use std::future::Future;
+
+use tokio::sync::mpsc;
+
+pub use record::{RecordState, Sealed, Snapshot};
+pub use steps::{
+    Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Lease,
+    Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Waiting,
+};
+
+use crate::words::ids::{TokenKey, Version};
+
+/// Keeps records. One of the program's three seams.
+///
+/// An `Err` says that the step's outcome is not known unless the variant says otherwise; the caller repeats the same
+/// step of the same attempt. Where the operator requires replicas, COMMIT, RESTORE, SEED and END have an outcome only
+/// once enough of them have it, and are `Unavailable` until then; an ARM has an outcome of its own for that.
+pub trait Store: Send + Sync + 'static {
+    /// Reads a record without changing it. `None`: there is none.
+    fn read(&self, key: &TokenKey) -> impl Future<Output = Result<Option<Snapshot>, StoreError>> + Send;
+
+    /// Asks for a token, or for the right to get one.
+    fn begin(&self, key: &TokenKey, begin: &Begin) -> impl Future<Output = Result<BeginOutcome, StoreError>> + Send;
+
+    /// Writes down, durably, that the refresh token of this version is being spent. Nothing may be sent before.
+    fn arm(&self, key: &TokenKey, arm: &Arm) -> impl Future<Output = Result<ArmOutcome, StoreError>> + Send;
+
+    /// Prolongs a lease while the bank thinks.
+    fn renew(&self, key: &TokenKey, renew: &Renew) -> impl Future<Output = Result<RenewOutcome, StoreError>> + Send;
+
+    /// Replaces the token set of the version that was spent, whether or not the lease still holds, and tells every
+    /// replica.
+    fn commit(&self, key: &TokenKey, commit: &Commit)
+    -> impl Future<Output = Result<CommitOutcome, StoreError>> + Send;
+
+    /// Ends a lease without a new token set.
+    fn fail(&self, key: &TokenKey, fail: &Fail) -> impl Future<Output = Result<FailOutcome, StoreError>> + Send;
+
+    /// Puts back a record of which the store remembers less than we do.
+    fn restore(
+        &self,
+        key: &TokenKey,
+        restore: &Restore,
+    ) -> impl Future<Output = Result<RestoreOutcome, StoreError>> + Send;
+
+    /// Stores the first token set of a new grant: an import or a fresh consent.
+    fn seed(&self, key: &TokenKey, seed: &Seed) -> impl Future<Output = Result<SeedOutcome, StoreError>> + Send;
+
+    /// Ends a consent for good: the tokens are wiped, a tombstone stays.
+    fn end(&self, key: &TokenKey, end: &End) -> impl Future<Output = Result<EndOutcome, StoreError>> + Send;
+
+    /// Tells `changes` of every record that was replaced by anybody, until the receiver is dropped. Reconnects by
+    /// itself and says when it is blind.
+    fn follow(&self, changes: mpsc::Sender<Change>) -> impl Future<Output = ()> + Send;
+}
+
+/// What a store tells those who follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// From here on every change is told. What was remembered before has to be checked.
+    Connected,
+    /// Changes may be missed from here on.
+    Lost,
+    /// A record was replaced, restored, seeded, ended, or found to need a new consent. In the last case the version is
+    /// the one that was known: what is remembered of it has to be read again.
+    Moved {
+        /// Which.
+        key: TokenKey,
+        /// What it holds.
+        version: Version,
+    },
+}
+
+/// Why a step of the store has no outcome. The texts name servers and fields, never contents.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It could not be reached or did not answer in time; the step may or may not have happened.
+    #[error("the token store is not available: {0}")]
+    Unavailable(String),
+    /// It answered that we may not do this, or that it cannot; the step did not happen.
+    #[error("the token store refused: {0}")]
+    Refused(String),
+    /// The record is there but cannot be understood, and was left as it is.
+    #[error("the stored record cannot be read: {0}")]
+    Unreadable(String),
+}
