@@ -283,8 +283,13 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
             }
         }
         if let (Some(spill), Some(handle)) = (self.spill.clone(), spill) {
-            let keep = self.timing.spill_keep;
-            // Some seconds longer than the acknowledgement, which a store that crashes may yet take back.
+            // Longer than the store's word, which a store that crashes may yet take back.
+            let keep = match outcome {
+                CommitOutcome::Stored { .. } => self.timing.spill_keep,
+                CommitOutcome::Superseded { .. } | CommitOutcome::Gone | CommitOutcome::Missing => {
+                    self.timing.spill_keep_unused
+                }
+            };
             Flights::detach_idle(async move {
                 sleep(keep).await;
                 if let Err(error) = spill.remove(handle).await {

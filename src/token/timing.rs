@@ -33,6 +33,8 @@ pub struct Timing {
     pub store_pause: Duration,
     /// How long a spill stays after the store acknowledged its commit.
     pub spill_keep: Duration,
+    /// How long a spill stays whose commit the store turned down: what it turned it down for may not be durable yet.
+    pub spill_keep_unused: Duration,
 }
 
 impl Timing {
@@ -49,6 +51,7 @@ impl Timing {
         verification: Duration::from_secs(1),
         store_pause: Duration::from_millis(250),
         spill_keep: Duration::from_secs(10),
+        spill_keep_unused: Duration::from_secs(600),
     };
 
     /// Checks that a lease outlasts what happens under it, and that the quarantine outlasts the longest stall the
