@@ -69,8 +69,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 1024,
-            max_in_flight: 512,
+            max_connections: 4096,
+            max_in_flight: 1024,
             max_head_bytes: 16 * 1024,
             max_headers: 64,
             max_target_bytes: 8 * 1024,

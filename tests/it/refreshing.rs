@@ -88,9 +88,17 @@ async fn with_the_embedded_store_one_replica_does_the_same() {
         if round > 1 {
             sidecar.expire(&bank, "c-1", &granted).await;
         }
-        burst(&[&sidecar], &["c-1".to_owned()], 400).await;
+        burst(&[&sidecar], &["c-1".to_owned()], 1_000).await;
         assert_eq!(bank.refreshes().await, round, "in round {round}");
     }
+    let mut consents = Vec::new();
+    for n in 0..100 {
+        let id = format!("many-{n}");
+        sidecar.import(&id, &bank.grant(0).await).await;
+        consents.push(id);
+    }
+    burst(&[&sidecar], &consents, 1_000).await;
+    assert_eq!(bank.refreshes().await, 50 + 100);
     assert_eq!(bank.reuse_events().await, 0);
 }
 
