@@ -152,8 +152,20 @@ impl Cache {
 /// would have told of a change.
 #[derive(Debug)]
 pub(super) struct Standings {
-    verdicts: quick_cache::sync::Cache<TokenKey, (u64, Result<(), TokenError>)>,
+    verdicts: quick_cache::sync::Cache<TokenKey, Standing>,
     moves: AtomicU64,
+}
+
+/// What was read of a record.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    pub(super) verdict: Result<(), TokenError>,
+    /// The link's epoch before the record was read.
+    pub(super) epoch: u64,
+    /// [`Standings::moves`] before the record was read.
+    pub(super) moves: u64,
+    /// When the consent itself ends, which no change tells of.
+    pub(super) until: Option<BootInstant>,
 }
 
 impl Standings {
@@ -161,19 +173,24 @@ impl Standings {
         Self { verdicts: quick_cache::sync::Cache::new(capacity), moves: AtomicU64::new(0) }
     }
 
-    pub(super) fn get(&self, key: &TokenKey, link: &Link) -> Option<Result<(), TokenError>> {
-        self.verdicts.get(key).filter(|(epoch, _)| link.vouches_for(*epoch)).map(|(_, verdict)| verdict)
+    pub(super) fn get(&self, key: &TokenKey, link: &Link, now: BootInstant) -> Option<Result<(), TokenError>> {
+        let standing = self.verdicts.get(key)?;
+        let counts = link.vouches_for(standing.epoch) && standing.until.is_none_or(|until| now < until);
+        counts.then_some(standing.verdict)
     }
 
-    /// To be taken before a record is read, and handed to [`Standings::put`].
+    /// How many records have moved so far.
     pub(super) fn moves(&self) -> u64 {
         self.moves.load(Ordering::Acquire)
     }
 
     /// Remembers a verdict, unless some record moved since it was read.
-    pub(super) fn put(&self, key: &TokenKey, epoch: u64, moves: u64, verdict: Result<(), TokenError>) {
-        if self.moves() == moves {
-            self.verdicts.insert(key.clone(), (epoch, verdict));
+    pub(super) fn put(&self, key: &TokenKey, standing: Standing) {
+        let moves = standing.moves;
+        self.verdicts.insert(key.clone(), standing);
+        // Looked at afterwards, so that a move in between is not missed.
+        if self.moves() != moves {
+            self.verdicts.remove(key);
         }
     }
 
@@ -287,6 +304,27 @@ mod tests {
         assert!(!cache.get(&key()).expect("held").overtaken.load(Ordering::Acquire));
         assert!(cache.moved(&key(), first.next().next()).is_some());
         assert!(cache.get(&key()).expect("held").overtaken.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn a_verdict_counts_while_the_link_is_up_nothing_has_moved_and_the_consent_runs() {
+        let (standings, link) = (Standings::new(10), Link::default());
+        link.connected();
+        let at = BootInstant::from_millis;
+        let standing =
+            || Standing { verdict: Ok(()), epoch: link.epoch(), moves: standings.moves(), until: Some(at(2_000)) };
+        standings.put(&key(), standing());
+        assert_eq!(standings.get(&key(), &link, at(1_999)), Some(Ok(())));
+        assert_eq!(standings.get(&key(), &link, at(2_000)), None, "the consent's own time is over");
+        standings.moved(&key());
+        assert_eq!(standings.get(&key(), &link, at(1_000)), None, "the record is another");
+        let read_before_a_move = standing();
+        standings.moved(&TokenKey::Consent(ConsentId::parse("d").expect("valid")));
+        standings.put(&key(), read_before_a_move);
+        assert_eq!(standings.get(&key(), &link, at(1_000)), None, "it may have been this record that moved");
+        standings.put(&key(), standing());
+        link.lost();
+        assert_eq!(standings.get(&key(), &link, at(1_000)), None, "nobody would tell of a change");
     }
 
     #[test]

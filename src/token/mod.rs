@@ -40,7 +40,7 @@ use crate::oauth::TokenEndpoint;
 use crate::store::spill::SpillDirectory;
 use crate::store::{End, RecordState, Store};
 use crate::token::ask::{Errand, Urgency};
-use crate::token::cache::{Cache, Link, Standings};
+use crate::token::cache::{Cache, Link, Standing, Standings};
 use crate::token::decide::{Decision, decide};
 use crate::token::flight::{Flights, Landing};
 
@@ -254,17 +254,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     pub async fn standing(&self, consent: &ConsentId, provider: &ProviderId) -> Result<(), TokenError> {
         let core = &self.core;
         let key = TokenKey::Consent(consent.clone());
-        if let Some(verdict) = core.standings.get(&key, &core.link) {
+        if let Some(verdict) = core.standings.get(&key, &core.link, core.clock.boot()) {
             return verdict;
         }
-        let (epoch, moves) = (core.link.epoch(), core.standings.moves());
-        let verdict = match core.store.read(&key).await {
+        let (epoch, moves, asked) = (core.link.epoch(), core.standings.moves(), core.clock.boot());
+        let (verdict, until) = match core.store.read(&key).await {
             Ok(Some(snapshot)) if snapshot.provider != *provider => return Err(TokenError::Unknown),
-            Ok(Some(snapshot)) => refused_by(snapshot.state).map_or(Ok(()), Err),
-            Ok(None) => Ok(()),
+            Ok(Some(snapshot)) => {
+                let until = snapshot.consent_remaining.filter(|rest| !rest.is_zero()).map(|rest| asked.plus(rest));
+                (refused_by(snapshot.state).map_or(Ok(()), Err), until)
+            }
+            Ok(None) => (Ok(()), None),
             Err(_) => return Ok(()),
         };
-        core.standings.put(&key, epoch, moves, verdict.clone());
+        core.standings.put(&key, Standing { verdict: verdict.clone(), epoch, moves, until });
         verdict
     }
 
