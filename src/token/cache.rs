@@ -159,6 +159,9 @@ pub(super) struct Standings {
 /// What was read of a record.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
+    /// Where the consent was granted; `None`: nothing is stored, and so nothing speaks against any provider.
+    pub(super) provider: Option<ProviderId>,
+    /// What its state says, at its own provider.
     pub(super) verdict: Result<(), TokenError>,
     /// The link's epoch before the record was read.
     pub(super) epoch: u64,
@@ -173,10 +176,10 @@ impl Standings {
         Self { verdicts: quick_cache::sync::Cache::new(capacity), moves: AtomicU64::new(0) }
     }
 
-    pub(super) fn get(&self, key: &TokenKey, link: &Link, now: BootInstant) -> Option<Result<(), TokenError>> {
-        let standing = self.verdicts.get(key)?;
-        let counts = link.vouches_for(standing.epoch) && standing.until.is_none_or(|until| now < until);
-        counts.then_some(standing.verdict)
+    pub(super) fn get(&self, key: &TokenKey, link: &Link, now: BootInstant) -> Option<Standing> {
+        let counts =
+            |standing: &Standing| link.vouches_for(standing.epoch) && standing.until.is_none_or(|until| now < until);
+        self.verdicts.get(key).filter(counts)
     }
 
     /// How many records have moved so far.
@@ -197,6 +200,16 @@ impl Standings {
     pub(super) fn moved(&self, key: &TokenKey) {
         self.moves.fetch_add(1, Ordering::AcqRel);
         self.verdicts.remove(key);
+    }
+}
+
+impl Standing {
+    /// What it means for a call to an API of `provider`. A consent of another is as good as unknown.
+    pub(super) fn at(&self, provider: &ProviderId) -> Result<(), TokenError> {
+        match &self.provider {
+            Some(own) if own != provider => Err(TokenError::Unknown),
+            Some(_) | None => self.verdict.clone(),
+        }
     }
 }
 
@@ -311,20 +324,27 @@ mod tests {
         let (standings, link) = (Standings::new(10), Link::default());
         link.connected();
         let at = BootInstant::from_millis;
-        let standing =
-            || Standing { verdict: Ok(()), epoch: link.epoch(), moves: standings.moves(), until: Some(at(2_000)) };
+        let bank = ProviderId::parse("bank").expect("valid");
+        let standing = || Standing {
+            provider: Some(bank.clone()),
+            verdict: Ok(()),
+            epoch: link.epoch(),
+            moves: standings.moves(),
+            until: Some(at(2_000)),
+        };
+        let get = |now| standings.get(&key(), &link, at(now)).map(|standing| standing.at(&bank));
         standings.put(&key(), standing());
-        assert_eq!(standings.get(&key(), &link, at(1_999)), Some(Ok(())));
-        assert_eq!(standings.get(&key(), &link, at(2_000)), None, "the consent's own time is over");
+        assert_eq!(get(1_999), Some(Ok(())));
+        assert_eq!(get(2_000), None, "the consent's own time is over");
         standings.moved(&key());
-        assert_eq!(standings.get(&key(), &link, at(1_000)), None, "the record is another");
+        assert_eq!(get(1_000), None, "the record is another");
         let read_before_a_move = standing();
         standings.moved(&TokenKey::Consent(ConsentId::parse("d").expect("valid")));
         standings.put(&key(), read_before_a_move);
-        assert_eq!(standings.get(&key(), &link, at(1_000)), None, "it may have been this record that moved");
+        assert_eq!(get(1_000), None, "it may have been this record that moved");
         standings.put(&key(), standing());
         link.lost();
-        assert_eq!(standings.get(&key(), &link, at(1_000)), None, "nobody would tell of a change");
+        assert_eq!(get(1_000), None, "nobody would tell of a change");
     }
 
     #[test]

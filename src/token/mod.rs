@@ -254,21 +254,21 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     pub async fn standing(&self, consent: &ConsentId, provider: &ProviderId) -> Result<(), TokenError> {
         let core = &self.core;
         let key = TokenKey::Consent(consent.clone());
-        if let Some(verdict) = core.standings.get(&key, &core.link, core.clock.boot()) {
-            return verdict;
+        if let Some(standing) = core.standings.get(&key, &core.link, core.clock.boot()) {
+            return standing.at(provider);
         }
         let (epoch, moves, asked) = (core.link.epoch(), core.standings.moves(), core.clock.boot());
-        let (verdict, until) = match core.store.read(&key).await {
-            Ok(Some(snapshot)) if snapshot.provider != *provider => return Err(TokenError::Unknown),
+        let standing = match core.store.read(&key).await {
             Ok(Some(snapshot)) => {
                 let until = snapshot.consent_remaining.filter(|rest| !rest.is_zero()).map(|rest| asked.plus(rest));
-                (refused_by(snapshot.state).map_or(Ok(()), Err), until)
+                let verdict = refused_by(snapshot.state).map_or(Ok(()), Err);
+                Standing { provider: Some(snapshot.provider), verdict, epoch, moves, until }
             }
-            Ok(None) => (Ok(()), None),
+            Ok(None) => Standing { provider: None, verdict: Ok(()), epoch, moves, until: None },
             Err(_) => return Ok(()),
         };
-        core.standings.put(&key, Standing { verdict: verdict.clone(), epoch, moves, until });
-        verdict
+        core.standings.put(&key, standing.clone());
+        standing.at(provider)
     }
 
     /// Notes, as a task of its own, that the API of `provider` says this consent has ended. A consent that was granted

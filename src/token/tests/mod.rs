@@ -99,6 +99,20 @@ async fn a_consent_is_unknown_at_every_provider_but_its_own() {
 }
 
 #[tokio::test]
+async fn a_consent_that_stands_at_its_own_provider_is_unknown_at_another_remembered_or_not() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), LIFE).await;
+    house.connect_changes();
+    let id = ConsentId::parse("c").expect("valid");
+    for _ in 0..2 {
+        assert_eq!(house.tokens.standing(&id, &provider("bank")).await, Ok(()));
+        assert_eq!(house.tokens.standing(&id, &provider("other")).await, Err(TokenError::Unknown));
+    }
+    let nobody = ConsentId::parse("d").expect("valid");
+    assert_eq!(house.tokens.standing(&nobody, &provider("other")).await, Ok(()), "nothing is stored of it");
+}
+
+#[tokio::test]
 async fn invalid_grant_suspends_the_consent_and_keeps_its_refresh_token() {
     let house = House::new();
     house.seed("c", Some("rt-0"), Duration::ZERO).await;
