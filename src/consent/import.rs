@@ -116,6 +116,10 @@ pub async fn import<S: Store, E: TokenEndpoint, C: Clock>(
         SeedOutcome::Missing => return Err(ImportError::Missing),
         SeedOutcome::Spent(current) => return Err(ImportError::Spent { current }),
     };
+    // Should the store forget it, this process does not. It was stored, whether or not it can be read again now.
+    if let Err(error) = tokens.remember(consent).await {
+        tracing::warn!(?consent, %error, "An imported token set could not be read again.");
+    }
     tracing::info!(?consent, provider = %seed.provider, %version, ?made, "A token set was imported.");
     Ok(Imported { made, view: ConsentView::of_import(consent, &seed, version, clock) })
 }

@@ -13,8 +13,9 @@ use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome,
-    RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Grace,
+    Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot,
+    Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -88,7 +89,7 @@ impl Bench {
             rejection_pause: hour,
             lease: hour,
             quarantine: hour,
-            hold: false,
+            grace: Some(Grace { window: hour, pause: Duration::ZERO }),
             create: None,
         };
         let key = TokenKey::Consent(consent.clone());
@@ -100,7 +101,7 @@ impl Bench {
 
     /// Ends the consent as an operator or a bank would.
     pub(crate) async fn revoke(&self, consent: &ConsentId) {
-        let end = End { grant: None, state: RecordState::Revoked, why: "asked" };
+        let end = End { grant: None, state: RecordState::Revoked, why: "asked".to_owned(), remembered: None };
         let ended = self.tokens.store().end(&TokenKey::Consent(consent.clone()), &end).await;
         assert_eq!(ended, Ok(EndOutcome::Ended));
     }
@@ -196,6 +197,10 @@ impl Store for FaultyStore {
 
     async fn restore(&self, key: &TokenKey, restore: &Restore) -> Result<RestoreOutcome, StoreError> {
         self.inner.restore(key, restore).await
+    }
+
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        self.inner.reassert(key, reassert).await
     }
 
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {

@@ -13,11 +13,12 @@ use tokio::time::{Instant, timeout};
 
 use super::cache::Held;
 use super::flight::{Cockpit, Outcome};
+use super::memory::Recollection;
 use super::refresh::{MISCONFIGURED, NO_REFRESH_TOKEN, Refresh, UNREADABLE};
 use super::timing::{jittered, min_ttl};
 use super::{ClientGrant, Core, TokenError, follow, refused_by, storeless};
 use crate::oauth::TokenEndpoint;
-use crate::store::{Begin, BeginOutcome, FailTo, Snapshot, Store, StoreError, Waiting};
+use crate::store::{Begin, BeginOutcome, FailTo, Grace, Snapshot, Store, StoreError, Waiting};
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
 
@@ -111,6 +112,10 @@ async fn look<S: Store, E: TokenEndpoint, C: Clock>(
     let (epoch, asked) = (core.link.epoch(), core.clock.boot());
     // A store that does not answer says so to BEGIN, too.
     let snapshot = core.store.read(&errand.key).await.ok().flatten()?;
+    // BEGIN shows the same, and puts back what is remembered.
+    if let Recollection::Behind(_) = core.memories.learn(&errand.key, &snapshot, asked) {
+        return None;
+    }
     if snapshot.provider != errand.provider || !snapshot.state.is_usable() {
         return None;
     }
@@ -125,6 +130,8 @@ async fn look<S: Store, E: TokenEndpoint, C: Clock>(
 
 pub(super) const FIRST_POLL: Duration = Duration::from_millis(25);
 const LAST_POLL: Duration = Duration::from_millis(250);
+/// A quarantine with no more left than this is sat out.
+const SHORT_PAUSE: Duration = Duration::from_secs(5);
 /// How long a token that still serves is left alone at most, once the store has said that there is something to wait for.
 const QUIET_REST: Duration = Duration::from_secs(5);
 
@@ -145,12 +152,18 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         rejection_pause: core.timing.rejection_pause,
         lease: core.timing.lease,
         quarantine: core.timing.quarantine,
-        hold: provider.behaviour.reuse_grace.is_none(),
+        grace: provider.behaviour.reuse_grace.map(|window| Grace { window, pause: core.timing.grace_pause(window) }),
         create: errand.client.is_some().then(GrantId::random),
     };
     let epoch = core.link.epoch();
     let asked = core.clock.boot();
-    match core.store.begin(&errand.key, &begin).await {
+    let begun = core.store.begin(&errand.key, &begin).await;
+    match core.put_back(errand, begun.as_ref().ok(), asked).await {
+        Ok(false) => {}
+        Ok(true) => return Round::Again(Duration::ZERO),
+        Err(error) => return Round::Land(store_failed(core, errand, &attempt, error).await),
+    }
+    match begun {
         Err(error) => Round::Land(store_failed(core, errand, &attempt, error).await),
         Ok(BeginOutcome::Unknown) => {
             core.cache.forget_at(&errand.key, &errand.provider);
@@ -182,13 +195,48 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         }
         Ok(BeginOutcome::Granted(lease, snapshot)) => {
             core.cache.displace(&errand.key, snapshot.version);
-            let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked, epoch };
+            let spent = core.spendings.begin(&errand.key, &attempt, lease.base, lease.fence);
+            let refresh = Refresh { core, errand, cockpit, attempt, lease, spent, snapshot, asked, epoch };
+            // After an outage whoever has an answer gets to tell the store before anybody asks the bank again.
+            if let Some(rest) = refresh.too_early_to_probe() {
+                refresh.report(FailTo::Released, "settling").await;
+                return waited(errand, Waiting::Quarantine, rest, &refresh.snapshot);
+            }
             // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
             let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
                 refresh.report(FailTo::Released, "queued").await;
                 return Round::Queue(Arc::clone(&provider.permits));
             };
             refresh.run(&provider.endpoint, room).await
+        }
+    }
+}
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
+    /// Compares what a BEGIN shows with what is remembered. Where the store shows less, it is put back, and BEGIN has to be
+    /// asked again: `true`.
+    async fn put_back(
+        self: &Arc<Self>,
+        errand: &Errand,
+        begun: Option<&BeginOutcome>,
+        asked: BootInstant,
+    ) -> Result<bool, StoreError> {
+        let memory = match begun {
+            Some(BeginOutcome::Unknown) => self.memories.of_missing(&errand.key, &errand.provider),
+            Some(
+                BeginOutcome::Refused(snapshot)
+                | BeginOutcome::Fresh(snapshot)
+                | BeginOutcome::Wait(_, _, snapshot)
+                | BeginOutcome::Granted(_, snapshot),
+            ) => match self.memories.learn(&errand.key, snapshot, asked) {
+                Recollection::Behind(memory) => Some(memory),
+                Recollection::Current => None,
+            },
+            None => None,
+        };
+        match memory {
+            Some(memory) => self.bring_back(&errand.key, &memory).await.map(|()| true),
+            None => Ok(false),
         }
     }
 }
@@ -222,6 +270,10 @@ fn waited(errand: &Errand, waiting: Waiting, wait: Duration, snapshot: &Snapshot
     }
     match waiting {
         Waiting::Busy => Round::Again(wait.max(Duration::from_millis(1))),
+        // A bank's grace is short, and so is the pause in it.
+        Waiting::Quarantine if wait <= errand.patience.min(SHORT_PAUSE) => {
+            Round::Again(wait.max(Duration::from_millis(1)))
+        }
         Waiting::Quarantine | Waiting::Hold => Round::Land(Err(TokenError::Uncertain { retry_after: wait })),
         Waiting::Backoff => {
             let why = snapshot.why.clone().unwrap_or_else(|| "unknown".to_owned());

@@ -31,10 +31,11 @@ pub struct Timing {
     pub verification: Duration,
     /// How long a store that failed is taken to be away without asking again, by requests that have a token at hand.
     pub store_pause: Duration,
-    /// How long a spill stays after the store acknowledged its commit.
+    /// How long a spill stays after the outcome of its commit was known.
     pub spill_keep: Duration,
-    /// How long a spill stays whose commit the store turned down: what it turned it down for may not be durable yet.
-    pub spill_keep_unused: Duration,
+    /// How long a process that could not reach the store, or has just started, leaves probes to others: whoever has an
+    /// answer to commit gets there first.
+    pub reunion: Duration,
 }
 
 impl Timing {
@@ -51,8 +52,13 @@ impl Timing {
         verification: Duration::from_secs(1),
         store_pause: Duration::from_millis(250),
         spill_keep: Duration::from_secs(10),
-        spill_keep_unused: Duration::from_secs(600),
+        reunion: Duration::from_secs(10),
     };
+
+    /// Within a bank's grace of so long, how long after an unknown outcome nobody sends.
+    pub fn grace_pause(&self, window: Duration) -> Duration {
+        Duration::from_secs(5).min(window / 4).min(self.quarantine)
+    }
 
     /// Checks that a lease outlasts what happens under it, and that the quarantine outlasts the longest stall the
     /// protocol is meant to survive.

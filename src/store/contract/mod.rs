@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 
 pub use record::{RecordState, Sealed, Snapshot};
 pub use steps::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Lease,
-    Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Grace,
+    Holder, Lease, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Waiting,
 };
 
 use crate::words::ids::{TokenKey, Version};
@@ -25,7 +25,7 @@ use crate::words::ids::{TokenKey, Version};
 /// Keeps records. One of the program's three seams.
 ///
 /// An `Err` says that the step's outcome is not known unless the variant says otherwise; the caller repeats the same
-/// step of the same attempt. Where the operator requires replicas, COMMIT, RESTORE, SEED and END have an outcome only
+/// step of the same attempt. Where the operator requires replicas, COMMIT, RESTORE, REASSERT, SEED and END have an outcome only
 /// once enough of them have it, and are `Unavailable` until then; an ARM has an outcome of its own for that.
 pub trait Store: Send + Sync + 'static {
     /// Reads a record without changing it. `None`: there is none.
@@ -54,6 +54,13 @@ pub trait Store: Send + Sync + 'static {
         key: &TokenKey,
         restore: &Restore,
     ) -> impl Future<Output = Result<RestoreOutcome, StoreError>> + Send;
+
+    /// Tells a store that may have forgotten it that a refresh token is being spent, or may have been.
+    fn reassert(
+        &self,
+        key: &TokenKey,
+        reassert: &Reassert,
+    ) -> impl Future<Output = Result<ReassertOutcome, StoreError>> + Send;
 
     /// Stores the first token set of a new grant: an import or a fresh consent.
     fn seed(&self, key: &TokenKey, seed: &Seed) -> impl Future<Output = Result<SeedOutcome, StoreError>> + Send;

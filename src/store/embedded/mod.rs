@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
-    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Reassert,
+    ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use super::record::Record;
 use super::steps;
@@ -133,6 +133,11 @@ impl<C: Clock> Store for EmbeddedStore<C> {
         self.step(key, move |slot, now| steps::restore(slot, now, &restore)).await
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        let reassert = reassert.clone();
+        self.step(key, move |slot, now| steps::reassert(slot, now, &reassert)).await
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         let seed = seed.clone();
         self.step(key, move |slot, now| steps::seed(slot, now, &seed)).await
@@ -236,7 +241,7 @@ mod tests {
             rejection_pause: HOUR,
             lease: Duration::from_secs(10),
             quarantine: HOUR,
-            hold: true,
+            grace: None,
             create: None,
         };
         let store = EmbeddedStore::open(&path, clock.clone()).unwrap();
@@ -279,7 +284,10 @@ mod tests {
             let errors = [
                 store.read(&key()).await.unwrap_err(),
                 store.seed(&key(), &seed()).await.unwrap_err(),
-                store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "x" }).await.unwrap_err(),
+                store
+                    .end(&key(), &End { grant: None, state: RecordState::Revoked, why: "x".into(), remembered: None })
+                    .await
+                    .unwrap_err(),
             ];
             for error in errors {
                 assert!(matches!(&error, StoreError::Unreadable(text) if !text.contains("CANARY")), "{error}");
@@ -295,7 +303,10 @@ mod tests {
         let store = EmbeddedStore::open(&home.path().join("s.redb"), clock.clone()).unwrap();
         let seed = seed();
         store.seed(&key(), &seed).await.unwrap();
-        store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "asked" }).await.unwrap();
+        store
+            .end(&key(), &End { grant: None, state: RecordState::Revoked, why: "asked".into(), remembered: None })
+            .await
+            .unwrap();
         clock.advance(HOUR * (24 * 7 - 1));
         assert!(store.read(&key()).await.unwrap().is_some());
         clock.advance(HOUR);

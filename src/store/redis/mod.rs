@@ -124,8 +124,8 @@ impl RedisStore {
         let required = self.0.replicas_required;
         let link = if required > 0 { &self.0.outcomes } else { &self.0.steps };
         let (reply, acknowledged) = self.run(link, script, key, args, required > 0).await?;
-        // An answer that says no changed nothing that a replica could lack.
-        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED");
+        // These changed nothing that a replica could lack. Any other answer is acted on, and what it rests on has to last.
+        let changed = !matches!(reply.word.as_str(), "MISSING" | "EXISTS" | "MISMATCH" | "SPENT" | "NOT_FOUND");
         if acknowledged >= required || !changed {
             return Ok(reply);
         }

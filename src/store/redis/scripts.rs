@@ -27,6 +27,7 @@ pub(super) struct Scripts {
     pub(super) commit: LuaScript,
     pub(super) fail: LuaScript,
     pub(super) restore: LuaScript,
+    pub(super) reassert: LuaScript,
     pub(super) seed: LuaScript,
     pub(super) end: LuaScript,
 }
@@ -41,6 +42,7 @@ impl Scripts {
             commit: LuaScript::new("COMMIT", include_str!("lua/commit.lua")),
             fail: LuaScript::new("FAIL", include_str!("lua/fail.lua")),
             restore: LuaScript::new("RESTORE", include_str!("lua/restore.lua")),
+            reassert: LuaScript::new("REASSERT", include_str!("lua/reassert.lua")),
             seed: LuaScript::new("SEED", include_str!("lua/seed.lua")),
             end: LuaScript::new("END", include_str!("lua/end.lua")),
         }
@@ -176,6 +178,7 @@ mod tests {
             &scripts.commit,
             &scripts.fail,
             &scripts.restore,
+            &scripts.reassert,
             &scripts.seed,
             &scripts.end,
         ];

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
-    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Reassert,
+    ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::words::clock::ManualClock;
 use crate::words::ids::TokenKey;
@@ -98,6 +98,10 @@ impl Store for Shaky {
 
     async fn restore(&self, key: &TokenKey, restore: &Restore) -> Result<RestoreOutcome, StoreError> {
         self.take("restore", self.store.restore(key, restore)).await
+    }
+
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        self.take("reassert", self.store.reassert(key, reassert)).await
     }
 
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
