@@ -14,6 +14,8 @@ const COMMON: &str = include_str!("lua/common.lua");
 pub(super) struct LuaScript {
     /// What errors call it.
     pub(super) name: &'static str,
+    /// Whether it gives somebody the right to refresh or to send, which takes a server that knows every intent.
+    pub(super) grants: bool,
     digest: String,
     text: String,
 }
@@ -53,7 +55,8 @@ impl LuaScript {
     fn new(name: &'static str, source: &str) -> Self {
         let (flags, body) = source.split_once('\n').unwrap_or((source, ""));
         let text = format!("{flags}\n{COMMON}\n{body}");
-        Self { name, digest: redis::Script::new(&text).get_hash().to_owned(), text }
+        let grants = matches!(name, "BEGIN" | "ARM");
+        Self { name, grants, digest: redis::Script::new(&text).get_hash().to_owned(), text }
     }
 
     /// The call by digest on one key.
