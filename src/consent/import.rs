@@ -141,7 +141,7 @@ pub(super) async fn sow<S: Store, C: Clock>(
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(error @ StoreError::Refused(_))) => return Err(ImportError::StoreRefused(error.to_string())),
             Ok(Err(error @ StoreError::Unreadable(_))) => return Err(ImportError::Unreadable(error.to_string())),
-            Ok(Err(error @ StoreError::Unavailable(_))) => error.to_string(),
+            Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Reuniting))) => error.to_string(),
             Err(_) => "the token store did not answer in time".to_owned(),
         };
         if tries == TRIES {

@@ -164,6 +164,7 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         Err(error) => return Round::Land(store_failed(core, errand, &attempt, error).await),
     }
     match begun {
+        Err(StoreError::Reuniting) if errand.client.is_none() => Round::Again(LAST_POLL),
         Err(error) => Round::Land(store_failed(core, errand, &attempt, error).await),
         Ok(BeginOutcome::Unknown) => {
             core.cache.forget_at(&errand.key, &errand.provider);
@@ -343,7 +344,7 @@ async fn store_failed<S: Store, E: TokenEndpoint, C: Clock>(
             tracing::error!(key = ?errand.key, error = why, "A stored record cannot be read. It is left as it is.");
             Err(TokenError::Unreadable { why })
         }
-        StoreError::Unavailable(_) | StoreError::Refused(_) => {
+        StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::Reuniting => {
             tracing::warn!(key = ?errand.key, %error, "The token store did not answer.");
             core.link.store_is_away(core.clock.boot(), core.timing.store_pause);
             match &errand.client {

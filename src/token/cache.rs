@@ -221,6 +221,8 @@ pub(super) struct Link {
     away_until: AtomicU64,
     /// When the store was last found away, or was connected to.
     together_since: AtomicU64,
+    /// When changes ceased to arrive.
+    lost_at: AtomicU64,
 }
 
 impl Link {
@@ -231,6 +233,7 @@ impl Link {
             up: AtomicBool::new(false),
             away_until: AtomicU64::new(0),
             together_since: AtomicU64::new(now.as_millis()),
+            lost_at: AtomicU64::new(now.as_millis()),
         }
     }
 
@@ -245,7 +248,8 @@ impl Link {
         self.up.store(true, Ordering::Release);
     }
 
-    pub(super) fn lost(&self) {
+    pub(super) fn lost(&self, now: BootInstant) {
+        self.lost_at.store(now.as_millis(), Ordering::Release);
         self.up.store(false, Ordering::Release);
     }
 
@@ -261,6 +265,15 @@ impl Link {
     pub(super) fn store_is_away(&self, now: BootInstant, pause: Duration) {
         self.away_until.store(now.plus(pause).as_millis(), Ordering::Release);
         self.together_since.fetch_max(now.as_millis(), Ordering::AcqRel);
+    }
+
+    /// How long ago changes last arrived from the store; nothing while they do.
+    pub(super) fn last_heard(&self, now: BootInstant) -> Duration {
+        if self.is_up() {
+            Duration::ZERO
+        } else {
+            now.since(BootInstant::from_millis(self.lost_at.load(Ordering::Acquire)))
+        }
     }
 
     /// How long the store has been reached without a failure that was noticed.
@@ -321,7 +334,7 @@ mod tests {
         let during = held(Version::first(GrantId::random()), link.epoch());
         assert!(verified(&during));
         assert!(!verified(&before));
-        link.lost();
+        link.lost(BootInstant::default());
         assert!(!verified(&during));
         link.connected(BootInstant::default());
         assert!(!verified(&during), "changes may have been missed in between");
@@ -362,7 +375,7 @@ mod tests {
         standings.put(&key(), read_before_a_move);
         assert_eq!(get(1_000), None, "it may have been this record that moved");
         standings.put(&key(), standing());
-        link.lost();
+        link.lost(BootInstant::default());
         assert_eq!(get(1_000), None, "nobody would tell of a change");
     }
 

@@ -31,7 +31,7 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
                     tracing::info!("Changes arrive from the token store.");
                 }
                 Change::Lost => {
-                    core.link.lost();
+                    core.link.lost(core.clock.boot());
                     core.metrics.store_connected.set(0);
                     tracing::warn!("Changes no longer arrive from the token store. Tokens are checked before use.");
                 }

@@ -17,6 +17,7 @@ mod keep;
 mod memory;
 mod recover;
 mod refresh;
+mod reunion;
 pub mod settings;
 mod spending;
 mod storeless;
@@ -310,6 +311,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     /// Reads the store's changes until the process ends, and keeps the cache in step with them.
     pub async fn follow(&self) {
         follow::run(&self.core).await;
+    }
+
+    /// Tells a store that came back what it may have forgotten, for as long as it is polled. Without this a server that
+    /// restarted or was promoted is asked for leases at once.
+    pub async fn reunite(&self) {
+        reunion::run(&self.core).await;
     }
 
     /// Replays what an earlier process spilled; see [`Replay`].

@@ -367,7 +367,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                     tracing::error!(key = ?self.errand.key, why, %error, "The end of a lease is not taken by the store.");
                     true
                 }
-                Err(StoreError::Unavailable(_)) => {
+                Err(StoreError::Unavailable(_) | StoreError::Reuniting) => {
                     self.core.count_store_error("fail");
                     false
                 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::oauth::UNACKNOWLEDGED;
+use crate::store::Pace;
 use crate::words::ids::random;
 
 /// How long each step of a refresh may take.
@@ -54,6 +55,17 @@ impl Timing {
         spill_keep: Duration::from_secs(10),
         reunion: Duration::from_secs(10),
     };
+
+    /// How a store that came back is told what it may have forgotten.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            beat: self.renewal,
+            look: Duration::from_millis(100).min(self.renewal / 10),
+            alive: self.renewal * 8,
+            patience: self.armed_lease + self.quarantine,
+            rest: self.renewal * 3,
+        }
+    }
 
     /// Within a bank's grace of so long, how long after an unknown outcome nobody sends.
     pub fn grace_pause(&self, window: Duration) -> Duration {

@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Reassert,
-    ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store,
-    StoreError, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Pace,
+    Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot,
+    Store, StoreError, Waiting,
 };
 use crate::token::Vault;
 use crate::words::ids::{ConsentId, GrantId, ProviderId, TokenKey, Version};
@@ -205,6 +205,13 @@ impl Store for Shelf {
     async fn end(&self, key: &TokenKey, _: &End) -> Result<EndOutcome, StoreError> {
         self.0.ended.send_modify(|ended| ended.push(key.clone()));
         Err(StoreError::Unavailable("it was noted".to_owned()))
+    }
+
+    async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        std::future::pending().await
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Reassert,
-    ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Pace,
+    Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store,
+    StoreError,
 };
 use super::record::Record;
 use super::steps;
@@ -148,6 +149,14 @@ impl<C: Clock> Store for EmbeddedStore<C> {
         self.step(key, move |slot, now| steps::end(slot, now, &end)).await
     }
 
+    // A file that syncs every step forgets nothing.
+    async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        std::future::pending().await
+    }
+
     async fn follow(&self, changes: mpsc::Sender<Change>) {
         let mut told = self.inner.changes.subscribe();
         if changes.send(Change::Connected).await.is_err() {
@@ -178,6 +187,21 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     let gone = |_| StoreError::Unavailable("the embedded store's worker ended early".into());
     tokio::task::spawn_blocking(work).await.map_err(gone)?
+}
+
+#[cfg(test)]
+impl<C: Clock> EmbeddedStore<C> {
+    /// A record's bytes, to put back later as a store does that forgets.
+    pub(crate) fn raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+        self.inner.file.read_raw(key)
+    }
+
+    pub(crate) fn set_raw(&self, key: &TokenKey, raw: Option<Vec<u8>>) {
+        match raw {
+            Some(raw) => self.inner.file.write_raw(key, &raw),
+            None => self.inner.file.remove_raw(key),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -292,7 +316,7 @@ mod tests {
             for error in errors {
                 assert!(matches!(&error, StoreError::Unreadable(text) if !text.contains("CANARY")), "{error}");
             }
-            assert_eq!(store.inner.file.read_raw(&key()), garbage);
+            assert_eq!(store.inner.file.read_raw(&key()).as_deref(), Some(garbage));
         }
     }
 

@@ -36,6 +36,7 @@ pub mod doctor;
 mod follow;
 mod identity;
 mod outcomes;
+mod reunion;
 mod scripts;
 pub mod settings;
 mod tls;
@@ -134,11 +135,7 @@ impl RedisStore {
         if !script.grants || self.0.gate.is_open(live.identity()) {
             return Ok(());
         }
-        let (address, step) = (self.0.connector.address(), script.name);
-        Err(StoreError::Unavailable(format!(
-            "redis at {address} has restarted or taken over and may have forgotten an intent: no {step} before every \
-             refresh under way has been told to it again"
-        )))
+        Err(StoreError::Reuniting)
     }
 
     async fn step(
@@ -182,14 +179,38 @@ impl RedisStore {
         arguments: Arguments,
         wait: bool,
     ) -> Result<(Reply, u32), StoreError> {
-        let call = script.call(&self.0.keys.record(key), &arguments);
+        let (value, acknowledged) =
+            self.call_and_wait(link, script, &self.0.keys.record(key), &arguments, wait).await?;
+        Ok((understood(value, script, key)?, acknowledged))
+    }
+
+    /// Runs a script on one key that is no record.
+    async fn call(
+        &self,
+        link: &Link,
+        script: &LuaScript,
+        key: &str,
+        arguments: &Arguments,
+    ) -> Result<Value, StoreError> {
+        self.call_and_wait(link, script, key, arguments, false).await.map(|(value, _)| value)
+    }
+
+    async fn call_and_wait(
+        &self,
+        link: &Link,
+        script: &LuaScript,
+        key: &str,
+        arguments: &Arguments,
+        wait: bool,
+    ) -> Result<(Value, u32), StoreError> {
+        let call = script.call(key, arguments);
         let started = Instant::now();
         let mut repeats = 0;
         loop {
             let mut live = link.get().await?;
             self.admit(script, &live)?;
             let broken = match self.send(&mut live, script, &call, wait).await {
-                Ok((value, acknowledged)) => return Ok((understood(value, script, key)?, acknowledged)),
+                Ok(answer) => return Ok(answer),
                 Err(Unanswered::Error(error)) => return Err(error),
                 Err(Unanswered::Demoted(error)) => Some(error),
                 Err(Unanswered::Broken) => None,

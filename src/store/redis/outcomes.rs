@@ -1,5 +1,6 @@
 //! What each step tells its script, and what the script's answer means.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -8,8 +9,8 @@ use super::scripts::{LuaScript, Reply};
 use super::{RedisStore, follow};
 use crate::store::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Holder, Lease, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome,
-    Snapshot, Store, StoreError, Waiting,
+    Holder, Lease, Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed,
+    SeedOutcome, Snapshot, Store, StoreError, Waiting,
 };
 use crate::store::keys;
 use crate::store::record::Record;
@@ -243,6 +244,13 @@ impl Store for RedisStore {
             "NOT_FOUND" => Ok(EndOutcome::NotFound),
             _ => Err(unexpected(script)),
         }
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        self.keep_gate(process, pace, retell).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

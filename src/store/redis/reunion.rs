@@ -8,30 +8,15 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::time::Duration;
 
 use redis::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::RedisStore;
 use super::identity::Identity;
 use super::scripts::{Arguments, number};
-use crate::store::contract::StoreError;
-
-/// How long each part of a reunion takes.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// How often a process says that it lives.
-    pub beat: Duration,
-    /// How often it looks while a server is shut.
-    pub look: Duration,
-    /// Whoever was silent for longer before a server came back is not waited for.
-    pub alive: Duration,
-    /// Whoever is missing is waited for so long: a lease and a quarantine.
-    pub patience: Duration,
-    /// How long a server is shut that lost the roster, too.
-    pub rest: Duration,
-}
+use crate::store::contract::{Pace, StoreError};
+use crate::words::clock::millis;
 
 impl RedisStore {
     /// Keeps leases from being granted by servers that have not been told everything, for as long as the process lives.
@@ -81,10 +66,11 @@ impl RedisStore {
         let ready = self.beat(process, pace, told, &present, knew).await?;
         let mut shut = false;
         for (identity, ready) in present.iter().zip(ready) {
-            if ready {
+            // Of a connection without a name nobody else has heard, so nobody else is waited for.
+            if ready || !identity.is_named() {
                 self.0.gate.open(identity);
             }
-            shut |= !ready;
+            shut |= !self.0.gate.is_open(identity);
         }
         Ok(shut)
     }
@@ -97,17 +83,16 @@ impl RedisStore {
         present: &BTreeSet<Identity>,
         knew: bool,
     ) -> Result<Vec<bool>, StoreError> {
-        let words = |identities: &BTreeSet<Identity>| {
-            identities.iter().map(Identity::as_str).collect::<Vec<_>>().join(" ")
-        };
+        let words =
+            |identities: &BTreeSet<Identity>| identities.iter().map(Identity::as_str).collect::<Vec<_>>().join(" ");
         let arguments = Arguments::default()
             .text(process)
             .text(&words(told))
             .text(&words(present))
             .flag(knew)
-            .number(crate::words::clock::millis(pace.alive))
-            .number(crate::words::clock::millis(pace.patience))
-            .number(crate::words::clock::millis(pace.rest));
+            .number(millis(pace.alive))
+            .number(millis(pace.patience))
+            .number(millis(pace.rest));
         let script = &self.0.scripts.beat;
         let value = self.call(&self.0.steps, script, &self.0.keys.roster(), &arguments).await?;
         let Value::Array(mut answers) = value else {
@@ -119,9 +104,4 @@ impl RedisStore {
         }
         Ok(answers.iter().map(|answer| number(answer) == Some(1)).collect())
     }
-}
-
-/// Tries `tell` on every one of `items`, `width` at a time, until each has an outcome.
-pub(super) async fn _unused() {
-    sleep(Duration::ZERO).await;
 }

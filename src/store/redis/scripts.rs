@@ -32,6 +32,7 @@ pub(super) struct Scripts {
     pub(super) reassert: LuaScript,
     pub(super) seed: LuaScript,
     pub(super) end: LuaScript,
+    pub(super) beat: LuaScript,
 }
 
 impl Scripts {
@@ -47,6 +48,7 @@ impl Scripts {
             reassert: LuaScript::new("REASSERT", include_str!("lua/reassert.lua")),
             seed: LuaScript::new("SEED", include_str!("lua/seed.lua")),
             end: LuaScript::new("END", include_str!("lua/end.lua")),
+            beat: LuaScript::apart("BEAT", include_str!("lua/beat.lua")),
         }
     }
 }
@@ -57,6 +59,11 @@ impl LuaScript {
         let text = format!("{flags}\n{COMMON}\n{body}");
         let grants = matches!(name, "BEGIN" | "ARM");
         Self { name, grants, digest: redis::Script::new(&text).get_hash().to_owned(), text }
+    }
+
+    /// A script that works on no record.
+    fn apart(name: &'static str, text: &str) -> Self {
+        Self { name, grants: false, digest: redis::Script::new(text).get_hash().to_owned(), text: text.to_owned() }
     }
 
     /// The call by digest on one key.

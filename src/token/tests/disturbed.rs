@@ -161,7 +161,7 @@ async fn a_consent_that_went_to_another_provider_unnoticed_is_found_there() {
     house.seed("c", Some("rt-0"), LIFE).await;
     house.connect_changes();
     assert!(house.ask("c").await.is_ok());
-    house.tokens.core.link.lost();
+    house.tokens.core.link.lost(house.clock.boot());
     end(&house.tokens, "c").await;
     house.seed_at("other", "c", Some("rt-0"), LIFE, GrantId::random(), None).await;
     house.connect_changes();
