@@ -44,6 +44,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
     cockpit: &Cockpit,
     obtained: Obtained<'_>,
 ) -> Outcome {
+    fault::point("after-reply").await;
     let (epoch, read_at) = (core.link.epoch(), core.clock.boot());
     let entry = match core.to_spill(errand, &obtained) {
         Ok(entry) => entry,
@@ -94,6 +95,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
         }
         core.commit_until_known(&errand.key, &entry).await
     };
+    fault::point("after-commit").await;
     core.committed(&errand.key, outcome, handle);
     Ok(())
 }
@@ -203,6 +205,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
 
     async fn spill_out(&self, spill: &SpillDirectory, entry: SpillEntry) -> Result<SpillHandle, SpillError> {
         let written = spill.write(entry).await;
+        fault::point("after-spill").await;
         let kind = if written.is_ok() { "written" } else { "failed" };
         self.metrics.spills.get_or_create(&KindLabels { kind }).inc();
         if let Err(error) = &written {

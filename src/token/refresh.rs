@@ -16,7 +16,7 @@ use super::flight::{Cockpit, Outcome};
 use super::keep::{self, Obtained};
 use super::spending::Spent;
 use super::timing::{backoff, jittered, min_ttl, spread};
-use super::{Core, LOST_REPLY, TokenError};
+use super::{Core, LOST_REPLY, TokenError, fault};
 use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::{
     Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, ReassertOutcome, Renew, RenewOutcome, Snapshot, Store,
@@ -74,6 +74,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     }
 
     async fn try_once(&self, endpoint: &E) -> Tried {
+        fault::point("after-begin").await;
         let spent = match self.what_to_spend() {
             Ok(spent) => spent,
             Err((to, why, outcome)) => return Tried::Ended(to, why, outcome),
@@ -87,6 +88,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             Ok(Err(not_sent)) => return Tried::NotSent(not_sent),
             Err(_) => return Tried::NotSent(NotSent::Unreachable("it took too long".to_owned())),
         };
+        fault::point("after-connect").await;
         if spent.is_some() {
             match self.arm().await {
                 Ok(ArmOutcome::Armed) => {}
@@ -113,6 +115,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 return Tried::Ended(FailTo::Released, NO_REFRESH_TOKEN, refusal);
             }
         };
+        fault::point("after-arm").await;
         let started = Instant::now();
         let outcome = self.spend(endpoint, connection, &request).await;
         Tried::Answered { outcome, spent, took: started.elapsed() }

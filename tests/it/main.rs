@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 // What the tests stand on: servers, certificates, faults.
+#[path = "../support/mod.rs"]
 mod support;
 
 // However many ask, one token request; and whose token reaches which bank.
