@@ -67,6 +67,8 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
     let mut told = false;
     while spilled.is_none() || committed.is_none() {
         tokio::select! {
+            // Both are wanted, so the order says nothing; a fixed one makes a simulation repeatable.
+            biased;
             outcome = &mut spilling, if spilled.is_none() => spilled = Some(outcome),
             outcome = &mut committing, if committed.is_none() => committed = Some(outcome),
         }

@@ -14,6 +14,7 @@ use tokio::time::interval;
 use super::Core;
 use super::flight::Flights;
 use crate::oauth::TokenEndpoint;
+use crate::simulation;
 use crate::store::{Store, StoreError};
 use crate::words::clock::Clock;
 
@@ -76,12 +77,12 @@ where
     let mut items = items.into_iter();
     let mut under_way = JoinSet::new();
     for item in items.by_ref().take(WIDTH) {
-        under_way.spawn(work(item));
+        under_way.spawn(simulation::task(work(item)));
     }
     while let Some(done) = under_way.join_next().await {
         done.unwrap_or_else(|_| Err(StoreError::Unavailable("a look at a record was cut short".to_owned())))?;
         if let Some(item) = items.next() {
-            under_way.spawn(work(item));
+            under_way.spawn(simulation::task(work(item)));
         }
     }
     Ok(())

@@ -12,7 +12,6 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -22,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::identity::{Gate, Identity};
 use super::settings::RedisSettings;
 use super::tls;
+use crate::simulation::{self, Stream};
 use crate::store::contract::StoreError;
 
 /// How long a failure to connect answers for everybody.
@@ -58,9 +58,6 @@ pub(super) struct Live {
     identity: Identity,
 }
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
-
 impl Connector {
     pub(super) fn new(settings: &RedisSettings, gate: &Gate) -> Result<Self, tls::TlsSettingsError> {
         let address = &settings.address;
@@ -96,7 +93,7 @@ impl Connector {
             let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
                 .await
                 .map_err(|error| self.rejected(&error))?;
-            let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(driver)));
+            let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(simulation::task(driver))));
             let mut live = Live { connection, driver, identity: Identity::nameless() };
             let named = live.ask_identity().await.map_err(|_| self.unreachable(io::ErrorKind::ConnectionAborted))?;
             live.identity = named.unwrap_or(live.identity);
@@ -106,7 +103,10 @@ impl Connector {
         timeout(self.connect_timeout, connecting).await.map_err(late)?
     }
 
-    async fn stream(&self) -> io::Result<Box<dyn Duplex>> {
+    async fn stream(&self) -> io::Result<Box<dyn Stream>> {
+        if let Some(host) = simulation::current() {
+            return host.dial(&self.host, self.port).await;
+        }
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         tcp.set_nodelay(true)?;
         match &self.tls {
