@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::cache::Held;
 use super::flight::{Cockpit, Outcome};
@@ -50,6 +50,8 @@ pub(super) enum Round {
     Land(Outcome),
     /// Ask again, after so long or when the store tells of a change.
     Again(Duration),
+    /// The store came back and grants nothing yet. Ask again in a moment.
+    Shut,
     /// Ask again once the provider has room for one more token request.
     Queue(Arc<Semaphore>),
 }
@@ -87,6 +89,8 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
                 let _ = timeout(at_most.min(jittered(pause)), cockpit.nudged()).await;
                 pause = (pause * 2).min(LAST_POLL);
             }
+            Round::Shut if started.elapsed() >= errand.patience => return Err(TokenError::StoreUnavailable),
+            Round::Shut => sleep(jittered(LAST_POLL)).await,
             Round::Queue(permits) => {
                 let left = errand.patience.saturating_sub(started.elapsed());
                 match timeout(left, permits.acquire_owned()).await {
@@ -157,14 +161,14 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
     };
     let epoch = core.link.epoch();
     let asked = core.clock.boot();
-    let begun = core.store.begin(&errand.key, &begin).await;
-    match core.put_back(errand, begun.as_ref().ok(), asked).await {
+    let answered = core.store.begin(&errand.key, &begin).await;
+    match core.put_back(errand, answered.as_ref().ok(), asked).await {
         Ok(false) => {}
         Ok(true) => return Round::Again(Duration::ZERO),
         Err(error) => return Round::Land(store_failed(core, errand, &attempt, error).await),
     }
-    match begun {
-        Err(StoreError::Reuniting) if errand.client.is_none() => Round::Again(LAST_POLL),
+    match answered {
+        Err(StoreError::Reuniting) if errand.client.is_none() => Round::Shut,
         Err(error) => Round::Land(store_failed(core, errand, &attempt, error).await),
         Ok(BeginOutcome::Unknown) => {
             core.cache.forget_at(&errand.key, &errand.provider);

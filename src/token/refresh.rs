@@ -191,9 +191,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 let lease = self.core.timing.armed_lease;
                 let renew = Renew { attempt: self.attempt.clone(), fence, lease };
                 match self.core.store.renew(&self.errand.key, &renew).await {
-                    Ok(RenewOutcome::Renewed) => {}
                     Ok(RenewOutcome::Lost) if self.has_lost_its_place().await => return,
-                    Ok(RenewOutcome::Lost) => {}
+                    Ok(RenewOutcome::Renewed | RenewOutcome::Lost) => {}
                     Err(_) => self.core.count_store_error("renew"),
                 }
             }

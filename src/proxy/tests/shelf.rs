@@ -211,7 +211,7 @@ impl Store for Shelf {
     where
         F: Future<Output = Result<(), StoreError>> + Send,
     {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -154,7 +154,7 @@ impl<C: Clock> Store for EmbeddedStore<C> {
     where
         F: Future<Output = Result<(), StoreError>> + Send,
     {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

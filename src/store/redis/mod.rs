@@ -14,8 +14,8 @@
 //! ```
 //!
 //! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. And it tells one
-//! incarnation of the server from the next; without it each reconnect counts as a restart, after which no lease is granted
-//! until every refresh under way has been told to the server again. `+config|get` adds how often the append-only file is
+//! incarnation of the server from the next; without it a server that restarted or was promoted grants leases at once,
+//! whatever it may have forgotten. `+config|get` adds how often the append-only file is
 //! synced, but shows passwords of the server too; `+acl|whoami +acl|dryrun` let missing rights be found without trying
 //! each command.
 
@@ -132,7 +132,8 @@ impl RedisStore {
 
     /// Turns a step away that gives rights, on a server that may not know every intent.
     fn admit(&self, script: &LuaScript, live: &Live) -> Result<(), StoreError> {
-        if !script.grants || self.0.gate.is_open(live.identity()) {
+        // Without INFO no incarnation can be told from the next, and nobody could say which one he has told.
+        if !script.grants || !live.identity().is_named() || self.0.gate.is_open(live.identity()) {
             return Ok(());
         }
         Err(StoreError::Reuniting)

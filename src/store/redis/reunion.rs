@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 
 use redis::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::RedisStore;
 use super::identity::Identity;
@@ -30,6 +30,12 @@ impl RedisStore {
         loop {
             let shut = match self.look(process, pace, &retell, &mut told).await {
                 Ok(shut) => shut,
+                // Whatever refuses this refuses the steps, too, and they say so better.
+                Err(StoreError::Refused(why)) => {
+                    tracing::debug!(why, "The token store does not let this process say that it lives.");
+                    self.0.gate.waiting().iter().for_each(|identity| self.0.gate.open(identity));
+                    false
+                }
                 Err(error) => {
                     tracing::debug!(%error, "The token store cannot be told that this process lives.");
                     true
@@ -38,6 +44,7 @@ impl RedisStore {
             let pause = if shut { pace.look } else { pace.beat };
             // A server that is met anew does not have to wait for the next beat.
             let _ = timeout(pause, self.0.gate.new_identity()).await;
+            sleep(pace.look).await;
         }
     }
 
@@ -54,6 +61,10 @@ impl RedisStore {
     {
         let mut present: BTreeSet<_> = self.primaries().await?.into_iter().map(|primary| primary.identity).collect();
         present.extend(self.0.gate.waiting());
+        present.retain(Identity::is_named);
+        if present.is_empty() {
+            return Ok(false);
+        }
         let knew = !told.is_empty();
         told.retain(|identity| present.contains(identity));
         if present.iter().any(|identity| !told.contains(identity)) {
@@ -66,8 +77,7 @@ impl RedisStore {
         let ready = self.beat(process, pace, told, &present, knew).await?;
         let mut shut = false;
         for (identity, ready) in present.iter().zip(ready) {
-            // Of a connection without a name nobody else has heard, so nobody else is waited for.
-            if ready || !identity.is_named() {
+            if ready {
                 self.0.gate.open(identity);
             }
             shut |= !self.0.gate.is_open(identity);
