@@ -36,7 +36,7 @@ pub(super) async fn retell<S: Store, E: TokenEndpoint, C: Clock>(core: Arc<Core<
     let spendings = core.spendings.all();
     let away = core.link.last_heard(core.clock.boot());
     let recent = core.memories.seen_within(Some(LATELY + away), core.clock.boot());
-    tracing::info!(
+    tracing::debug!(
         spending = spendings.len(),
         records = recent.len(),
         "Telling the token store what it may have forgotten."
