@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::store_contract::{
     HOUR, arm, begin, commit, consent, end, fail, granted, next, read, renew, restore, seed, seeded,
 };
+use crate::support::authority::Authority;
 use crate::support::fault_link::FaultLink;
 use crate::support::redis::{RedisOptions, RedisServer, free_port, settings};
 
@@ -374,7 +375,7 @@ async fn the_documented_rights_over_tls_are_enough() {
         key_pem: client_key.clone().into_bytes().into(),
     };
     let with = |password: &str, identity| RedisSettings {
-        address: RedisAddress { tls: true, host: "localhost".into(), port: server.port(), database: 0 },
+        servers: RedisAddress { tls: true, host: "localhost".into(), port: server.port(), database: 0 }.into(),
         username: Some("app".into()),
         password: Some(StorePassword::new(password)),
         ca_pem: Some(authority.pem.clone().into_bytes()),
@@ -490,30 +491,6 @@ async fn a_server_that_does_not_say_who_it_is_counts_as_another_with_every_conne
     assert_eq!(store.primaries().await.unwrap()[0].identity, before, "while the connection lasts");
     server.cli(&["client", "kill", "type", "normal", "skipme", "yes"]);
     assert_ne!(restarted(&store).await, before);
-}
-
-/// A certificate authority of one test.
-struct Authority {
-    pem: String,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
-        let key = rcgen::KeyPair::generate().unwrap();
-        let pem = parameters.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: rcgen::Issuer::new(parameters, key) }
-    }
-
-    /// A certificate for `name` and its key, both in PEM.
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (parameters.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
 }
 
 fn words(text: &str) -> Vec<&str> {

@@ -8,10 +8,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Pipeline, Value};
+use redis::{Pipeline, Value};
 
 use super::RedisStore;
 use super::connection::Live;
+use super::route::patient;
 use crate::store::contract::{Store as _, StoreError};
 use crate::words::clock::Clock;
 use crate::words::ids::{ConsentId, TokenKey};
@@ -91,10 +92,7 @@ impl RedisStore {
 
     /// A connection of the examination's own, so that no refresh waits behind its questions.
     async fn open(&self, resp3: bool) -> Result<Live, StoreError> {
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(self.0.command_timeout))
-            .set_connection_timeout(None);
-        self.0.connector.connect(config, resp3).await
+        self.0.route.dial_any(patient(self.0.command_timeout), resp3).await
     }
 
     /// Reads a record that no consent has: whatever else keeps our scripts from running shows here.
