@@ -228,6 +228,8 @@ async fn the_documented_rights_over_tls_are_enough() {
             .with("tls-key-file", &file("server.key"))
             .with("tls-ca-cert-file", &file("ca.pem"))
             .with("tls-auth-clients", "no")
+            // Without it the nodes name their other ports, whoever asks.
+            .with("tls-cluster", "yes")
             .with("aclfile", &file("users.acl"))
     };
     let cluster = RedisCluster::start_with(0, &options).await;

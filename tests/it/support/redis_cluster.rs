@@ -109,7 +109,9 @@ impl RedisCluster {
 
     /// Moves one record of a slot that is being moved.
     pub(crate) fn move_key(&self, key: &str, from: usize, to: usize) {
-        let port = self.nodes[to].port().to_string();
+        // Nodes that speak TLS among themselves do so for this, too.
+        let target = &self.nodes[to];
+        let port = target.option("tls-port").unwrap_or_else(|| target.port().to_string());
         let said = self.nodes[from].cli(&["migrate", "127.0.0.1", &port, key, "0", "5000"]);
         assert!(said.contains("OK"), "{said}");
     }
