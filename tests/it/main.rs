@@ -34,6 +34,9 @@ mod store_sentinel;
 // A cluster: slots that move in the middle of a refresh.
 mod store_cluster;
 
+// The real binary before sentinels and before a cluster.
+mod store_topologies;
+
 // Random walks through the steps, on which every store must agree.
 mod store_agreement;
 

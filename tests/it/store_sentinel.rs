@@ -101,6 +101,28 @@ async fn a_primary_that_dies_takes_nothing_acknowledged_with_it() {
 }
 
 #[tokio::test]
+async fn a_primary_that_falls_silent_is_left_for_the_one_that_takes_over() {
+    let mut servers = Sentinels::start(1).await;
+    let quick = Duration::from_millis(800);
+    let store =
+        RedisStore::connect(&RedisSettings { command_timeout: quick, connect_timeout: quick, ..servers.settings() });
+    let store = store.unwrap();
+    let key = consent();
+    let version = seeded(&store, &key, 1).await;
+    let before = servers.primary_port();
+    until("the replica has it", async || servers.servers[1].cli(&["dbsize"]).contains("(integer) 1")).await;
+    servers.server(before).signal("STOP");
+    servers.until_primary_is_not(before).await;
+    until("the new primary is found", async || store.read(&key).await.is_ok()).await;
+    let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
+    assert_eq!(store.arm(&key, &arm(1, lease.fence, version)).await.unwrap(), ArmOutcome::Armed);
+    servers.server(before).signal("CONT");
+    until("the old primary follows", async || servers.servers[0].cli(&["role"]).contains("slave")).await;
+    let stored = CommitOutcome::Stored { version: version.next(), rolled_back: false };
+    assert_eq!(store.commit(&key, &commit(1, version)).await.unwrap(), stored);
+}
+
+#[tokio::test]
 async fn a_primary_that_is_demoted_with_its_connections_open_is_left() {
     let mut servers = Sentinels::start(1).await;
     let (store, key) = (servers.store(), consent());

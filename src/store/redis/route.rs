@@ -12,7 +12,6 @@ use super::identity::Gate;
 use super::link::{Kit, Lane, Node, Origin};
 use super::sentinel::Sentinels;
 use super::settings::{RedisSettings, Servers};
-use super::slots::Shard;
 use super::tls::TlsSettingsError;
 use crate::store::contract::StoreError;
 
@@ -26,6 +25,16 @@ enum Ways {
     /// One server, or the one that sentinels name.
     One(Arc<Node>),
     Cluster(Cluster),
+}
+
+/// How the servers are joined, for whoever looks at each of them.
+pub(super) enum Shape<'r> {
+    /// One server at this address.
+    One(&'r Endpoint),
+    /// A primary with replicas, by the word of these.
+    Watched(&'r Sentinels),
+    /// Primaries that share the slots.
+    Cluster(&'r Cluster),
 }
 
 impl Route {
@@ -120,22 +129,14 @@ impl Route {
         Ok(nodes)
     }
 
-    /// The map of a cluster, learnt anew; `None` where there is no cluster.
-    pub(super) async fn shards(&self) -> Option<Result<Vec<Shard>, StoreError>> {
-        match &self.servers {
-            Ways::One(_) => None,
-            Ways::Cluster(cluster) => Some(cluster.shards().await),
-        }
-    }
-
-    /// The sentinels, where there are any.
-    pub(super) fn sentinels(&self) -> Option<&Sentinels> {
+    /// How the servers are joined.
+    pub(super) fn shape(&self) -> Shape<'_> {
         match &self.servers {
             Ways::One(node) => match &node.origin {
-                Origin::Sentinels(sentinels) => Some(sentinels),
-                Origin::Fixed(_) => None,
+                Origin::Fixed(endpoint) => Shape::One(endpoint),
+                Origin::Sentinels(sentinels) => Shape::Watched(sentinels),
             },
-            Ways::Cluster(_) => None,
+            Ways::Cluster(cluster) => Shape::Cluster(cluster),
         }
     }
 

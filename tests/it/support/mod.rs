@@ -20,5 +20,7 @@ pub(crate) mod redis_cluster;
 pub(crate) mod redis_sentinel;
 // A bank that answers with whatever bytes it is told to.
 pub(crate) mod rogue;
+// A server of another version, as far as a test needs one.
+pub(crate) mod scripted_redis;
 // A replica of the proxy with a configuration of its own.
 pub(crate) mod sidecar;

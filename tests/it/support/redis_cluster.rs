@@ -39,6 +39,13 @@ impl RedisCluster {
             until("a replica follows", async || replica.cli(&["info", "replication"]).contains("link_status:up")).await;
         }
         cluster.until_agreed().await;
+        for node in &cluster.nodes {
+            let all = PRIMARIES * replicas;
+            until("every node knows every replica", async || {
+                node.cli(&["cluster", "nodes"]).matches("slave ").count() == all
+            })
+            .await;
+        }
         cluster
     }
 

@@ -114,6 +114,15 @@ impl Sentinels {
         self.until_primary_is_not(before).await;
     }
 
+    /// Waits until so many replicas follow the primary.
+    pub(crate) async fn until_followed_by(&self, replicas: usize) {
+        until("the replicas follow", async || {
+            let port = self.primary_port();
+            port != 0 && cli(port, &["info", "replication"]).matches("state=online").count() == replicas
+        })
+        .await;
+    }
+
     /// Waits until the sentinels agree on another primary, and that one takes writes.
     pub(crate) async fn until_primary_is_not(&self, before: u16) {
         until("another primary", async || {
