@@ -439,7 +439,7 @@ async fn a_write_that_has_to_be_on_disk_counts_where_the_server_can_say_so_and_n
         assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "no file, no disk: {outcome:?}");
     }
     // Whether or not it can be acknowledged, what the bank gave us is there.
-    assert_eq!(read(&plain, &key).await.version.generation, 2);
+    assert!(read(&plain, &key).await.version.generation >= 2);
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ pub(super) fn parse(raw: &RawRedis, at: &At<'_>, sources: &Sources<'_>) -> Optio
         connect_timeout,
         ..own
     };
-    Some((StoreKind::Redis(settings), key_prefix))
+    Some((StoreKind::Redis(Box::new(settings)), key_prefix))
 }
 
 fn servers(raw: &RawRedis, at: &At<'_>, sources: &Sources<'_>) -> Option<Servers> {

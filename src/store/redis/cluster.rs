@@ -73,13 +73,11 @@ impl Cluster {
         let learnt = self.learn(&mut map).await;
         let owner = map.owner(slot).cloned();
         drop(map);
-        match owner {
-            Some(owner) => Ok(self.node(owner).await),
-            None => {
-                learnt?;
-                Err(StoreError::Unavailable(format!("no node of the redis cluster has slot {slot}")))
-            }
-        }
+        let Some(owner) = owner else {
+            learnt?;
+            return Err(StoreError::Unavailable(format!("no node of the redis cluster has slot {slot}")));
+        };
+        Ok(self.node(owner).await)
     }
 
     /// The connections to one node.

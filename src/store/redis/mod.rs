@@ -244,8 +244,12 @@ impl RedisStore {
                     }
                     (error, true)
                 }
-                Err(Unanswered::Later(error)) if inner.route.can_change() => (error, true),
-                Err(Unanswered::Later(error)) => return Err(error),
+                Err(Unanswered::Later(error)) => {
+                    if !inner.route.can_change() {
+                        return Err(error);
+                    }
+                    (error, true)
+                }
                 Err(Unanswered::Moved(to)) => {
                     if !inner.route.moved(slot, to).await {
                         return Err(server_error("MOVED", None, script.name));

@@ -24,7 +24,7 @@ pub(super) struct Route {
 enum Ways {
     /// One server, or the one that sentinels name.
     One(Arc<Node>),
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 /// How the servers are joined, for whoever looks at each of them.
@@ -53,7 +53,8 @@ impl Route {
                 one(Origin::Sentinels(Arc::new(Sentinels::new(sentinel, dialer, settings.command_timeout))))
             }
             Servers::Cluster(seeds) => {
-                Ways::Cluster(Cluster::new(seeds.iter().map(Endpoint::from).collect(), Arc::clone(&kit)))
+                let seeds = seeds.iter().map(Endpoint::from).collect();
+                Ways::Cluster(Box::new(Cluster::new(seeds, Arc::clone(&kit))))
             }
         };
         Ok(Self { kit, servers })

@@ -62,7 +62,7 @@ pub(super) fn rights(missing: &[String], prefix: &str) -> Finding {
     let text = format!(
         "the user may not do {}: a token set that the bank has just replaced could not be stored; give it ~{prefix}:* \
          &{prefix}:changes +evalsha +script|load +ping +time +hgetall +hset +hdel +pexpire +persist +publish +subscribe \
-         +wait",
+         +wait, in a cluster also +cluster|slots +cluster|info +asking, and +waitaof for fsync_required",
         missing.join(", ")
     );
     refuse("rights", text)
