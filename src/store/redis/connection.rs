@@ -10,7 +10,6 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -21,6 +20,7 @@ use super::identity::Identity;
 use super::peer::Peer;
 use super::settings::{RedisSettings, SentinelSettings, Servers};
 use super::tls;
+use crate::simulation::{self, Stream};
 use crate::store::contract::StoreError;
 use crate::words::secrets::StorePassword;
 
@@ -40,9 +40,6 @@ pub(super) struct Live {
     /// Which term of office of a primary this connection was made in; see `sentinel`.
     pub(super) term: u64,
 }
-
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 impl Dialer {
     /// Reaches the servers that keep records.
@@ -79,7 +76,7 @@ impl Dialer {
             let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
                 .await
                 .map_err(|error| rejected(to, &error))?;
-            let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(driver)));
+            let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(simulation::task(driver))));
             let mut live = Live { connection, driver, peer: Arc::new(Peer::unknown(to.clone())), term: 0 };
             let replies = live.send(&Peer::questions(), Peer::QUESTIONS).await;
             let replies = replies.map_err(|_| unreachable(to, io::ErrorKind::ConnectionAborted))?;
@@ -89,7 +86,10 @@ impl Dialer {
         timeout(self.connect_timeout, connecting).await.map_err(|_| unreachable(to, io::ErrorKind::TimedOut))?
     }
 
-    async fn stream(&self, to: &Endpoint) -> io::Result<Box<dyn Duplex>> {
+    async fn stream(&self, to: &Endpoint) -> io::Result<Box<dyn Stream>> {
+        if let Some(host) = simulation::current() {
+            return host.dial(&to.host, to.port).await;
+        }
         let tcp = TcpStream::connect((to.host.as_str(), to.port)).await?;
         tcp.set_nodelay(true)?;
         let Some(connector) = &self.tls else { return Ok(Box::new(tcp)) };

@@ -30,6 +30,7 @@ pub(super) async fn follow(route: &Route, channel: &str, changes: &mpsc::Sender<
     let (mut pause, mut complained) = (FIRST_PAUSE, false);
     loop {
         let listened = tokio::select! {
+            biased;
             listened = listen(route, channel, changes) => listened,
             () = changes.closed() => return,
         };
@@ -46,8 +47,9 @@ pub(super) async fn follow(route: &Route, channel: &str, changes: &mpsc::Sender<
             Err(Gone) => return,
         }
         tokio::select! {
-            () = sleep(jittered(pause)) => {}
+            biased;
             () = changes.closed() => return,
+            () = sleep(jittered(pause)) => {}
         }
     }
 }

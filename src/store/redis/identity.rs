@@ -2,8 +2,8 @@
 //!
 //! A server that restarted, or one that was promoted, may have forgotten an intent that another incarnation had
 //! acknowledged. So each connection learns, when it is made, the server's `run_id` (new with every start) and its
-//! replication id (new with every promotion). Where INFO may not be asked a connection gets a random name of its own, so
-//! that each reconnect counts as a restart: too careful, never too bold.
+//! replication id (new with every promotion). Where INFO may not be asked a connection gets a random name of its own, and
+//! is not held up: nobody could say which incarnation he has told.
 //!
 //! A [`Gate`] is what BEGIN and ARM are held up at. It is open until somebody guards it; whoever does lets an identity
 //! through when every refresh under way has been told to it again. No other step is ever held up.

@@ -16,10 +16,21 @@
 //! ```
 //!
 //! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. And it tells one
-//! incarnation of the server from the next; without it each reconnect counts as a restart, after which no lease is granted
-//! until every refresh under way has been told to the server again. `+config|get` adds how often the append-only file is
-//! synced, but shows passwords of the server too; `+acl|whoami +acl|dryrun` let missing rights be found without trying
-//! each command.
+//! incarnation of the server from the next; without it a server that restarted or was promoted grants leases at once,
+//! whatever it may have forgotten. `+config|get` adds how often the append-only file is synced, but shows passwords of the
+//! server too; `+acl|whoami +acl|dryrun` let missing rights be found without trying each command.
+//!
+//! Users and their rights are not copied from a primary to its replicas or from node to node: every server that may take
+//! over needs them. In a cluster the user also needs `+cluster|slots +cluster|info +asking`, at every node. With
+//! `fsync_required` it needs `+waitaof` in place of `+wait`. At the sentinels, where they have users, it needs no more than
+//!
+//! ```text
+//! user app on >… -@all +hello +auth +sentinel|get-master-addr-by-name
+//! ```
+//!
+//! TLS is spoken to sentinels and to the servers that they name, or to neither; sentinels need `tls-replication yes` to
+//! know their servers by the ports that speak it, and the nodes of a cluster `tls-cluster yes`. Certificates have to name
+//! the servers as sentinels and nodes do, which is by address unless they announce names.
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,6 +54,7 @@ mod identity;
 mod link;
 mod outcomes;
 mod peer;
+mod reunion;
 mod route;
 mod scripts;
 mod sentinel;
@@ -151,15 +163,12 @@ impl RedisStore {
 
     /// Turns a step away that gives rights, on a server that may not know every intent.
     fn admit(&self, script: &LuaScript, live: &Live) -> Result<(), StoreError> {
-        let peer = live.peer();
-        if !script.grants || self.0.gate.is_open(&peer.identity) {
+        let identity = &live.peer().identity;
+        // Without INFO no incarnation can be told from the next, and nobody could say which one he has told.
+        if !script.grants || !identity.is_named() || self.0.gate.is_open(identity) {
             return Ok(());
         }
-        let (address, step) = (&peer.endpoint, script.name);
-        Err(StoreError::Unavailable(format!(
-            "redis at {address} has restarted or taken over and may have forgotten an intent: no {step} before every \
-             refresh under way has been told to it again"
-        )))
+        Err(StoreError::Reuniting)
     }
 
     async fn step(
@@ -186,8 +195,8 @@ impl RedisStore {
         let wait = Some(self.0.durability).filter(|durability| durability.waits());
         let lane = if wait.is_some() { Lane::Outcomes } else { Lane::Steps };
         let (reply, acknowledged) = self.run(lane, script, key, args, wait).await?;
-        // An answer that says no changed nothing that a replica could lack.
-        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED");
+        // These changed nothing that a replica could lack. Any other answer is acted on, and what it rests on has to last.
+        let changed = !matches!(reply.word.as_str(), "MISSING" | "EXISTS" | "MISMATCH" | "SPENT" | "NOT_FOUND");
         if acknowledged >= required || !changed {
             return Ok(reply);
         }
@@ -196,7 +205,6 @@ impl RedisStore {
         Err(StoreError::Unavailable(text))
     }
 
-    /// Sends a step to the server that has the record, and again while that may change its answer and time is left.
     async fn run(
         &self,
         lane: Lane,
@@ -205,10 +213,34 @@ impl RedisStore {
         arguments: Arguments,
         durability: Option<Durability>,
     ) -> Result<(Reply, u32), StoreError> {
+        let record = self.0.keys.record(key);
+        let (value, acknowledged) = self.call_and_wait(lane, script, &record, &arguments, durability).await?;
+        Ok((understood(value, script, key)?, acknowledged))
+    }
+
+    /// Runs a script on one key that is no record.
+    async fn call(
+        &self,
+        lane: Lane,
+        script: &LuaScript,
+        key: &str,
+        arguments: &Arguments,
+    ) -> Result<Value, StoreError> {
+        self.call_and_wait(lane, script, key, arguments, None).await.map(|(value, _)| value)
+    }
+
+    /// Sends a script to the server that has the key, and again while that may change its answer and time is left.
+    async fn call_and_wait(
+        &self,
+        lane: Lane,
+        script: &LuaScript,
+        key: &str,
+        arguments: &Arguments,
+        durability: Option<Durability>,
+    ) -> Result<(Value, u32), StoreError> {
         let inner = &self.0;
-        let record = inner.keys.record(key);
-        let slot = slots::of_key(&record);
-        let exchange = Exchange { script, call: script.call(&record, &arguments), durability };
+        let slot = slots::of_key(key);
+        let exchange = Exchange { script, call: script.call(key, arguments), durability };
         let started = Instant::now();
         let silent = || StoreError::Unavailable(format!("redis does not answer {}", script.name));
         let (mut broken, mut redirected, mut asked) = (0, 0, None);
@@ -227,7 +259,7 @@ impl RedisStore {
             };
             self.admit(script, &live)?;
             let (error, pause) = match exchange.send(&mut live, asking.is_some()).await {
-                Ok((value, acknowledged)) => return Ok((understood(value, script, key)?, acknowledged)),
+                Ok(answer) => return Ok(answer),
                 Err(Unanswered::Error(error)) => return Err(error),
                 Err(Unanswered::Broken) => {
                     link.give_up(&live).await;

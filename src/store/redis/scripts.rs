@@ -29,8 +29,10 @@ pub(super) struct Scripts {
     pub(super) commit: LuaScript,
     pub(super) fail: LuaScript,
     pub(super) restore: LuaScript,
+    pub(super) reassert: LuaScript,
     pub(super) seed: LuaScript,
     pub(super) end: LuaScript,
+    pub(super) beat: LuaScript,
 }
 
 impl Scripts {
@@ -43,8 +45,10 @@ impl Scripts {
             commit: LuaScript::new("COMMIT", include_str!("lua/commit.lua")),
             fail: LuaScript::new("FAIL", include_str!("lua/fail.lua")),
             restore: LuaScript::new("RESTORE", include_str!("lua/restore.lua")),
+            reassert: LuaScript::new("REASSERT", include_str!("lua/reassert.lua")),
             seed: LuaScript::new("SEED", include_str!("lua/seed.lua")),
             end: LuaScript::new("END", include_str!("lua/end.lua")),
+            beat: LuaScript::apart("BEAT", include_str!("lua/beat.lua")),
         }
     }
 }
@@ -55,6 +59,11 @@ impl LuaScript {
         let text = format!("{flags}\n{COMMON}\n{body}");
         let grants = matches!(name, "BEGIN" | "ARM");
         Self { name, grants, digest: redis::Script::new(&text).get_hash().to_owned(), text }
+    }
+
+    /// A script that works on no record.
+    fn apart(name: &'static str, text: &str) -> Self {
+        Self { name, grants: false, digest: redis::Script::new(text).get_hash().to_owned(), text: text.to_owned() }
     }
 
     /// The call by digest on one key.
@@ -179,6 +188,7 @@ mod tests {
             &scripts.commit,
             &scripts.fail,
             &scripts.restore,
+            &scripts.reassert,
             &scripts.seed,
             &scripts.end,
         ];

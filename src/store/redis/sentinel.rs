@@ -16,6 +16,7 @@ use super::address::Endpoint;
 use super::connection::{Dialer, server_error};
 use super::route::patient;
 use super::settings::SentinelSettings;
+use crate::simulation;
 use crate::store::contract::StoreError;
 
 /// The sentinels of one primary.
@@ -110,10 +111,10 @@ impl Sentinels {
     fn questions(&self) -> JoinSet<(Endpoint, Word)> {
         let ask = |node: &Endpoint| {
             let (asking, node) = (Arc::clone(&self.asking), node.clone());
-            async move {
+            simulation::task(async move {
                 let word = asking.ask(&node).await;
                 (node, word)
-            }
+            })
         };
         self.nodes.iter().map(ask).collect()
     }

@@ -108,7 +108,9 @@ impl RedisStore {
                 }
             }
             Err(StoreError::Refused(why)) => findings.push(judge::turned_away(&why)),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => return Err(error),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Reuniting)) => {
+                return Err(error);
+            }
         }
         findings.extend(judge::servers::together(found));
         if !findings.iter().any(|finding| finding.severity == Severity::Refuse) {
@@ -170,7 +172,9 @@ impl RedisStore {
                 found.push((at.to_string(), vec![judge::turned_away(&why)]));
                 return Ok(None);
             }
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => return Err(error),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Reuniting)) => {
+                return Err(error);
+            }
         };
         let mut facts = Facts::ask(&mut live, clock).await?;
         if let Some(code) = facts.turned_away {
@@ -209,7 +213,7 @@ impl RedisStore {
             // A record that cannot be read has been looked at.
             Ok(_) | Err(StoreError::Unreadable(_)) => Ok(judge::scripts_run()),
             Err(StoreError::Refused(why)) => Ok(judge::scripts_do_not_run(&why)),
-            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Reuniting)) => Err(error),
         }
     }
 }
