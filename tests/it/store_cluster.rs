@@ -1,10 +1,12 @@
 //! A cluster: every record at its node, slots that move in the middle of a refresh, and nodes that fail.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use consentry::store::redis::{RedisAddress, RedisSettings, Servers};
 use consentry::store::{
-    ArmOutcome, BeginOutcome, Change, CommitOutcome, RecordState, RedisStore, Store as _, StoreError,
+    ArmOutcome, BeginOutcome, Change, CommitOutcome, Pace, RecordState, RedisStore, Store as _, StoreError,
 };
 use consentry::words::ids::TokenKey;
 use consentry::words::secrets::StorePassword;
@@ -163,6 +165,50 @@ async fn a_failover_in_good_order_leaves_a_node_that_sends_us_on() {
     let error = store.begin(&key, &begin(2)).await.unwrap_err();
     assert_eq!(error, StoreError::Reuniting);
     assert_eq!(read(&store, &key).await.version, version.next());
+}
+
+#[tokio::test]
+async fn a_node_that_takes_over_grants_leases_when_it_has_been_told_what_it_may_have_forgotten() {
+    let cluster = RedisCluster::start_with(1, &RedisOptions::default).await;
+    let (store, key) = (cluster.store(), consent());
+    seeded(&store, &key, 1).await;
+    let (told, may_tell) = (Arc::<AtomicUsize>::default(), Arc::new(AtomicBool::new(true)));
+    let living = tokio::spawn({
+        let (store, told, may_tell) = (store.clone(), Arc::clone(&told), Arc::clone(&may_tell));
+        async move {
+            let retell = || {
+                let (told, may_tell) = (Arc::clone(&told), Arc::clone(&may_tell));
+                async move {
+                    if !may_tell.load(Ordering::SeqCst) {
+                        return Err(StoreError::Unavailable("the test says so".to_owned()));
+                    }
+                    told.fetch_add(1, Ordering::SeqCst);
+                    Ok(())
+                }
+            };
+            let pace = Pace {
+                beat: Duration::from_millis(50),
+                look: Duration::from_millis(20),
+                alive: Duration::from_secs(60),
+                patience: Duration::from_secs(60),
+                rest: Duration::from_millis(200),
+            };
+            store.reunite("one", pace, retell).await;
+        }
+    });
+    until("leases are granted", async || store.begin(&key, &begin(1)).await.is_ok()).await;
+    let before = told.load(Ordering::SeqCst);
+    may_tell.store(false, Ordering::SeqCst);
+    let owner = RedisCluster::first_owner(cluster.slot(&stored_key(&key)));
+    cluster.fail_over(owner + 3).await;
+    until("the new node holds leases up", async || {
+        matches!(store.begin(&key, &begin(1)).await, Err(StoreError::Reuniting))
+    })
+    .await;
+    may_tell.store(true, Ordering::SeqCst);
+    until("leases are granted", async || store.begin(&key, &begin(1)).await.is_ok()).await;
+    assert!(told.load(Ordering::SeqCst) > before);
+    living.abort();
 }
 
 #[tokio::test]
