@@ -75,7 +75,7 @@ pub struct StoreConfig {
 #[derive(Debug)]
 pub enum StoreKind {
     /// A Redis server, shared by any number of replicas.
-    Redis(RedisSettings),
+    Redis(Box<RedisSettings>),
     /// One file, for one process.
     Embedded {
         /// Where it is, or will be made.

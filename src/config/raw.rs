@@ -84,18 +84,34 @@ raw! {
         seal: RawSeal,
     }
 
+    /// Exactly one of `url`, `sentinel` and `cluster`.
     struct RawRedis: "a mapping" {
         url: String,
+        sentinel: RawSentinel,
+        cluster: RawCluster,
+        database: u64,
         username: String,
         password: RawSource,
         ca_file: String,
         client_certificate: RawClientCertificate,
         key_prefix: String,
         replicas_required: u64,
+        fsync_required: bool,
         replica_wait: RawDuration,
         accept_eviction: bool,
         command_timeout: RawDuration,
         connect_timeout: RawDuration,
+    }
+
+    struct RawSentinel: "a mapping with name: and nodes:" {
+        name: String,
+        nodes: Vec<String>,
+        username: String,
+        password: RawSource,
+    }
+
+    struct RawCluster: "a mapping with nodes:" {
+        nodes: Vec<String>,
     }
 
     struct RawEmbedded: "a mapping" {

@@ -29,6 +29,15 @@ mod store_contract;
 // What only the Redis store does: outages, lost replies, replicas, TLS and access control.
 mod store_redis;
 
+// A primary that sentinels name: failovers in the middle of a refresh.
+mod store_sentinel;
+
+// A cluster: slots that move in the middle of a refresh.
+mod store_cluster;
+
+// The real binary before sentinels and before a cluster.
+mod store_topologies;
+
 // Random walks through the steps, on which every store must agree.
 mod store_agreement;
 

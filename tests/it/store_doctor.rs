@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use consentry::store::redis::RedisSettings;
-use consentry::store::redis::doctor::Severity::{Fine, Warn};
+use consentry::store::redis::doctor::Severity::{Fine, Refuse, Warn};
 use consentry::store::redis::doctor::{Examination, Finding};
 use consentry::store::{RedisStore, StoreError};
 use consentry::words::clock::SystemClock;
@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep};
 use crate::support::bank::Bank;
 use crate::support::program::consentry;
 use crate::support::redis::{RedisOptions, RedisServer, free_port, settings};
+use crate::support::redis_cluster::RedisCluster;
+use crate::support::redis_sentinel::Sentinels;
 use crate::support::sidecar::Replica;
 
 /// Long enough for a busy machine; what is waited for comes in milliseconds.
@@ -110,6 +112,86 @@ async fn replicas_are_counted_and_a_replica_is_no_target() {
 async fn a_member_of_a_cluster_is_refused() {
     let server = RedisServer::start_with(RedisOptions::default().with("cluster-enabled", "yes")).await;
     assert_eq!(refusals(&examine(&server.settings()).await), ["mode"]);
+}
+
+#[tokio::test]
+async fn behind_sentinels_every_server_is_examined() {
+    let mut servers = Sentinels::start_with(1, &durable, "", RedisServer::port).await;
+    let demanding = RedisSettings { replicas_required: 1, replica_wait: Duration::from_secs(4), ..servers.settings() };
+    let (primary, replica) = (servers.servers[0].port(), servers.servers[1].port());
+    let examination = examine(&demanding).await;
+    for check in
+        ["sentinels", "eviction", "fsync", "replicas", "acknowledging", "acknowledged-writes", "rights", "mode"]
+    {
+        assert_eq!(found(&examination, check).severity, Fine, "{check}: {examination:#?}");
+    }
+    assert!(found(&examination, "sentinels").sentence.contains("3 of 3 sentinels"));
+
+    servers.server(replica).cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]);
+    servers.server(replica).cli(&["config", "set", "appendonly", "no"]);
+    let examination = examine(&demanding).await;
+    assert_eq!(refusals(&examination), ["eviction"], "it may be the next primary");
+    let named = format!("replica 127.0.0.1:{replica}: ");
+    assert!(found(&examination, "eviction").sentence.starts_with(&named), "{examination:#?}");
+    assert!(found(&examination, "persistence").sentence.starts_with(&named), "{examination:#?}");
+    servers.server(replica).cli(&["config", "set", "maxmemory-policy", "noeviction"]);
+
+    // Users are not copied to replicas.
+    let rights: Vec<_> = RIGHTS.split_whitespace().chain(["+info"]).collect();
+    servers.server(primary).cli(&[&["acl", "setuser", "app"], rights.as_slice()].concat());
+    let password = Some(StorePassword::new("CANARY-password"));
+    let examination = examine(&RedisSettings { username: Some("app".into()), password, ..demanding }).await;
+    let access = found(&examination, "replica-access");
+    assert!(access.severity == Warn && access.sentence.contains(&replica.to_string()), "{access:?}");
+    assert_eq!(found(&examination, "login").severity, Fine);
+
+    servers.watchers[0].stop();
+    let one_away = found(&examine(&servers.settings()).await, "sentinels");
+    assert!(one_away.severity == Warn && one_away.sentence.contains("2 of 3"), "{one_away:?}");
+}
+
+#[tokio::test]
+async fn in_a_cluster_every_node_is_examined() {
+    let cluster = RedisCluster::start_with(1, &durable).await;
+    let demanding = RedisSettings { replicas_required: 1, replica_wait: Duration::from_secs(4), ..cluster.settings() };
+    let examination = examine(&demanding).await;
+    for check in ["cluster", "mode", "eviction", "fsync", "replicas", "acknowledging", "acknowledged-writes", "rights"]
+    {
+        assert_eq!(found(&examination, check).severity, Fine, "{check}: {examination:#?}");
+    }
+    cluster.nodes[1].cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]);
+    cluster.nodes[5].cli(&["config", "set", "appendfsync", "everysec"]);
+    let examination = examine(&demanding).await;
+    assert_eq!(refusals(&examination), ["eviction"]);
+    let (evicting, hasty) = (cluster.nodes[1].port(), cluster.nodes[5].port());
+    assert!(found(&examination, "eviction").sentence.starts_with(&format!("127.0.0.1:{evicting}: ")));
+    assert!(found(&examination, "fsync").sentence.starts_with(&format!("replica 127.0.0.1:{hasty}: ")));
+    let accepting = RedisSettings { accept_eviction: true, ..demanding };
+    assert!(!examine(&accepting).await.is_refused());
+}
+
+#[tokio::test]
+async fn in_a_cluster_a_right_that_is_missing_at_one_node_is_named() {
+    let cluster = RedisCluster::start().await;
+    let rights = format!("{RIGHTS} +cluster|slots +cluster|info +asking");
+    for node in &cluster.nodes {
+        let rights: Vec<_> = rights.split_whitespace().collect();
+        let said = node.cli(&[&["acl", "setuser", "app"], rights.as_slice()].concat());
+        assert_eq!(said.trim(), "OK");
+    }
+    let user = || {
+        let password = Some(StorePassword::new("CANARY-password"));
+        RedisSettings { username: Some("app".into()), password, ..cluster.settings() }
+    };
+    let examination = examine(&user()).await;
+    assert!(!examination.is_refused(), "{examination:#?}");
+    assert_eq!(found(&examination, "rights").severity, Fine);
+    assert_eq!(found(&examination, "cluster").severity, Fine);
+    cluster.nodes[2].cli(&["acl", "setuser", "app", "-asking"]);
+    let examination = examine(&user()).await;
+    let rights = found(&examination, "rights");
+    assert!(rights.severity == Refuse && rights.sentence.contains("ASKING"), "{rights:?}");
+    assert!(rights.sentence.starts_with(&format!("127.0.0.1:{}: ", cluster.nodes[2].port())), "{rights:?}");
 }
 
 #[tokio::test]

@@ -15,8 +15,10 @@ use tokio::time::{Instant, timeout};
 use crate::store_contract::{
     HOUR, arm, begin, commit, consent, end, fail, granted, next, read, renew, restore, seed, seeded,
 };
+use crate::support::authority::Authority;
 use crate::support::fault_link::FaultLink;
 use crate::support::redis::{RedisOptions, RedisServer, free_port, settings};
+use crate::support::scripted_redis::ScriptedRedis;
 
 #[tokio::test]
 async fn a_record_is_readable_with_redis_cli_but_for_its_tokens() {
@@ -374,7 +376,7 @@ async fn the_documented_rights_over_tls_are_enough() {
         key_pem: client_key.clone().into_bytes().into(),
     };
     let with = |password: &str, identity| RedisSettings {
-        address: RedisAddress { tls: true, host: "localhost".into(), port: server.port(), database: 0 },
+        servers: RedisAddress { tls: true, host: "localhost".into(), port: server.port(), database: 0 }.into(),
         username: Some("app".into()),
         password: Some(StorePassword::new(password)),
         ca_pem: Some(authority.pem.clone().into_bytes()),
@@ -414,6 +416,61 @@ async fn a_password_alone_is_enough_where_the_server_asks_for_no_user() {
     let key = consent();
     seeded(&store, &key, 1).await;
     assert!(matches!(store.begin(&key, &begin(1)).await.unwrap(), BeginOutcome::Granted(..)));
+}
+
+#[tokio::test]
+async fn a_write_that_has_to_be_on_disk_counts_where_the_server_can_say_so_and_nowhere_else() {
+    let server = RedisServer::start_with(RedisOptions::default().with("appendonly", "yes")).await;
+    let (plain, key) = (server.store(), consent());
+    let version = seeded(&plain, &key, 1).await;
+    let (lease, _) = granted(plain.begin(&key, &begin(1)).await.unwrap());
+    let settings = RedisSettings { fsync_required: true, replica_wait: Duration::from_secs(4), ..server.settings() };
+    let store = RedisStore::connect(&settings).unwrap();
+    let armed = store.arm(&key, &arm(1, lease.fence, version)).await.unwrap();
+    let committed = store.commit(&key, &commit(1, version)).await;
+    if server.cli(&["waitaof", "0", "0", "0"]).contains("unknown command") {
+        assert_eq!(armed, ArmOutcome::NotDurable { acknowledged: 0, required: 1 });
+        assert!(matches!(&committed, Err(StoreError::Unavailable(text)) if text.contains("disks")), "{committed:?}");
+    } else {
+        assert_eq!(armed, ArmOutcome::Armed);
+        assert_eq!(committed, Ok(CommitOutcome::Stored { version: version.next(), rolled_back: false }));
+        server.cli(&["config", "set", "appendonly", "no"]);
+        let outcome = store.end(&key, &end(None)).await;
+        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "no file, no disk: {outcome:?}");
+    }
+    // Whether or not it can be acknowledged, what the bank gave us is there.
+    assert!(read(&plain, &key).await.version.generation >= 2);
+}
+
+#[tokio::test]
+async fn a_server_with_waitaof_is_asked_for_disks_in_place_of_replicas() {
+    let version = Version::first(seed(1).grant);
+    for (disks, outcome) in [
+        (":1\r\n:1\r\n", ArmOutcome::Armed),
+        (":1\r\n:0\r\n", ArmOutcome::NotDurable { acknowledged: 1, required: 2 }),
+        (":0\r\n:9\r\n", ArmOutcome::NotDurable { acknowledged: 0, required: 2 }),
+    ] {
+        let server = ScriptedRedis::start(
+            "7.2.4",
+            &[
+                ("EVALSHA", "*5\r\n$5\r\nARMED\r\n:0\r\n:0\r\n:1\r\n*0\r\n".into()),
+                ("WAITAOF", format!("*2\r\n{disks}")),
+            ],
+        )
+        .await;
+        let demanding = RedisSettings { fsync_required: true, replicas_required: 1, ..settings(server.port()) };
+        let store = RedisStore::connect(&demanding).unwrap();
+        assert_eq!(store.arm(&consent(), &arm(1, 1, version)).await.unwrap(), outcome);
+        let said = server.commands();
+        assert!(said.contains(&"WAITAOF 1 1 250".to_owned()), "{said:?}");
+        assert!(!said.iter().any(|command| command.starts_with("WAIT ")), "{said:?}");
+    }
+    let old =
+        ScriptedRedis::start("7.0.15", &[("EVALSHA", "*5\r\n$5\r\nARMED\r\n:0\r\n:0\r\n:1\r\n*0\r\n".into())]).await;
+    let demanding = RedisSettings { fsync_required: true, ..settings(old.port()) };
+    let outcome = RedisStore::connect(&demanding).unwrap().arm(&consent(), &arm(1, 1, version)).await.unwrap();
+    assert_eq!(outcome, ArmOutcome::NotDurable { acknowledged: 0, required: 1 });
+    assert!(!old.commands().iter().any(|command| command.starts_with("WAIT")), "{:?}", old.commands());
 }
 
 #[tokio::test]
@@ -489,30 +546,6 @@ async fn a_server_that_does_not_say_who_it_is_counts_as_another_with_every_conne
     assert_eq!(store.primaries().await.unwrap()[0].identity, before, "while the connection lasts");
     server.cli(&["client", "kill", "type", "normal", "skipme", "yes"]);
     assert_ne!(restarted(&store).await, before);
-}
-
-/// A certificate authority of one test.
-struct Authority {
-    pem: String,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
-        let key = rcgen::KeyPair::generate().unwrap();
-        let pem = parameters.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: rcgen::Issuer::new(parameters, key) }
-    }
-
-    /// A certificate for `name` and its key, both in PEM.
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (parameters.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
 }
 
 fn words(text: &str) -> Vec<&str> {

@@ -6,6 +6,8 @@ use consentry::store::{EmbeddedStore, RedisStore, Store};
 use consentry::words::clock::{ManualClock, WallTime};
 
 use super::redis::RedisServer;
+use super::redis_cluster::RedisCluster;
+use super::redis_sentinel::Sentinels;
 
 pub(crate) trait Bench {
     fn store(&self) -> &impl Store;
@@ -51,6 +53,52 @@ impl Redis {
 }
 
 impl Bench for Redis {
+    fn store(&self) -> &impl Store {
+        &self.store
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time + Duration::from_millis(2)).await;
+    }
+}
+
+/// A primary that sentinels name.
+pub(crate) struct Watched {
+    store: RedisStore,
+    _servers: Sentinels,
+}
+
+impl Watched {
+    pub(crate) async fn start() -> Self {
+        let servers = Sentinels::start(1).await;
+        Self { store: servers.store(), _servers: servers }
+    }
+}
+
+impl Bench for Watched {
+    fn store(&self) -> &impl Store {
+        &self.store
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time + Duration::from_millis(2)).await;
+    }
+}
+
+/// A cluster.
+pub(crate) struct Clustered {
+    store: RedisStore,
+    _servers: RedisCluster,
+}
+
+impl Clustered {
+    pub(crate) async fn start() -> Self {
+        let servers = RedisCluster::start().await;
+        Self { store: servers.store(), _servers: servers }
+    }
+}
+
+impl Bench for Clustered {
     fn store(&self) -> &impl Store {
         &self.store
     }

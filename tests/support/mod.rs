@@ -1,5 +1,7 @@
 //! What the tests stand on.
 
+// Certificates of a test's own.
+pub(crate) mod authority;
 // The imitated banks, as a process.
 pub(crate) mod bank;
 // A store with a way to let its clock move on.
@@ -12,7 +14,13 @@ pub(crate) mod fault_link;
 pub(crate) mod program;
 // A real `redis-server` process of a test's own.
 pub(crate) mod redis;
+// Several such processes as one cluster.
+pub(crate) mod redis_cluster;
+// Sentinels over a primary and its replicas.
+pub(crate) mod redis_sentinel;
 // A bank that answers with whatever bytes it is told to.
 pub(crate) mod rogue;
+// A server of another version, as far as a test needs one.
+pub(crate) mod scripted_redis;
 // A replica of the proxy with a configuration of its own.
 pub(crate) mod sidecar;

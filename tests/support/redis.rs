@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use consentry::store::RedisStore;
-use consentry::store::redis::{RedisAddress, RedisSettings};
+use consentry::store::redis::{RedisAddress, RedisSettings, Servers};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -38,7 +38,7 @@ impl RedisServer {
         Self::start_with(RedisOptions::default()).await
     }
 
-    /// Starts a server; its port speaks TLS if the options name a certificate.
+    /// Starts a server; its port speaks TLS if the options name a certificate and no `tls-port` beside it.
     pub(crate) async fn start_with(options: RedisOptions) -> Self {
         let mut server =
             Self { child: None, port: free_port(), options: options.0, home: tempfile::tempdir().unwrap() };
@@ -58,10 +58,11 @@ impl RedisServer {
     }
 
     async fn try_start(&mut self) -> bool {
-        let tls = self.options.iter().any(|option| option == "--tls-cert-file");
+        let has = |name| self.options.iter().any(|option| option == name);
+        let tls = has("--tls-cert-file") && !has("--tls-port");
         let port = self.port.to_string();
         let (plain, encrypted) = if tls { ("0", port.as_str()) } else { (port.as_str(), "0") };
-        let child = Command::new("redis-server")
+        let child = Command::new(server_program())
             .args(["--port", plain, "--tls-port", encrypted, "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "no", "--daemonize", "no", "--repl-diskless-sync-delay", "0"])
             .args(&self.options)
@@ -95,8 +96,24 @@ impl RedisServer {
         }
     }
 
+    /// Stops it from doing anything, with its connections open, or lets it go on: `STOP` and `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// What it was started with under this name.
+    pub(crate) fn option(&self, name: &str) -> Option<String> {
+        let mut rest = self.options.iter().skip_while(|option| option.strip_prefix("--") != Some(name));
+        rest.nth(1).cloned()
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -113,12 +130,7 @@ impl RedisServer {
 
     /// What `redis-cli` prints for a command, quoted as a person would see it.
     pub(crate) fn cli(&self, command: &[&str]) -> String {
-        let output = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string(), "--no-raw"])
-            .args(command)
-            .output()
-            .expect("redis-cli is installed; on Debian: apt-get install redis-tools");
-        String::from_utf8(output.stdout).unwrap()
+        cli(self.port, command)
     }
 }
 
@@ -128,14 +140,47 @@ impl Drop for RedisServer {
     }
 }
 
+/// The server under test: the machine's own, or another version that somebody wants to try.
+pub(crate) fn server_program() -> String {
+    std::env::var("CONSENTRY_TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".into())
+}
+
+/// A server of this machine, without TLS.
+pub(crate) fn address(port: u16) -> RedisAddress {
+    RedisAddress { tls: false, host: "127.0.0.1".into(), port, database: 0 }
+}
+
+/// What `redis-cli` prints for a command to the server at this port.
+pub(crate) fn cli(port: u16, command: &[&str]) -> String {
+    let output = Command::new("redis-cli")
+        .args(["-p", &port.to_string(), "--no-raw"])
+        .args(command)
+        .output()
+        .expect("redis-cli is installed; on Debian: apt-get install redis-tools");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits for what servers have to agree on among themselves, half a minute at most.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not within half a minute: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Settings for a server of this machine.
 pub(crate) fn settings(port: u16) -> RedisSettings {
-    let address = RedisAddress { tls: false, host: "127.0.0.1".into(), port, database: 0 };
+    settings_for(address(port))
+}
+
+/// Settings for servers of this machine.
+pub(crate) fn settings_for(servers: impl Into<Servers>) -> RedisSettings {
     // A loaded machine may hold a server up for longer than a production one should.
     RedisSettings {
         command_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(5),
-        ..RedisSettings::new(address)
+        ..RedisSettings::new(servers)
     }
 }
 

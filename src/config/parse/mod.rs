@@ -9,6 +9,7 @@ mod listeners;
 mod providers;
 mod proxy;
 mod quantities;
+mod redis;
 mod routes;
 mod sources;
 mod store;

@@ -46,6 +46,18 @@ fn the_example_shows_every_key() {
     for key in ["", ".path", ".key_prefix"] {
         shown.insert(format!("store.embedded{key}"));
     }
+    // So are the other ways to name servers.
+    for key in ["sentinel", "cluster"] {
+        assert!(example().lines().any(|line| line.trim_start().starts_with(&format!("#   {key}: {{"))), "{key}");
+    }
+    assert!(example().contains("#   database: 0\n"));
+    for key in ["sentinel", "cluster", "database"] {
+        shown.insert(format!("store.redis.{key}"));
+    }
+    for key in ["name", "nodes", "username", "password"] {
+        shown.insert(format!("store.redis.sentinel.{key}"));
+    }
+    shown.insert("store.redis.cluster.nodes".into());
     // Its form stands in the comment above it, and written out under the first API.
     for key in ["certificate", "key"] {
         shown.insert(format!("store.redis.client_certificate.{key}"));

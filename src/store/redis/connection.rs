@@ -1,9 +1,7 @@
-//! Connections to the server: how one is made, kept and given up.
+//! One connection to one server: how it is made, and what is learnt of the server then.
 //!
 //! We make the socket ourselves, so that TLS uses our roots and our one crypto library, and nothing waits without a
-//! limit. A [`Link`] is one connection that many share. It is made when first needed and again when it is found broken;
-//! whoever asks while one is being made waits for that one, and whoever asks just after a failure is told of it at once,
-//! so that a server that is down costs little.
+//! limit.
 
 use std::io;
 use std::sync::Arc;
@@ -13,41 +11,24 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::identity::{Gate, Identity};
-use super::settings::RedisSettings;
+use super::address::Endpoint;
+use super::identity::Identity;
+use super::peer::Peer;
+use super::settings::{RedisSettings, SentinelSettings, Servers};
 use super::tls;
 use crate::simulation::{self, Stream};
 use crate::store::contract::StoreError;
+use crate::words::secrets::StorePassword;
 
-/// How long a failure to connect answers for everybody.
-const FAILURE_HOLDS: Duration = Duration::from_millis(100);
-
-/// Knows how to reach the server.
-pub(super) struct Connector {
-    host: String,
-    port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+/// Knows how to reach any server of a kind: whether with TLS, and as whom.
+pub(super) struct Dialer {
+    tls: Option<TlsConnector>,
     info: RedisConnectionInfo,
     connect_timeout: Duration,
-    gate: Gate,
-}
-
-/// One shared connection.
-pub(super) struct Link {
-    connector: Arc<Connector>,
-    reply_timeout: Duration,
-    slot: Mutex<Slot>,
-}
-
-#[derive(Default)]
-struct Slot {
-    live: Option<Live>,
-    failed: Option<(Instant, StoreError)>,
 }
 
 /// A connection, the server at its other end, and the task that serves it while anybody holds it.
@@ -55,125 +36,97 @@ struct Slot {
 pub(super) struct Live {
     connection: MultiplexedConnection,
     driver: Arc<AbortOnDropHandle<()>>,
-    identity: Identity,
+    peer: Arc<Peer>,
+    /// Which term of office of a primary this connection was made in; see `sentinel`.
+    pub(super) term: u64,
 }
 
-impl Connector {
-    pub(super) fn new(settings: &RedisSettings, gate: &Gate) -> Result<Self, tls::TlsSettingsError> {
-        let address = &settings.address;
-        let tls = if address.tls {
-            let name = ServerName::try_from(address.host.clone()).map_err(|_| tls::TlsSettingsError::ServerName)?;
-            Some((tls::connector(settings)?, name))
-        } else {
-            None
+impl Dialer {
+    /// Reaches the servers that keep records.
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, tls::TlsSettingsError> {
+        let tls = if settings.servers.tls() { Some(tls::connector(settings)?) } else { None };
+        let nodes = match &settings.servers {
+            Servers::One(address) => std::slice::from_ref(address),
+            Servers::Sentinel(SentinelSettings { nodes, .. }) | Servers::Cluster(nodes) => nodes,
         };
-        // Naming the library to the server would be one more command that an ACL has to allow.
-        let mut info = RedisConnectionInfo::default().set_db(address.database.into()).set_skip_set_lib_name();
-        if let Some(username) = &settings.username {
-            info = info.set_username(username);
+        if tls.is_some() && nodes.iter().any(|node| ServerName::try_from(node.host.as_str()).is_err()) {
+            return Err(tls::TlsSettingsError::ServerName);
         }
-        if let Some(password) = &settings.password {
-            info = info.set_password(password.expose());
-        }
-        let (host, port) = (address.host.clone(), address.port);
-        Ok(Self { host, port, tls, info, connect_timeout: settings.connect_timeout, gate: gate.clone() })
+        let info = info(settings.username.as_deref(), settings.password.as_ref(), settings.servers.database());
+        Ok(Self { tls, info, connect_timeout: settings.connect_timeout })
     }
 
-    /// `host:port`.
-    pub(super) fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+    /// Reaches the sentinels that name them.
+    pub(super) fn to_sentinels(&self, settings: &SentinelSettings) -> Self {
+        let info = info(settings.username.as_deref(), settings.password.as_ref(), 0);
+        Self { tls: self.tls.clone(), info, connect_timeout: self.connect_timeout }
     }
 
-    /// Connects, proves who we are, chooses the database, and learns which incarnation of the server this is.
-    pub(super) async fn connect(&self, config: AsyncConnectionConfig, resp3: bool) -> Result<Live, StoreError> {
+    /// Connects, proves who we are, chooses the database, and learns what server this is.
+    pub(super) async fn dial(
+        &self,
+        to: &Endpoint,
+        config: AsyncConnectionConfig,
+        resp3: bool,
+    ) -> Result<Live, StoreError> {
         let connecting = async {
-            let stream = self.stream().await.map_err(|error| self.unreachable(error.kind()))?;
+            let stream = self.stream(to).await.map_err(|error| unreachable(to, error.kind()))?;
             let protocol = if resp3 { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
             let info = self.info.clone().set_protocol(protocol);
             let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
                 .await
-                .map_err(|error| self.rejected(&error))?;
+                .map_err(|error| rejected(to, &error))?;
             let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(simulation::task(driver))));
-            let mut live = Live { connection, driver, identity: Identity::nameless() };
-            let named = live.ask_identity().await.map_err(|_| self.unreachable(io::ErrorKind::ConnectionAborted))?;
-            live.identity = named.unwrap_or(live.identity);
+            let mut live = Live { connection, driver, peer: Arc::new(Peer::unknown(to.clone())), term: 0 };
+            let replies = live.send(&Peer::questions(), Peer::QUESTIONS).await;
+            let replies = replies.map_err(|_| unreachable(to, io::ErrorKind::ConnectionAborted))?;
+            live.peer = Arc::new(Peer::from_replies(to.clone(), &replies));
             Ok(live)
         };
-        let late = |_| self.unreachable(io::ErrorKind::TimedOut);
-        timeout(self.connect_timeout, connecting).await.map_err(late)?
+        timeout(self.connect_timeout, connecting).await.map_err(|_| unreachable(to, io::ErrorKind::TimedOut))?
     }
 
-    async fn stream(&self) -> io::Result<Box<dyn Stream>> {
+    async fn stream(&self, to: &Endpoint) -> io::Result<Box<dyn Stream>> {
         if let Some(host) = simulation::current() {
-            return host.dial(&self.host, self.port).await;
+            return host.dial(&to.host, to.port).await;
         }
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let tcp = TcpStream::connect((to.host.as_str(), to.port)).await?;
         tcp.set_nodelay(true)?;
-        match &self.tls {
-            Some((connector, name)) => Ok(Box::new(connector.connect(name.clone(), tcp).await?)),
-            None => Ok(Box::new(tcp)),
-        }
-    }
-
-    fn unreachable(&self, kind: io::ErrorKind) -> StoreError {
-        StoreError::Unavailable(format!("redis at {}:{}: {kind}", self.host, self.port))
-    }
-
-    fn rejected(&self, error: &RedisError) -> StoreError {
-        let refused = |why| StoreError::Refused(format!("redis at {}:{} {why}", self.host, self.port));
-        if error.detail().is_some_and(|detail| detail.contains("DB index is out of range")) {
-            return refused("has no database of that number");
-        }
-        match (error.kind(), error.code()) {
-            (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
-                refused("does not accept the user or password")
-            }
-            (_, Some("NOPERM")) => refused("does not allow this user to connect"),
-            (ErrorKind::RESP3NotSupported, _) => refused("is older than version 7"),
-            (_, Some(code)) => server_error(code, error.detail(), "HELLO, AUTH or SELECT"),
-            (_, None) => self.unreachable(io::ErrorKind::ConnectionAborted),
-        }
+        let Some(connector) = &self.tls else { return Ok(Box::new(tcp)) };
+        let name = ServerName::try_from(to.host.clone()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(Box::new(connector.connect(name, tcp).await?))
     }
 }
 
-impl Link {
-    pub(super) fn new(connector: Arc<Connector>, reply_timeout: Duration) -> Self {
-        Self { connector, reply_timeout, slot: Mutex::default() }
+fn info(username: Option<&str>, password: Option<&StorePassword>, database: u32) -> RedisConnectionInfo {
+    // Naming the library to the server would be one more command that an ACL has to allow.
+    let mut info = RedisConnectionInfo::default().set_db(database.into()).set_skip_set_lib_name();
+    if let Some(username) = username {
+        info = info.set_username(username);
     }
-
-    /// The connection, made anew if there is none that works.
-    pub(super) async fn get(&self) -> Result<Live, StoreError> {
-        let mut slot = self.slot.lock().await;
-        if let Some(live) = slot.live.as_ref().filter(|live| !live.driver.is_finished()) {
-            return Ok(live.clone());
-        }
-        slot.live = None;
-        if let Some((_, error)) = slot.failed.as_ref().filter(|(at, _)| at.elapsed() < FAILURE_HOLDS) {
-            return Err(error.clone());
-        }
-        // The connection's own limit on replies; connecting has its own.
-        let config =
-            AsyncConnectionConfig::new().set_response_timeout(Some(self.reply_timeout)).set_connection_timeout(None);
-        match self.connector.connect(config, false).await {
-            Ok(live) => {
-                // Whoever guards the gate hears of a new incarnation before anybody wants a lease of it.
-                self.connector.gate.is_open(&live.identity);
-                slot.failed = None;
-                Ok(slot.live.insert(live).clone())
-            }
-            Err(error) => {
-                slot.failed = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
+    if let Some(password) = password {
+        info = info.set_password(password.expose());
     }
+    info
+}
 
-    /// Gives up a connection that did not answer, unless somebody has done so already.
-    pub(super) async fn give_up(&self, broken: &Live) {
-        let mut slot = self.slot.lock().await;
-        if slot.live.as_ref().is_some_and(|live| Arc::ptr_eq(&live.driver, &broken.driver)) {
-            slot.live = None;
+fn unreachable(to: &Endpoint, kind: io::ErrorKind) -> StoreError {
+    StoreError::Unavailable(format!("redis at {to}: {kind}"))
+}
+
+fn rejected(to: &Endpoint, error: &RedisError) -> StoreError {
+    let refused = |why| StoreError::Refused(format!("redis at {to} {why}"));
+    if error.detail().is_some_and(|detail| detail.contains("DB index is out of range")) {
+        return refused("has no database of that number");
+    }
+    match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
+            refused("does not accept the user or password")
         }
+        (_, Some("NOPERM")) => refused("does not allow this user to connect"),
+        (ErrorKind::RESP3NotSupported, _) => refused("is older than version 7"),
+        (_, Some(code)) => server_error(code, error.detail(), "HELLO, AUTH or SELECT"),
+        (_, None) => unreachable(to, io::ErrorKind::ConnectionAborted),
     }
 }
 
@@ -183,31 +136,28 @@ impl Live {
         self.connection.req_packed_commands(commands, 0, count).await
     }
 
-    /// Which incarnation of the server this connection was made to.
-    pub(super) fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// Which incarnation the server says it is now; `None` if it does not say. An `Err`: the connection is no good.
-    pub(super) async fn ask_identity(&mut self) -> Result<Option<Identity>, RedisError> {
-        let mut questions = redis::pipe();
-        questions.cmd("INFO").arg("server");
-        questions.cmd("INFO").arg("replication");
-        let replies = self.send(&questions, 2).await?;
-        let [server, replication] = replies.as_slice() else { return Ok(None) };
-        Ok(Identity::from_info(server, replication))
+    /// The server as it was when this connection was made.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Whether the server is still the incarnation that this connection was made to. One that does not name itself is
-    /// the same while the connection lasts.
+    /// the same while the connection lasts. An `Err`: the connection is no good.
     pub(super) async fn is_unchanged(&mut self) -> Result<bool, RedisError> {
-        let said = self.ask_identity().await?;
-        Ok(said.as_ref().map_or(!self.identity.is_named(), |said| *said == self.identity))
+        let replies = self.send(&Peer::questions(), Peer::QUESTIONS).await?;
+        let own = &self.peer.identity;
+        let said = Identity::from_replies(&replies);
+        Ok(said.as_ref().map_or(!own.is_named(), |said| said == own))
     }
 
     /// Whether the connection has ended.
     pub(super) fn is_finished(&self) -> bool {
         self.driver.is_finished()
+    }
+
+    /// Whether both are the same connection.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.driver, &other.driver)
     }
 }
 
@@ -220,7 +170,7 @@ pub(super) fn server_error(code: &str, detail: Option<&str>, doing: &str) -> Sto
         "NOPERM" | "NOAUTH" | "WRONGPASS" => StoreError::Refused(format!("redis does not allow {doing}: {code}")),
         "WRONGTYPE" => StoreError::Unreadable("it is not a hash".into()),
         "MOVED" | "ASK" | "CROSSSLOT" => {
-            StoreError::Refused("redis is a cluster, which needs a connection of its own kind".into())
+            StoreError::Refused("redis is a cluster, which has to be configured as store.redis.cluster".into())
         }
         other => StoreError::Refused(format!("redis cannot run {doing}: {}", word(other))),
     }

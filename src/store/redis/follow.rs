@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{Connector, Live, server_error};
+use super::connection::{Live, server_error};
+use super::route::{Route, patient};
 use crate::store::contract::{Change, StoreError};
 use crate::store::keys;
 use crate::words::ids::random;
@@ -25,12 +26,12 @@ const MOST_UNREAD: usize = 4_096;
 /// Nobody listens any more.
 struct Gone;
 
-pub(super) async fn follow(connector: &Connector, channel: &str, changes: &mpsc::Sender<Change>) {
+pub(super) async fn follow(route: &Route, channel: &str, changes: &mpsc::Sender<Change>) {
     let (mut pause, mut complained) = (FIRST_PAUSE, false);
     loop {
         let listened = tokio::select! {
             biased;
-            listened = listen(connector, channel, changes) => listened,
+            listened = listen(route, channel, changes) => listened,
             () = changes.closed() => return,
         };
         match listened {
@@ -64,14 +65,11 @@ enum Listened {
 }
 
 /// Follows on one connection until it ends.
-async fn listen(connector: &Connector, channel: &str, changes: &mpsc::Sender<Change>) -> Result<Listened, Gone> {
+async fn listen(route: &Route, channel: &str, changes: &mpsc::Sender<Change>) -> Result<Listened, Gone> {
     let (sender, mut pushed) = mpsc::channel(MOST_UNREAD);
     // What does not fit is dropped; `messages` sees that and starts again.
-    let config = AsyncConnectionConfig::new()
-        .set_response_timeout(Some(PING_WAIT))
-        .set_connection_timeout(None)
-        .set_push_sender(move |push: PushInfo| sender.try_send(push));
-    let Ok(mut live) = connector.connect(config, true).await else { return Ok(Listened::Unreached) };
+    let config = patient(PING_WAIT).set_push_sender(move |push: PushInfo| sender.try_send(push));
+    let Ok(mut live) = route.dial_any(config, true).await else { return Ok(Listened::Unreached) };
     let mut subscribe = redis::pipe();
     subscribe.cmd("SUBSCRIBE").arg(channel);
     // The acknowledgement comes as a push, in order with the messages; the reply to the command may come as either.
@@ -81,7 +79,7 @@ async fn listen(connector: &Connector, channel: &str, changes: &mpsc::Sender<Cha
         Ok(Err(refused)) => return Ok(Listened::Refused(refused)),
     }
     tell(changes, Change::Connected).await?;
-    let ended = messages(&mut live, &mut pushed, changes).await;
+    let ended = messages(route, &mut live, &mut pushed, changes).await;
     if ended.is_ok() {
         tell(changes, Change::Lost).await?;
     }
@@ -110,18 +108,17 @@ async fn acknowledged(
 
 /// Passes messages on until the connection ends, falls silent, or has overrun us.
 async fn messages(
+    route: &Route,
     live: &mut Live,
     pushed: &mut mpsc::Receiver<PushInfo>,
     changes: &mpsc::Sender<Change>,
 ) -> Result<(), Gone> {
-    let mut ping = redis::pipe();
-    ping.cmd("PING");
     loop {
         let overrun = pushed.len() >= MOST_UNREAD;
         let push = match timeout(PING_EVERY, pushed.recv()).await {
             Ok(Some(push)) => push,
             Ok(None) => return Ok(()),
-            Err(_) if live.is_finished() || live.send(&ping, 1).await.is_err() => return Ok(()),
+            Err(_) if live.is_finished() || !route.still_hears(live).await => return Ok(()),
             Err(_) => continue,
         };
         match push.kind {

@@ -51,8 +51,9 @@ struct Met {
 }
 
 impl Identity {
-    /// From the replies to `INFO server` and `INFO replication`; `None` if they do not name both ids.
-    pub(super) fn from_info(server: &Value, replication: &Value) -> Option<Self> {
+    /// From the replies to the questions of `peer`; `None` if they do not name both ids.
+    pub(super) fn from_replies(replies: &[Value]) -> Option<Self> {
+        let [server, replication, ..] = replies else { return None };
         let run = line(server, "run_id")?;
         let stream = line(replication, "master_replid")?;
         Some(Self(format!("{run}-{stream}").into()))
@@ -178,14 +179,14 @@ mod tests {
         let (run, stream) = ("a".repeat(40), "b".repeat(40));
         let server = info(&format!("# Server\r\nredis_version:7.0.15\r\nrun_id:{run}\r\n"));
         let replication = info(&format!("# Replication\r\nrole:master\r\nmaster_replid:{stream}\r\n"));
-        let identity = Identity::from_info(&server, &replication).unwrap();
+        let identity = Identity::from_replies(&[server.clone(), replication.clone()]).unwrap();
         assert_eq!(identity.as_str(), format!("{run}-{stream}"));
         assert!(identity.is_named());
         assert!(identity.is_in_stream(&replication));
         assert!(!identity.is_in_stream(&info(&format!("master_replid:{run}\r\n"))));
-        assert_eq!(Identity::from_info(&server, &info("role:master\r\n")), None);
-        assert_eq!(Identity::from_info(&info("run_id:\u{1b}[2J\r\n"), &replication), None);
-        assert_eq!(Identity::from_info(&Value::Nil, &replication), None);
+        assert_eq!(Identity::from_replies(&[server, info("role:master\r\n")]), None);
+        assert_eq!(Identity::from_replies(&[info("run_id:\u{1b}[2J\r\n"), replication]), None);
+        assert_eq!(Identity::from_replies(&[Value::Nil]), None);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The store that replicas share: one hash per record in Redis, and one Lua script per step.
 //!
 //! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `outcomes` for what
-//! their answers mean, `connection` for how the server is reached and given up, `follow` for how changes are heard of,
-//! `identity` for which incarnation of a server is spoken to, and [`doctor`] for whether a server is fit for this at all. This file is what every step does: send it, and repeat it
-//! while the connection breaks and time is left. Every step may be repeated, so a lost reply costs a round trip and
-//! nothing else.
+//! their answers mean; `route` for the way to the server that has a record, be it the one there is, the one that
+//! sentinels name (`sentinel`) or a node of a cluster (`cluster`, `slots`); `link` and `connection` for how a server is
+//! reached and given up, `peer` and `identity` for what is learnt of it then, `exchange` for one step over one connection,
+//! `durability` for what has to have a write; `follow` for how changes are heard of, and [`doctor`] for whether a server is
+//! fit for this at all. This file is what every step does: send it, and repeat it while the connection breaks or the server
+//! changes and time is left. Every step may be repeated, so a lost reply costs a round trip and nothing else.
 //!
 //! An ACL user needs no more than this, with the prefix in place of `consentry`:
 //!
@@ -15,40 +17,68 @@
 //!
 //! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. And it tells one
 //! incarnation of the server from the next; without it a server that restarted or was promoted grants leases at once,
-//! whatever it may have forgotten. `+config|get` adds how often the append-only file is
-//! synced, but shows passwords of the server too; `+acl|whoami +acl|dryrun` let missing rights be found without trying
-//! each command.
+//! whatever it may have forgotten. `+config|get` adds how often the append-only file is synced, but shows passwords of the
+//! server too; `+acl|whoami +acl|dryrun` let missing rights be found without trying each command.
+//!
+//! Users and their rights are not copied from a primary to its replicas or from node to node: every server that may take
+//! over needs them. In a cluster the user also needs `+cluster|slots +cluster|info +asking`, at every node. With
+//! `fsync_required` it needs `+waitaof` in place of `+wait`. At the sentinels, where they have users, it needs no more than
+//!
+//! ```text
+//! user app on >… -@all +hello +auth +sentinel|get-master-addr-by-name
+//! ```
+//!
+//! TLS is spoken to sentinels and to the servers that they name, or to neither; sentinels need `tls-replication yes` to
+//! know their servers by the ports that speak it, and the nodes of a cluster `tls-cluster yes`. Certificates have to name
+//! the servers as sentinels and nodes do, which is by address unless they announce names.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::contract::StoreError;
 use super::keys::{self, KeyLayout};
-use crate::words::clock::millis;
 use crate::words::ids::TokenKey;
 
+mod address;
+mod cluster;
 mod connection;
 pub mod doctor;
+mod durability;
+mod exchange;
 mod follow;
 mod identity;
+mod link;
 mod outcomes;
+mod peer;
 mod reunion;
+mod route;
 mod scripts;
+mod sentinel;
 pub mod settings;
+mod slots;
 mod tls;
 
-use connection::{Connector, Link, Live, server_error};
+pub use address::{AddressError, RedisAddress};
+use connection::{Live, server_error};
+use durability::Durability;
+use exchange::{Exchange, Unanswered};
 pub use identity::{Gate, Identity, Primary};
-use scripts::{Arguments, LuaScript, Reply, Scripts, number};
-pub use settings::{AddressError, ClientIdentity, RedisAddress, RedisSettings};
+use link::{Lane, Node};
+use route::Route;
+use scripts::{Arguments, LuaScript, Reply, Scripts};
+pub use settings::{ClientIdentity, RedisSettings, SentinelSettings, Servers};
 pub use tls::TlsSettingsError;
 
 /// How often a step is sent again after its connection broke.
 const REPEATS: u32 = 2;
+/// How long to wait for a server, or for those that choose it, to make up its mind.
+const PAUSE: Duration = Duration::from_millis(25);
+/// After so many redirections in a row there is a pause before the next: nodes that point at each other do not agree yet.
+const REDIRECTIONS: u32 = 4;
 
 /// The store in a Redis server. Clones share its connections.
 #[derive(Clone)]
@@ -57,15 +87,11 @@ pub struct RedisStore(Arc<Inner>);
 struct Inner {
     keys: KeyLayout,
     scripts: Scripts,
-    connector: Arc<Connector>,
-    reads: Link,
-    steps: Link,
-    /// The steps that wait for replicas, apart from the rest and intents apart from outcomes: WAIT holds up its whole
-    /// connection. Used only where replicas are required.
-    intents: Link,
-    outcomes: Link,
+    route: Route,
     gate: Gate,
+    durability: Durability,
     replicas_required: u32,
+    fsync_required: bool,
     accept_eviction: bool,
     replica_wait: Duration,
     command_timeout: Duration,
@@ -76,34 +102,30 @@ impl RedisStore {
     /// settings that can never work are an error.
     pub fn connect(settings: &RedisSettings) -> Result<Self, TlsSettingsError> {
         let gate = Gate::default();
-        let connector = Arc::new(Connector::new(settings, &gate)?);
-        let link = |timeout| Link::new(Arc::clone(&connector), timeout);
         Ok(Self(Arc::new(Inner {
             keys: KeyLayout::new(&settings.key_prefix),
             scripts: Scripts::new(),
-            reads: link(settings.command_timeout),
-            steps: link(settings.command_timeout),
-            intents: link(settings.command_timeout + settings.replica_wait),
-            outcomes: link(settings.command_timeout + settings.replica_wait),
-            connector,
+            route: Route::new(settings, &gate)?,
             gate,
+            durability: Durability::new(settings),
             replicas_required: settings.replicas_required,
+            fsync_required: settings.fsync_required,
             accept_eviction: settings.accept_eviction,
             replica_wait: settings.replica_wait,
             command_timeout: settings.command_timeout,
         })))
     }
 
-    /// Whether the server answers. For readiness.
+    /// Whether a server answers. For readiness.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let mut live = self.0.reads.get().await?;
+        let (node, mut live) = self.0.route.any().await?;
         let mut ping = redis::pipe();
         ping.cmd("PING");
         match live.send(&ping, 1).await.map(|replies| replies.into_iter().next()) {
             Ok(Some(Value::ServerError(error))) => Err(server_error(error.code(), error.details(), "PING")),
             Ok(_) => Ok(()),
             Err(_) => {
-                self.0.reads.give_up(&live).await;
+                node.link(Lane::Reads).give_up(&live).await;
                 Err(StoreError::Unavailable("redis does not answer PING".into()))
             }
         }
@@ -114,26 +136,36 @@ impl RedisStore {
         &self.0.gate
     }
 
-    /// The servers that take writes now, each with the incarnation that it says it is at this moment.
+    /// The servers that take writes now, each with the incarnation that it says it is at this moment: one, or in a
+    /// cluster every primary.
     ///
     /// Takes two round trips for each. `Err`: one of them cannot be reached.
     pub async fn primaries(&self) -> Result<Vec<Primary>, StoreError> {
-        let inner = &self.0;
-        let address = inner.connector.address();
-        for _ in 0..=REPEATS {
-            let mut live = inner.steps.get().await?;
-            if matches!(live.is_unchanged().await, Ok(true)) {
-                return Ok(vec![Primary { address, identity: live.identity().clone() }]);
-            }
-            inner.steps.give_up(&live).await;
+        let mut primaries = Vec::new();
+        for node in self.0.route.primaries().await? {
+            primaries.push(self.primary(&node).await?);
         }
-        Err(StoreError::Unavailable(format!("redis at {address} does not keep its identity")))
+        Ok(primaries)
+    }
+
+    async fn primary(&self, node: &Node) -> Result<Primary, StoreError> {
+        let link = node.link(Lane::Steps);
+        for _ in 0..=REPEATS {
+            let mut live = link.get().await?;
+            if matches!(live.is_unchanged().await, Ok(true)) {
+                let peer = live.peer();
+                return Ok(Primary { address: peer.endpoint.to_string(), identity: peer.identity.clone() });
+            }
+            link.give_up(&live).await;
+        }
+        Err(StoreError::Unavailable("redis does not keep its identity".into()))
     }
 
     /// Turns a step away that gives rights, on a server that may not know every intent.
     fn admit(&self, script: &LuaScript, live: &Live) -> Result<(), StoreError> {
+        let identity = &live.peer().identity;
         // Without INFO no incarnation can be told from the next, and nobody could say which one he has told.
-        if !script.grants || !live.identity().is_named() || self.0.gate.is_open(live.identity()) {
+        if !script.grants || !identity.is_named() || self.0.gate.is_open(identity) {
             return Ok(());
         }
         Err(StoreError::Reuniting)
@@ -141,159 +173,144 @@ impl RedisStore {
 
     async fn step(
         &self,
-        link: &Link,
+        lane: Lane,
         script: &LuaScript,
         key: &TokenKey,
         arguments: Arguments,
     ) -> Result<Reply, StoreError> {
-        self.run(link, script, key, arguments, false).await.map(|(reply, _)| reply)
+        self.run(lane, script, key, arguments, None).await.map(|(reply, _)| reply)
     }
 
-    /// An ARM, and how many replicas acknowledged it.
+    /// An ARM, and how many acknowledged it of those that have to.
     async fn intent(&self, script: &LuaScript, key: &TokenKey, args: Arguments) -> Result<(Reply, u32), StoreError> {
-        let wait = self.0.replicas_required > 0;
-        let link = if wait { &self.0.intents } else { &self.0.steps };
-        self.run(link, script, key, args, wait).await
+        let wait = Some(self.0.durability).filter(|durability| durability.waits());
+        let lane = if wait.is_some() { Lane::Intents } else { Lane::Steps };
+        self.run(lane, script, key, args, wait).await
     }
 
-    /// A step that changes what the record holds. Where replicas are required its outcome is not known before enough of
-    /// them have it: the caller repeats it, and meanwhile keeps what it has.
+    /// A step that changes what the record holds. Where replicas or disks are required its outcome is not known before
+    /// enough of them have it: the caller repeats it, and meanwhile keeps what it has.
     async fn outcome(&self, script: &LuaScript, key: &TokenKey, args: Arguments) -> Result<Reply, StoreError> {
-        let required = self.0.replicas_required;
-        let link = if required > 0 { &self.0.outcomes } else { &self.0.steps };
-        let (reply, acknowledged) = self.run(link, script, key, args, required > 0).await?;
+        let required = self.0.durability.required();
+        let wait = Some(self.0.durability).filter(|durability| durability.waits());
+        let lane = if wait.is_some() { Lane::Outcomes } else { Lane::Steps };
+        let (reply, acknowledged) = self.run(lane, script, key, args, wait).await?;
         // These changed nothing that a replica could lack. Any other answer is acted on, and what it rests on has to last.
         let changed = !matches!(reply.word.as_str(), "MISSING" | "EXISTS" | "MISMATCH" | "SPENT" | "NOT_FOUND");
         if acknowledged >= required || !changed {
             return Ok(reply);
         }
-        let name = script.name;
-        let text = format!("{acknowledged} of {required} required redis replicas acknowledged {name} in time");
+        let (name, what) = (script.name, if self.0.fsync_required { "disks" } else { "replicas" });
+        let text = format!("{acknowledged} of {required} required redis {what} acknowledged {name} in time");
         Err(StoreError::Unavailable(text))
     }
 
     async fn run(
         &self,
-        link: &Link,
+        lane: Lane,
         script: &LuaScript,
         key: &TokenKey,
         arguments: Arguments,
-        wait: bool,
+        durability: Option<Durability>,
     ) -> Result<(Reply, u32), StoreError> {
-        let (value, acknowledged) =
-            self.call_and_wait(link, script, &self.0.keys.record(key), &arguments, wait).await?;
+        let record = self.0.keys.record(key);
+        let (value, acknowledged) = self.call_and_wait(lane, script, &record, &arguments, durability).await?;
         Ok((understood(value, script, key)?, acknowledged))
     }
 
     /// Runs a script on one key that is no record.
     async fn call(
         &self,
-        link: &Link,
+        lane: Lane,
         script: &LuaScript,
         key: &str,
         arguments: &Arguments,
     ) -> Result<Value, StoreError> {
-        self.call_and_wait(link, script, key, arguments, false).await.map(|(value, _)| value)
+        self.call_and_wait(lane, script, key, arguments, None).await.map(|(value, _)| value)
     }
 
+    /// Sends a script to the server that has the key, and again while that may change its answer and time is left.
     async fn call_and_wait(
         &self,
-        link: &Link,
+        lane: Lane,
         script: &LuaScript,
         key: &str,
         arguments: &Arguments,
-        wait: bool,
+        durability: Option<Durability>,
     ) -> Result<(Value, u32), StoreError> {
-        let call = script.call(key, arguments);
+        let inner = &self.0;
+        let slot = slots::of_key(key);
+        let exchange = Exchange { script, call: script.call(key, arguments), durability };
         let started = Instant::now();
-        let mut repeats = 0;
+        let silent = || StoreError::Unavailable(format!("redis does not answer {}", script.name));
+        let (mut broken, mut redirected, mut asked) = (0, 0, None);
         loop {
-            let mut live = link.get().await?;
+            let asking = asked.take();
+            let node = match &asking {
+                Some(endpoint) => inner.route.node(endpoint).await.ok_or_else(silent)?,
+                None => inner.route.owner(slot).await?,
+            };
+            let link = node.link(lane);
+            let mut live = match link.get().await {
+                Ok(live) => live,
+                Err(error) if started.elapsed() > inner.command_timeout => return Err(error),
+                Err(_) if inner.route.has_another(slot, &node).await => continue,
+                Err(error) => return Err(error),
+            };
             self.admit(script, &live)?;
-            let broken = match self.send(&mut live, script, &call, wait).await {
+            let (error, pause) = match exchange.send(&mut live, asking.is_some()).await {
                 Ok(answer) => return Ok(answer),
                 Err(Unanswered::Error(error)) => return Err(error),
-                Err(Unanswered::Demoted(error)) => Some(error),
-                Err(Unanswered::Broken) => None,
+                Err(Unanswered::Broken) => {
+                    link.give_up(&live).await;
+                    broken += 1;
+                    if broken > REPEATS {
+                        return Err(silent());
+                    }
+                    (silent(), false)
+                }
+                Err(Unanswered::Demoted(error)) => {
+                    link.give_up(&live).await;
+                    if !inner.route.depose(&node, &live).await {
+                        return Err(error);
+                    }
+                    (error, true)
+                }
+                Err(Unanswered::Later(error)) => {
+                    if !inner.route.can_change() {
+                        return Err(error);
+                    }
+                    (error, true)
+                }
+                Err(Unanswered::Moved(to)) => {
+                    if !inner.route.moved(slot, to).await {
+                        return Err(server_error("MOVED", None, script.name));
+                    }
+                    redirected += 1;
+                    (silent(), redirected > REDIRECTIONS)
+                }
+                Err(Unanswered::Ask(to)) => {
+                    if !inner.route.can_change() {
+                        return Err(server_error("ASK", None, script.name));
+                    }
+                    asked = Some(to);
+                    redirected += 1;
+                    (silent(), redirected > REDIRECTIONS)
+                }
             };
-            link.give_up(&live).await;
-            if let Some(error) = broken {
+            if started.elapsed() > inner.command_timeout {
                 return Err(error);
             }
-            repeats += 1;
-            if repeats > REPEATS || started.elapsed() > self.0.command_timeout {
-                return Err(StoreError::Unavailable(format!("redis does not answer {}", script.name)));
+            if pause {
+                sleep(PAUSE).await;
             }
         }
-    }
-
-    /// Sends a step, and with it, on the same connection, the wait for replicas.
-    async fn send(
-        &self,
-        live: &mut Live,
-        script: &LuaScript,
-        call: &redis::Cmd,
-        wait: bool,
-    ) -> Result<(Value, u32), Unanswered> {
-        let mut commands = redis::pipe();
-        commands.add_command(call.clone());
-        if wait {
-            commands.cmd("WAIT").arg(self.0.replicas_required).arg(millis(self.0.replica_wait));
-        }
-        // A server that was demoted and promoted again keeps its connections, and is another incarnation all the same.
-        let recheck = script.grants && live.identity().is_named();
-        if recheck {
-            commands.cmd("INFO").arg("replication");
-        }
-        let count = 1 + usize::from(wait) + usize::from(recheck);
-        let mut replies = live.send(&commands, count).await.map_err(|_| Unanswered::Broken)?;
-        if is_unknown_script(replies.first()) {
-            let mut load = redis::pipe();
-            load.add_command(script.load());
-            let loaded = live.send(&load, 1).await.map_err(|_| Unanswered::Broken)?;
-            replies_without_error(loaded, script)?;
-            replies = live.send(&commands, count).await.map_err(|_| Unanswered::Broken)?;
-        }
-        if recheck && replies.pop().is_none_or(|info| !live.identity().is_in_stream(&info)) {
-            return Err(Unanswered::Broken);
-        }
-        let mut replies = replies_without_error(replies, script)?.into_iter();
-        let value = replies.next().ok_or(Unanswered::Broken)?;
-        let acknowledged = replies.next().as_ref().and_then(number).unwrap_or_default();
-        Ok((value, u32::try_from(acknowledged).unwrap_or(u32::MAX)))
     }
 
     /// What every script is told first.
     fn arguments(&self, key: &TokenKey) -> Arguments {
         Arguments::default().text(&self.0.keys.changes()).text(&keys::short_name(key))
     }
-}
-
-/// Why there is no reply.
-enum Unanswered {
-    /// The connection broke or fell silent; the step may or may not have happened.
-    Broken,
-    /// The server became a replica, which keeps its connections.
-    Demoted(StoreError),
-    /// The server said no.
-    Error(StoreError),
-}
-
-fn is_unknown_script(reply: Option<&Value>) -> bool {
-    matches!(reply, Some(Value::ServerError(error)) if error.code() == "NOSCRIPT")
-}
-
-fn replies_without_error(replies: Vec<Value>, script: &LuaScript) -> Result<Vec<Value>, Unanswered> {
-    for reply in &replies {
-        if let Value::ServerError(error) = reply {
-            let meaning = server_error(error.code(), error.details(), script.name);
-            return Err(match error.code() {
-                "READONLY" => Unanswered::Demoted(meaning),
-                _ => Unanswered::Error(meaning),
-            });
-        }
-    }
-    Ok(replies)
 }
 
 fn understood(value: Value, script: &LuaScript, key: &TokenKey) -> Result<Reply, StoreError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::scripts::{LuaScript, Reply};
-use super::{RedisStore, follow};
+use super::{Lane, RedisStore, follow};
 use crate::store::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
     Holder, Lease, Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed,
@@ -21,7 +21,7 @@ use crate::words::token_set::Scope;
 impl Store for RedisStore {
     async fn read(&self, key: &TokenKey) -> Result<Option<Snapshot>, StoreError> {
         let script = &self.0.scripts.read;
-        let reply = self.step(&self.0.reads, script, key, self.arguments(key)).await?;
+        let reply = self.step(Lane::Reads, script, key, self.arguments(key)).await?;
         match reply.word.as_str() {
             "NONE" => Ok(None),
             "RECORD" => snapshot(&reply, key).map(Some),
@@ -43,7 +43,7 @@ impl Store for RedisStore {
             .number(span(begin.grace.map_or(Duration::ZERO, |grace| grace.window)))
             .number(span(begin.grace.map_or(Duration::ZERO, |grace| grace.pause)))
             .optional_text(begin.create);
-        let reply = self.step(&self.0.steps, script, key, arguments).await?;
+        let reply = self.step(Lane::Steps, script, key, arguments).await?;
         let wait = |why| Ok(BeginOutcome::Wait(why, Duration::from_millis(reply.first), snapshot(&reply, key)?));
         match reply.word.as_str() {
             "UNKNOWN" => Ok(BeginOutcome::Unknown),
@@ -74,7 +74,7 @@ impl Store for RedisStore {
             .number(span(arm.lease))
             .flag(arm.probe);
         let (reply, acknowledged) = self.intent(script, key, arguments).await?;
-        let required = self.0.replicas_required;
+        let required = self.0.durability.required();
         match reply.word.as_str() {
             "ARMED" if acknowledged < required => Ok(ArmOutcome::NotDurable { acknowledged, required }),
             "ARMED" => Ok(ArmOutcome::Armed),
@@ -87,7 +87,7 @@ impl Store for RedisStore {
     async fn renew(&self, key: &TokenKey, renew: &Renew) -> Result<RenewOutcome, StoreError> {
         let script = &self.0.scripts.renew;
         let arguments = self.arguments(key).text(renew.attempt.as_str()).number(renew.fence).number(span(renew.lease));
-        match self.step(&self.0.steps, script, key, arguments).await?.word.as_str() {
+        match self.step(Lane::Steps, script, key, arguments).await?.word.as_str() {
             "RENEWED" => Ok(RenewOutcome::Renewed),
             "LOST" => Ok(RenewOutcome::Lost),
             _ => Err(unexpected(script)),
@@ -141,7 +141,7 @@ impl Store for RedisStore {
             .text(to)
             .number(span(backoff))
             .text(fail.why);
-        match self.step(&self.0.steps, script, key, arguments).await?.word.as_str() {
+        match self.step(Lane::Steps, script, key, arguments).await?.word.as_str() {
             "RECORDED" => Ok(FailOutcome::Recorded),
             "LOST" => Ok(FailOutcome::Lost),
             _ => Err(unexpected(script)),
@@ -254,7 +254,7 @@ impl Store for RedisStore {
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {
-        follow::follow(&self.0.connector, &self.0.keys.changes(), &changes).await;
+        follow::follow(&self.0.route, &self.0.keys.changes(), &changes).await;
     }
 }
 

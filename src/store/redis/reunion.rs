@@ -12,9 +12,9 @@ use std::future::Future;
 use redis::Value;
 use tokio::time::{sleep, timeout};
 
-use super::RedisStore;
 use super::identity::Identity;
 use super::scripts::{Arguments, number};
+use super::{Lane, RedisStore};
 use crate::store::contract::{Pace, StoreError};
 use crate::words::clock::millis;
 
@@ -104,7 +104,7 @@ impl RedisStore {
             .number(millis(pace.patience))
             .number(millis(pace.rest));
         let script = &self.0.scripts.beat;
-        let value = self.call(&self.0.steps, script, &self.0.keys.roster(), &arguments).await?;
+        let value = self.call(Lane::Steps, script, &self.0.keys.roster(), &arguments).await?;
         let Value::Array(mut answers) = value else {
             return Err(StoreError::Refused("redis answers BEAT with something else".to_owned()));
         };

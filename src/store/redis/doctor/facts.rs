@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::ask;
 use crate::store::contract::StoreError;
+use crate::store::redis::address::Endpoint;
 use crate::store::redis::connection::Live;
 use crate::words::clock::{Clock, millis};
 
@@ -31,6 +32,8 @@ pub(super) struct Facts {
     pub(super) config: Option<Lines>,
     /// `None`: it may not be asked.
     pub(super) clock: Option<ClockSample>,
+    /// How many replicas said in time that they have all that was written; `None`: it was not asked, or may not be.
+    pub(super) acknowledging: Option<u32>,
     /// The server's word for not letting us in at all.
     pub(super) turned_away: Option<&'static str>,
 }
@@ -68,7 +71,8 @@ impl Facts {
         let info = all(replies.by_ref().take(SECTIONS.len()), info_lines);
         let config = all(replies, pairs);
         let clock = clock_sample(live, clock).await?;
-        Ok(Self { hello: hello.and_then(pairs).unwrap_or_default(), info, config, clock, turned_away })
+        let hello = hello.and_then(pairs).unwrap_or_default();
+        Ok(Self { hello, info, config, clock, acknowledging: None, turned_away })
     }
 
     /// The program's name and version, where they are told.
@@ -121,6 +125,43 @@ impl Facts {
         let info = self.info.as_ref()?;
         let online = info.iter().filter(|(name, line)| is_replica_line(name) && line.contains("state=online")).count();
         Some(Replicas { connected, online: u32::try_from(online).unwrap_or(u32::MAX) })
+    }
+
+    /// Where the replicas of a primary are, by its word.
+    pub(super) fn replica_endpoints(&self) -> Vec<Endpoint> {
+        let lines = self.info.iter().flatten().filter(|(name, _)| is_replica_line(name));
+        let field = |line: &'_ str, name: &str| {
+            line.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+        };
+        lines.filter_map(|(_, line)| Endpoint::parse(&field(line, "ip")?, &field(line, "port")?)).collect()
+    }
+
+    /// Asks the replicas for a sign that they have what was written until here. What is published for it is no change that
+    /// a follower would understand.
+    pub(super) async fn ask_replicas(
+        &mut self,
+        live: &mut Live,
+        channel: &str,
+        wait: Duration,
+    ) -> Result<(), StoreError> {
+        let Some(connected) = self.replicas().map(|replicas| replicas.connected).filter(|count| *count > 0) else {
+            return Ok(());
+        };
+        let mut question = redis::pipe();
+        question.cmd("PUBLISH").arg(channel).arg("-");
+        question.cmd("WAIT").arg(connected).arg(millis(wait));
+        self.acknowledging = match ask(live, &question, 2).await?.as_slice() {
+            [Value::Int(_), Value::Int(count)] => u32::try_from(*count).ok(),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// Whether it can say that a write is on disk; see `peer`.
+    pub(super) fn has_waitaof(&self) -> bool {
+        let version = self.hello("version").or(self.info("redis_version"));
+        let mut numbers = version.unwrap_or_default().split('.').map(|part| part.parse::<u32>().ok());
+        numbers.next().flatten().zip(numbers.next().flatten()).is_none_or(|version| version >= (7, 2))
     }
 
     pub(super) fn info(&self, name: &str) -> Option<&str> {

@@ -7,10 +7,11 @@
 
 use redis::{Cmd, Value};
 
-use super::ask;
+use super::{Topology, ask};
 use crate::store::contract::StoreError;
 use crate::store::keys::KeyLayout;
 use crate::store::redis::RedisStore;
+use crate::store::redis::address::Endpoint;
 use crate::store::redis::connection::Live;
 
 /// One command that is needed.
@@ -23,20 +24,29 @@ struct Need {
 impl RedisStore {
     /// What our user may not do, of what it needs.
     pub(super) async fn missing_rights(&self, live: &mut Live) -> Result<Vec<String>, StoreError> {
-        let needs = needs(&self.0.keys, self.0.replicas_required > 0);
+        let mut needs = needs(&self.0.keys, self.0.durability.waits() && !self.0.fsync_required);
+        if self.0.fsync_required {
+            needs.push(Need::new(&["WAITAOF", "0", "0", "0"], "WAITAOF"));
+        }
+        if self.topology() == Topology::Cluster {
+            needs.push(Need::new(&["CLUSTER", "SLOTS"], "CLUSTER SLOTS"));
+            needs.push(Need::new(&["CLUSTER", "INFO"], "CLUSTER INFO"));
+            needs.push(Need::new(&["ASKING"], "ASKING"));
+        }
         let channel = self.0.keys.changes();
         let listening = Need::on("SUBSCRIBE", &channel, &[&channel]);
         if let Some(denied) = dry_run(live, needs.iter().chain([&listening])).await? {
             return Ok(denied);
         }
         let mut denied = probe(live, &needs).await?;
-        denied.extend(self.probe_listening(&listening).await?);
+        let to = live.peer().endpoint.clone();
+        denied.extend(self.probe_listening(&to, &listening).await?);
         Ok(denied)
     }
 
     /// A connection that listens is good for nothing else, so this takes one of its own.
-    async fn probe_listening(&self, listening: &Need) -> Result<Option<String>, StoreError> {
-        let mut live = match self.open(true).await {
+    async fn probe_listening(&self, to: &Endpoint, listening: &Need) -> Result<Option<String>, StoreError> {
+        let mut live = match self.0.route.dial(to, true).await {
             Ok(live) => live,
             Err(StoreError::Refused(_)) => return Ok(Some(listening.told.clone())),
             Err(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Reuniting)) => {

@@ -4,32 +4,40 @@
 //! take knowingly. Too few replicas is a warning: no refresh is sent while they are away, so nothing is lost, and a
 //! process that starts in such a minute can still serve valid tokens.
 
-use super::facts::{ClockSample, Facts, Replicas};
-use super::{Finding, Severity, Terms};
+use std::time::Duration;
+
+use super::facts::{ClockSample, Facts};
+use super::{Finding, Severity, Terms, Topology};
 use crate::words::clock::millis;
+
+mod replicas;
+pub(super) mod servers;
 
 /// The scripts' first line, with their flags, is understood from this version on.
 const OLDEST_MAJOR: u32 = 7;
 /// More than clocks that are kept by NTP ever differ.
 const MOST_SKEW_MS: u64 = 2_000;
+/// As long as a write may wait for the next sync with appendfsync everysec, and a little more.
+const LONGEST_SYNC: Duration = Duration::from_millis(1_200);
 
 /// All that can be said from the answers.
 pub(super) fn judge(facts: &Facts, terms: &Terms) -> Vec<Finding> {
     let findings = [
         Some(version(facts)),
-        mode(facts),
+        mode(facts, terms),
         role(facts),
         may_ask(facts),
         Some(eviction(facts, terms)),
         persistence(facts),
-        append_sync(facts),
+        append_sync(facts, terms),
         disk(facts),
-        facts.replicas().map(|replicas| self::replicas(replicas, terms)),
-        facts.replicas().and_then(replica_link),
-        min_replicas(facts),
+        facts.replicas().map(|replicas| replicas::count(replicas, terms)),
+        facts.replicas().and_then(replicas::link),
+        replicas::acknowledging(facts, terms),
+        replicas::fewest(facts),
         facts.clock.map(clock),
         facts.clock.map(|sample| round_trip(sample, terms)),
-        Some(acknowledged_writes(facts, terms)),
+        Some(replicas::acknowledged_writes(facts, terms)),
     ];
     findings.into_iter().flatten().collect()
 }
@@ -54,7 +62,7 @@ pub(super) fn rights(missing: &[String], prefix: &str) -> Finding {
     let text = format!(
         "the user may not do {}: a token set that the bank has just replaced could not be stored; give it ~{prefix}:* \
          &{prefix}:changes +evalsha +script|load +ping +time +hgetall +hset +hdel +pexpire +persist +publish +subscribe \
-         +wait",
+         +wait, in a cluster also +cluster|slots +cluster|info +asking, and +waitaof for fsync_required",
         missing.join(", ")
     );
     refuse("rights", text)
@@ -88,17 +96,18 @@ fn version(facts: &Facts) -> Finding {
     fine("version", format!("redis {version}"))
 }
 
-fn mode(facts: &Facts) -> Option<Finding> {
-    let text = match facts.mode()? {
-        "cluster" => {
-            "the server is part of a cluster, which is not supported yet: records would live on nodes that are not \
-             asked; use a single primary, with replicas if you like"
+fn mode(facts: &Facts, terms: &Terms) -> Option<Finding> {
+    let text = match (facts.mode()?, terms.topology) {
+        ("cluster", Topology::Cluster) => return Some(fine("mode", "a node of a cluster")),
+        ("cluster", Topology::One | Topology::Sentinel) => {
+            "the server is part of a cluster: records would live on nodes that are not asked; name its nodes under \
+             store.redis.cluster"
         }
-        "sentinel" => {
-            "this is a Sentinel, which keeps no data, and finding a primary through it is not supported yet; name the \
-             primary"
+        ("sentinel", _) => "the server is a Sentinel and keeps no records; name it under store.redis.sentinel",
+        (_, Topology::Cluster) => {
+            "the server is no node of a cluster, so it knows no slots; name it under store.redis.url"
         }
-        _ => return Some(fine("mode", "a server of its own, not a cluster")),
+        (_, Topology::One | Topology::Sentinel) => return Some(fine("mode", "a server of its own")),
     };
     Some(refuse("mode", text))
 }
@@ -161,9 +170,25 @@ fn persistence(facts: &Facts) -> Option<Finding> {
     Some(warn("persistence", text))
 }
 
-fn append_sync(facts: &Facts) -> Option<Finding> {
+fn append_sync(facts: &Facts, terms: &Terms) -> Option<Finding> {
+    if terms.fsync_required && !facts.has_waitaof() {
+        let text = "fsync_required is set and this server has no WAITAOF, so no intent counts and no refresh is sent; use \
+                    Redis 7.2 or Valkey, or appendfsync always without fsync_required";
+        return Some(refuse("fsync", text));
+    }
     if !facts.keeps_append_only_file()? {
-        return None;
+        return terms.fsync_required.then(|| {
+            let text = "fsync_required is set and no append-only file is kept, so no intent counts and no refresh is sent; \
+                        set appendonly yes";
+            refuse("fsync", text)
+        });
+    }
+    if terms.fsync_required {
+        let slow = facts.append_sync() != Some("always") && terms.replica_wait < LONGEST_SYNC;
+        let text = "replica_wait is shorter than the second that appendfsync everysec may take, so many refreshes are \
+                    not sent; give it 1500ms and command_timeout 3s, or set appendfsync always";
+        let sure = "WAITAOF makes sure that every intent and outcome is on disk before it counts";
+        return Some(if slow { warn("fsync", text) } else { fine("fsync", sure) });
     }
     match plain(facts.append_sync()?) {
         "always" => Some(fine("fsync", "every write is on disk before it is acknowledged")),
@@ -172,7 +197,7 @@ fn append_sync(facts: &Facts) -> Option<Finding> {
             let text = format!(
                 "appendfsync is {often}: if the server's machine fails, {lost} of acknowledged writes is gone, each a \
                  token set whose predecessor the bank no longer takes (window W7); set appendfsync always, which a few \
-                 refreshes a second do not feel"
+                 refreshes a second do not feel, or fsync_required on a server with WAITAOF"
             );
             Some(warn("fsync", text))
         }
@@ -197,48 +222,6 @@ fn disk(facts: &Facts) -> Option<Finding> {
         failed.join(" and ")
     );
     Some(warn("disk", text))
-}
-
-fn replicas(Replicas { connected, online }: Replicas, terms: &Terms) -> Finding {
-    let required = terms.replicas_required;
-    if online < required {
-        let text = format!(
-            "replicas_required is {required} and {online} are following: no refresh is sent until there are enough, and \
-             expired tokens are answered with an error; bring the replicas back"
-        );
-        return warn("replicas", text);
-    }
-    if connected == 0 {
-        let text = "no replica is connected: if this server's disk is lost, so is every consent; have a replica and set \
-                    replicas_required to 1, or take backups";
-        return warn("replicas", text);
-    }
-    fine("replicas", format!("{online} following, {required} required"))
-}
-
-fn replica_link(Replicas { connected, online }: Replicas) -> Option<Finding> {
-    if connected == 0 {
-        return None;
-    }
-    if online < connected {
-        let text = format!(
-            "{} of {connected} replicas are connected and do not follow yet: promoted in this state they would bring old \
-             token sets back; if it stays so, look into their logs",
-            connected - online
-        );
-        return Some(warn("replica-link", text));
-    }
-    Some(fine("replica-link", "every connected replica follows"))
-}
-
-fn min_replicas(facts: &Facts) -> Option<Finding> {
-    if facts.replicas_to_write()? == 0 {
-        return Some(fine("min-replicas", "no write is refused for want of replicas"));
-    }
-    let text = "min-replicas-to-write is set: while replicas are away the server refuses every write, also that of a token \
-                set with which the bank has just replaced the old one, which then waits in the spill alone; set it to 0 \
-                and replicas_required instead, which is asked before a refresh is sent";
-    Some(warn("min-replicas", text))
 }
 
 fn clock(sample: ClockSample) -> Finding {
@@ -267,42 +250,6 @@ fn round_trip(sample: ClockSample, terms: &Terms) -> Finding {
         return warn("round-trip", text);
     }
     fine("round-trip", format!("a round trip takes {took}"))
-}
-
-/// Whether window W7 is open: an acknowledged write that the store itself loses.
-fn acknowledged_writes(facts: &Facts, terms: &Terms) -> Finding {
-    let restart = match (facts.keeps_append_only_file(), facts.append_sync()) {
-        (Some(false), _) => Some("a restart forgets what no append-only file holds"),
-        (Some(true), Some("always")) => None,
-        (Some(true), Some(_)) => Some("a failure of its machine takes what is not synced yet"),
-        (Some(true), None) | (None, _) => return w7_unknown(),
-    };
-    let Some(replicas) = facts.replicas() else { return w7_unknown() };
-    let unasked = replicas.connected.saturating_sub(terms.replicas_required);
-    let failover = (unasked > 0).then(|| {
-        format!(
-            "a failover may promote a replica that has not acknowledged, as {unasked} of {} need not",
-            replicas.connected
-        )
-    });
-    let reasons: Vec<_> = restart.map(str::to_owned).into_iter().chain(failover).collect();
-    if reasons.is_empty() {
-        let text = "not exposed to W7, the loss of an acknowledged write: each is on disk and with every replica first";
-        return fine("acknowledged-writes", text);
-    }
-    let text = format!(
-        "exposed to W7, the loss of an acknowledged write: {}; a consent whose newest token set is lost so has to be \
-         granted again; appendonly yes, appendfsync always, and replicas_required as many as there are replicas close it",
-        reasons.join(", and ")
-    );
-    warn("acknowledged-writes", text)
-}
-
-fn w7_unknown() -> Finding {
-    let text = "whether W7 is open, the loss of an acknowledged write, cannot be told without knowing appendonly, \
-                appendfsync and the replicas; it is closed with appendfsync always and replicas_required as many as there \
-                are replicas";
-    warn("acknowledged-writes", text)
 }
 
 /// The server's own words are repeated only where they are plain.

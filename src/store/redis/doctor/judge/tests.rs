@@ -5,7 +5,14 @@ use std::time::Duration;
 use super::*;
 use crate::store::redis::doctor::facts::Lines;
 
-const TERMS: Terms = Terms { replicas_required: 0, accept_eviction: false, command_timeout: Duration::from_secs(1) };
+const TERMS: Terms = Terms {
+    topology: Topology::One,
+    replicas_required: 0,
+    fsync_required: false,
+    replica_wait: Duration::from_millis(250),
+    accept_eviction: false,
+    command_timeout: Duration::from_secs(1),
+};
 
 /// A server with which all is well but for what a test changes.
 fn sound() -> Facts {
@@ -26,7 +33,14 @@ fn sound() -> Facts {
     let config = lines(&[("appendfsync", "always"), ("min-replicas-to-write", "0")]);
     let hello = lines(&[("server", "redis"), ("version", "7.0.15"), ("mode", "standalone"), ("role", "master")]);
     let clock = ClockSample { round_trip: Duration::from_millis(1), ahead_ms: -3 };
-    Facts { hello, info: Some(info), config: Some(config), clock: Some(clock), turned_away: None }
+    Facts {
+        hello,
+        info: Some(info),
+        config: Some(config),
+        clock: Some(clock),
+        acknowledging: Some(1),
+        turned_away: None,
+    }
 }
 
 fn lines(pairs: &[(&str, &str)]) -> Lines {
@@ -70,7 +84,8 @@ fn every_fault_has_its_finding_and_its_weight() {
         (sound().with_info("maxmemory_policy", "allkeys-of-a-later-version"), "eviction", Refuse, "noeviction"),
         (sound().with_info("role", "slave"), "role", Refuse, "primary"),
         (sound().with_info("cluster_enabled", "1"), "mode", Refuse, "cluster"),
-        (sound().with_info("redis_mode", "sentinel"), "mode", Refuse, "Sentinel"),
+        (sound().with_info("redis_mode", "sentinel"), "mode", Refuse, "store.redis.sentinel"),
+        (Facts { acknowledging: Some(0), ..sound() }, "acknowledging", Warn, "0 of 1"),
         (sound().with_info("aof_enabled", "0"), "persistence", Warn, "W7"),
         (sound().with_config("appendfsync", "everysec"), "fsync", Warn, "up to a second"),
         (sound().with_config("appendfsync", "no"), "fsync", Warn, "half a minute"),
@@ -140,6 +155,32 @@ fn w7_is_closed_only_by_a_synced_file_and_every_replica() {
         assert_eq!(finding.severity, Severity::Warn, "{finding:?}");
         assert!(finding.sentence.contains(because), "{finding:?}");
     }
+}
+
+#[test]
+fn a_node_of_a_cluster_is_asked_for_as_one() {
+    let clustered = Terms { topology: Topology::Cluster, ..DEMANDING };
+    let node = sound().with_info("cluster_enabled", "1");
+    assert_eq!(of(&node, &clustered, "mode").severity, Severity::Fine);
+    assert_eq!(of(&sound(), &clustered, "mode").severity, Severity::Refuse);
+    assert_eq!(of(&node, &Terms { topology: Topology::Sentinel, ..TERMS }, "mode").severity, Severity::Refuse);
+}
+
+#[test]
+fn required_disks_take_a_server_that_can_say_so_and_time_for_it() {
+    let disks = Terms { fsync_required: true, ..DEMANDING };
+    let newer = || Facts { hello: lines(&[("server", "redis"), ("version", "7.2.4")]), ..sound() };
+    assert_eq!(of(&newer(), &disks, "fsync").severity, Severity::Fine);
+    assert_eq!(of(&sound(), &disks, "fsync").severity, Severity::Refuse, "7.0 has no WAITAOF");
+    let none = of(&newer().with_info("aof_enabled", "0"), &disks, "fsync");
+    assert!(none.severity == Severity::Refuse && none.sentence.contains("appendonly"), "{none:?}");
+    let everysec = || newer().with_config("appendfsync", "everysec");
+    let hasty = of(&everysec(), &disks, "fsync");
+    assert!(hasty.severity == Severity::Warn && hasty.sentence.contains("replica_wait"), "{hasty:?}");
+    let patient = Terms { replica_wait: Duration::from_millis(1_500), ..disks };
+    assert_eq!(of(&everysec(), &patient, "fsync").severity, Severity::Fine);
+    assert_eq!(of(&everysec(), &patient, "acknowledged-writes").severity, Severity::Fine, "which closes W7");
+    assert_eq!(of(&everysec(), &DEMANDING, "acknowledged-writes").severity, Severity::Warn);
 }
 
 #[test]
