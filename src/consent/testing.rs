@@ -13,8 +13,9 @@ use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome,
-    RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
+    RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot,
+    Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -204,6 +205,14 @@ impl Store for FaultyStore {
 
     async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
         self.inner.end(key, end).await
+    }
+
+    async fn revive(&self, key: &TokenKey, revive: &Revive) -> Result<ReviveOutcome, StoreError> {
+        self.faulty(self.inner.revive(key, revive)).await
+    }
+
+    async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
+        self.faulty(self.inner.history(key)).await
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

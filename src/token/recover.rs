@@ -124,6 +124,8 @@ fn as_snapshot(entry: &SpillEntry, tokens: &SpilledTokens, now: crate::words::cl
         consent_remaining: tokens.consent_expires_at.map(|end| end.checked_since(now).unwrap_or_default()),
         certificate: tokens.certificate.clone(),
         holder: Some(entry.attempt.clone()),
+        lease_left: Duration::ZERO,
+        uncertain_for: None,
         sends: 0,
         failures: 0,
         backoff: Duration::ZERO,

@@ -23,6 +23,7 @@ use crate::store::{
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::AttemptId;
 use crate::words::metrics::{LossLabels, OutcomeLabels};
+use crate::words::said::Said;
 use crate::words::secrets::RefreshToken;
 use crate::words::token_set::Scope;
 
@@ -323,7 +324,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
 
     /// Whether there is nothing left to tell the store.
     async fn report_once(&self, to: FailTo, why: &'static str) -> bool {
-        let fail = Fail { attempt: self.attempt.clone(), fence: self.lease.fence, base: self.lease.base, to, why };
+        let fail = Fail {
+            attempt: self.attempt.clone(),
+            fence: self.lease.fence,
+            base: self.lease.base,
+            to,
+            why,
+            said: Said::default(),
+        };
         match self.core.store.fail(&self.errand.key, &fail).await {
             Ok(FailOutcome::Recorded | FailOutcome::Lost) => true,
             Err(error @ (StoreError::Unreadable(_) | StoreError::Refused(_))) => {

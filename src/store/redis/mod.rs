@@ -10,8 +10,10 @@
 //!
 //! ```text
 //! user app on >… resetkeys ~consentry:* resetchannels &consentry:changes -@all +hello +auth +select +ping +evalsha
-//!   +script|load +time +hgetall +hset +hdel +pexpire +persist +publish +subscribe +wait
+//!   +script|load +time +hgetall +hset +hdel +pexpire +persist +rpush +ltrim +lrange +publish +subscribe +wait
 //! ```
+//!
+//! Without `+rpush +ltrim +lrange` everything works but the history of consents, which is then not written.
 //!
 //! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. `+config|get` adds
 //! how often the append-only file is synced, but shows passwords of the server too; `+acl|whoami +acl|dryrun` let missing
@@ -125,7 +127,8 @@ impl RedisStore {
         let link = if required > 0 { &self.0.outcomes } else { &self.0.steps };
         let (reply, acknowledged) = self.run(link, script, key, args, required > 0).await?;
         // An answer that says no changed nothing that a replica could lack.
-        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED");
+        let changed =
+            matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED" | "REVIVED");
         if acknowledged >= required || !changed {
             return Ok(reply);
         }
@@ -142,7 +145,7 @@ impl RedisStore {
         arguments: Arguments,
         wait: bool,
     ) -> Result<(Reply, u32), StoreError> {
-        let call = script.call(&self.0.keys.record(key), &arguments);
+        let call = script.call(&[self.0.keys.record(key), self.0.keys.history(key)], &arguments);
         let started = Instant::now();
         let mut repeats = 0;
         loop {

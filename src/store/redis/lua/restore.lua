@@ -9,6 +9,7 @@ local at, rt, rt_fp, left, life = ARGV[7], opt(ARGV[8]), opt(ARGV[9]), ARGV[10],
 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
+local why = rec and 'behind' or 'forgotten'
 if rec then
   if TOMBSTONES[rec.st] then return answer('GONE') end
   local same = rec.grant == grant
@@ -27,5 +28,6 @@ settle(rec)
 put_tokens(rec, at, rt, rt_fp, left, life)
 rec.scope, rec.bank_cid, rec.c_exp, rec.crt = opt(ARGV[12]), opt(ARGV[13]), opt(ARGV[14]), opt(ARGV[15])
 rec.lc, rec.lc_back = attempt, nil
+event(rec, 'restored', attempt, why)
 save(rec)
 return answer('RESTORED')
