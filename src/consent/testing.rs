@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{ImportRequest, Received};
-use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
+use crate::oauth::{NotSent, Reply, TokenEndpoint, TokenRequest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
@@ -238,7 +238,7 @@ impl TokenEndpoint for SilentBank {
         Err(NotSent::Unreachable("nobody is there".to_owned()))
     }
 
-    async fn send(&self, connection: Infallible, _: &TokenRequest<'_>) -> TokenOutcome {
+    async fn send(&self, connection: Infallible, _: &TokenRequest<'_>) -> Reply {
         match connection {}
     }
 

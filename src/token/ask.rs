@@ -20,6 +20,7 @@ use crate::oauth::TokenEndpoint;
 use crate::store::{Begin, BeginOutcome, FailTo, Snapshot, Store, StoreError, Waiting};
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
+use crate::words::said::Said;
 
 /// What a flight is for.
 #[derive(Clone, Debug)]
@@ -70,6 +71,7 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
     cockpit: &Cockpit,
 ) -> Outcome {
     let started = Instant::now();
+    let mut waited = Duration::ZERO;
     let mut pause = FIRST_POLL;
     let mut permit = None;
     if let Some(outcome) = look(core, errand, cockpit).await {
@@ -77,13 +79,21 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
     }
     loop {
         match ask_once(core, errand, cockpit, permit.take()).await {
-            Round::Land(outcome) => return outcome,
+            Round::Land(outcome) => {
+                if !waited.is_zero() {
+                    core.metrics.lease_wait_seconds.observe(waited.as_secs_f64());
+                }
+                return outcome;
+            }
             Round::Again(at_most) => {
                 if started.elapsed() >= errand.patience {
+                    core.metrics.lease_wait_seconds.observe(waited.as_secs_f64());
                     return Err(TokenError::WaitTimeout);
                 }
                 // News from the store is a hint that may get lost, so the wait also ends by itself, sooner at first.
+                let waiting = Instant::now();
                 let _ = timeout(at_most.min(jittered(pause)), cockpit.nudged()).await;
+                waited += waiting.elapsed();
                 pause = (pause * 2).min(LAST_POLL);
             }
             Round::Queue(permits) => {
@@ -149,7 +159,7 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         create: errand.client.is_some().then(GrantId::random),
     };
     let epoch = core.link.epoch();
-    let asked = core.clock.boot();
+    let (asked, began) = (core.clock.boot(), Instant::now());
     match core.store.begin(&errand.key, &begin).await {
         Err(error) => Round::Land(store_failed(core, errand, &attempt, error).await),
         Ok(BeginOutcome::Unknown) => {
@@ -182,7 +192,11 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         }
         Ok(BeginOutcome::Granted(lease, snapshot)) => {
             core.cache.displace(&errand.key, snapshot.version);
-            let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked, epoch };
+            if let Some(uncertain_for) = snapshot.uncertain_for.filter(|_| lease.probe) {
+                core.metrics.quarantine_seconds.observe(uncertain_for.as_secs_f64());
+            }
+            let said = Said::default();
+            let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked, epoch, began, said };
             // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
             let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
                 refresh.report(FailTo::Released, "queued").await;
