@@ -309,6 +309,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         self.core.link.is_up()
     }
 
+    /// How long nobody sends after a refresh whose outcome is not known.
+    pub fn quarantine(&self) -> Duration {
+        self.core.timing.quarantine
+    }
+
+    /// Names something that is done to a record by hand.
+    pub fn name_attempt(&self) -> AttemptId {
+        self.core.next_attempt()
+    }
+
     /// The store, for those who change records by hand.
     pub fn store(&self) -> &S {
         &self.core.store
