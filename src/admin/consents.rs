@@ -81,7 +81,9 @@ where
     let request = if json.is_empty() {
         ReviveRequest::default()
     } else {
-        serde_json::from_slice(&json).map_err(|_| Refusal::new(ProblemType::BadRequest, wanted))?
+        // An array would pass for the members in their order.
+        let object = serde_json::from_slice(&json).map(Value::Object).and_then(serde_json::from_value);
+        object.map_err(|_| Refusal::new(ProblemType::BadRequest, wanted))?
     };
     let which = match (request.replaced, expected) {
         (false, expected) => Which::Refused { expected },

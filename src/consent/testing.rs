@@ -14,8 +14,8 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot,
-    Store, StoreError,
+    FailTo, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
+    Snapshot, Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -24,6 +24,7 @@ use crate::words::bank::BankBehaviour;
 use crate::words::clock::{ManualClock, WallTime};
 use crate::words::ids::{AttemptId, ConsentId, ProviderId, TokenKey};
 use crate::words::metrics::Metrics;
+use crate::words::said::Said;
 
 pub(crate) type TestTokens = Tokens<FaultyStore, SilentBank, ManualClock>;
 
@@ -97,6 +98,34 @@ impl Bench {
         let BeginOutcome::Granted(lease, _) = granted else { panic!("no lease: {granted:?}") };
         let arm = Arm { attempt, fence: lease.fence, base: lease.base, lease: hour, probe: false };
         assert_eq!(self.tokens.store().arm(&key, &arm).await, Ok(ArmOutcome::Armed));
+    }
+
+    /// Notes in the store that the bank refused the refresh token of `consent`, where that is not noted yet.
+    pub(crate) async fn suspend(&self, consent: &ConsentId) {
+        let key = TokenKey::Consent(consent.clone());
+        let record = self.tokens.store().inner.read(&key).await.expect("the store answers").expect("stored");
+        if record.state == RecordState::ReauthorizationRequired {
+            return;
+        }
+        let attempt = AttemptId::new("other", 2);
+        let hour = Duration::from_secs(3_600);
+        let begin = Begin {
+            attempt: attempt.clone(),
+            provider: provider_id(),
+            wanted: hour * 2,
+            rejected: None,
+            rejection_pause: hour,
+            lease: hour,
+            quarantine: hour,
+            hold: false,
+            create: None,
+        };
+        let granted = self.tokens.store().begin(&key, &begin).await.expect("the store answers");
+        let BeginOutcome::Granted(lease, _) = granted else { panic!("no lease: {granted:?}") };
+        let to = FailTo::ReauthorizationRequired;
+        let said = Said::default();
+        let fail = Fail { attempt, fence: lease.fence, base: lease.base, to, why: "revoked_or_expired", said };
+        assert_eq!(self.tokens.store().fail(&key, &fail).await, Ok(FailOutcome::Recorded));
     }
 
     /// Ends the consent as an operator or a bank would.
