@@ -30,7 +30,7 @@ pub(super) async fn show_consent<S: Store, E: TokenEndpoint, C: Clock>(
     clock: &C,
     consent: &ConsentId,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let view = show(tokens, clock, consent).await.map_err(not_shown)?;
+    let view = show(tokens, clock, consent).await.map_err(|error| not_shown(&error))?;
     answer(StatusCode::OK, &view, view.version())
 }
 
@@ -40,11 +40,11 @@ pub(super) async fn show_history<S: Store, E: TokenEndpoint, C: Clock>(
     clock: &C,
     consent: &ConsentId,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let view = history(tokens, clock, consent).await.map_err(not_shown)?;
+    let view = history(tokens, clock, consent).await.map_err(|error| not_shown(&error))?;
     answer(StatusCode::OK, &view, view.consent.version())
 }
 
-fn not_shown(error: ShowError) -> Refusal {
+fn not_shown(error: &ShowError) -> Refusal {
     let detail = error.to_string();
     match error {
         ShowError::Unknown => Refusal::new(ProblemType::ConsentUnknown, detail),
@@ -89,7 +89,7 @@ where
         (false, expected) => Which::Refused { expected },
         (true, Some(expected)) => Which::Replaced { expected },
         (true, None) => {
-            let current = show(tokens, clock, consent).await.map_err(not_shown)?.version();
+            let current = show(tokens, clock, consent).await.map_err(|error| not_shown(&error))?.version();
             let how = format!("what a replaced grant takes the place of has to be named: If-Match: \"{current}\"");
             return Err(Refusal::new(AdminProblem::PreconditionRequired, how).current(current));
         }

@@ -70,9 +70,11 @@ pub enum EndpointError {
 
 /// A connection on which nothing was sent.
 pub struct Connection<C> {
-    io: Counting<Box<dyn Stream>, C>,
+    io: Wire<C>,
     wrote: Arc<Wrote>,
 }
+
+type Wire<C> = Counting<Box<dyn Stream>, C>;
 
 /// Whether anything was handed to a connection, and when the first of it had been.
 #[derive(Default)]
@@ -209,7 +211,7 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
 /// Drives the connection and the exchange on it together, in one task, so that giving up the one gives up the other.
 async fn driven<T, E: From<hyper::Error>, C: Clock>(
     exchange: impl Future<Output = Result<T, E>>,
-    driver: http1::Connection<TokioIo<Counting<Box<dyn Stream>, C>>, Full<Bytes>>,
+    driver: http1::Connection<TokioIo<Wire<C>>, Full<Bytes>>,
 ) -> Result<T, E> {
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
@@ -281,7 +283,9 @@ impl<T: AsyncWrite + Unpin, C: Clock> AsyncWrite for Counting<T, C> {
         self.wrote.tried.store(true, Ordering::Release);
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         // After the write, so that a process that stood still before it or in it is found out.
-        self.wrote.left_at.get_or_init(|| self.clock.boot());
+        if matches!(written, Poll::Ready(Ok(count)) if count > 0) {
+            self.wrote.left_at.get_or_init(|| self.clock.boot());
+        }
         written
     }
 

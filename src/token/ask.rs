@@ -159,7 +159,7 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         create: errand.client.is_some().then(GrantId::random),
     };
     let epoch = core.link.epoch();
-    let (asked, began) = (core.clock.boot(), Instant::now());
+    let (asked, started) = (core.clock.boot(), Instant::now());
     match core.store.begin(&errand.key, &begin).await {
         Err(error) => Round::Land(store_failed(core, errand, &attempt, error).await),
         Ok(BeginOutcome::Unknown) => {
@@ -196,7 +196,8 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
                 core.metrics.quarantine_seconds.observe(uncertain_for.as_secs_f64());
             }
             let said = Said::default();
-            let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked, epoch, began, said };
+            let refresh =
+                Refresh { core, errand, cockpit, attempt, lease, snapshot, asked, epoch, began: started, said };
             // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
             let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
                 refresh.report(FailTo::Released, "queued").await;

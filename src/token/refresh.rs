@@ -19,7 +19,7 @@ use super::timing::{backoff, jittered, min_ttl, spread};
 use super::{Core, TokenError};
 use crate::oauth::{NotSent, Reply, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::{
-    Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, Renew, RenewOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, RecordState, Renew, RenewOutcome, Snapshot, Store, StoreError,
 };
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::AttemptId;
@@ -398,10 +398,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             return;
         }
         let Ok(Some(now)) = self.core.store.read(&self.errand.key).await else { return };
-        let same = now.version.grant == self.lease.base.grant && now.state.is_usable();
-        let other =
-            now.holder.is_some_and(|holder| holder != self.attempt) || now.version.is_newer_than(self.lease.base);
-        if same && other {
+        let other = match now.state {
+            // Somebody else's request was refused meanwhile.
+            RecordState::ReauthorizationRequired => true,
+            RecordState::Active | RecordState::Leased | RecordState::Armed | RecordState::Uncertain => {
+                let holder = now.holder.is_some_and(|holder| holder != self.attempt);
+                holder || now.version.is_newer_than(self.lease.base)
+            }
+            RecordState::Pending | RecordState::Denied | RecordState::Revoked | RecordState::Expired => false,
+        };
+        if other && now.version.grant == self.lease.base.grant {
             loss::sent_late(&self.core.metrics, self.errand, &self.attempt);
         }
     }

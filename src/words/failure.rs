@@ -40,8 +40,8 @@ classes! {
     NoRefreshToken = "no_refresh_token", "the consent has no refresh token, so it lasts as long as its access token";
     // The bank turned it away.
     RateLimited = "rate_limited", "the bank asked for fewer requests";
-    InvalidRequest = "invalid_request", "the bank said invalid_request, which some banks say to a refresh that met another";
-    UseDpopNonce = "use_dpop_nonce", "the bank asked for a DPoP nonce, which this program does not send";
+    InvalidRequest = "invalid_request", "the bank said `invalid_request`, which some banks say to a refresh that met another";
+    UseDpopNonce = "use_dpop_nonce", "the bank asked for a `DPoP` nonce, which this program does not send";
     InvalidClient = "invalid_client", "the bank did not accept our client authentication";
     UnauthorizedClient = "unauthorized_client", "the bank does not let our client refresh";
     UnsupportedGrantType = "unsupported_grant_type", "the bank's token endpoint knows no refresh";

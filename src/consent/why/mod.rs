@@ -303,11 +303,10 @@ pub fn describe(event: &Event) -> String {
         EventKind::Superseded => {
             let how = match why {
                 Some("kept_as_alt") => "its refresh token is set aside for the day the other is refused",
-                Some("older") => "it was dropped",
                 Some("other_grant") => "the consent had been granted anew, and it was dropped",
                 Some("ended") => "the consent had ended, and it was dropped",
+                Some("older") | None => "it was dropped",
                 Some(other) => other,
-                None => "it was dropped",
             };
             format!("{who} brought a token set after a newer one: {how}")
         }
