@@ -81,7 +81,7 @@ pub async fn history<S: Store, E: TokenEndpoint, C: Clock>(
     let (events, missing) = match events {
         Ok(events) => (events, None),
         Err(error @ (StoreError::Refused(_) | StoreError::Unreadable(_))) => (Vec::new(), Some(error.to_string())),
-        Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+        Err(error @ (StoreError::Unavailable(_) | StoreError::Reuniting)) => return Err(error.into()),
     };
     Ok(HistoryView::of(consent, &record, &events, missing, tokens.quarantine(), clock))
 }

@@ -152,7 +152,7 @@ async fn persist<T, F: Future<Output = Result<T, StoreError>>>(step: impl Fn() -
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(error @ StoreError::Refused(_))) => return Err(ReviveError::StoreRefused(error.to_string())),
             Ok(Err(error @ StoreError::Unreadable(_))) => return Err(ReviveError::Unreadable(error.to_string())),
-            Ok(Err(error @ StoreError::Unavailable(_))) => error.to_string(),
+            Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Reuniting))) => error.to_string(),
             Err(_) => "the token store did not answer in time".to_owned(),
         };
         if tries == TRIES {

@@ -76,7 +76,9 @@ pub enum ShowError {
 impl From<StoreError> for ShowError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Refused(_) => Self::StoreUnavailable(error.to_string()),
+            StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::Reuniting => {
+                Self::StoreUnavailable(error.to_string())
+            }
             StoreError::Unreadable(_) => Self::Unreadable(error.to_string()),
         }
     }

@@ -14,8 +14,8 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    FailTo, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
-    Snapshot, Store, StoreError,
+    FailTo, Grace, Pace, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -90,7 +90,7 @@ impl Bench {
             rejection_pause: hour,
             lease: hour,
             quarantine: hour,
-            hold: false,
+            grace: Some(Grace { window: hour, pause: Duration::ZERO }),
             create: None,
         };
         let key = TokenKey::Consent(consent.clone());
@@ -117,7 +117,7 @@ impl Bench {
             rejection_pause: hour,
             lease: hour,
             quarantine: hour,
-            hold: false,
+            grace: None,
             create: None,
         };
         let granted = self.tokens.store().begin(&key, &begin).await.expect("the store answers");
@@ -130,7 +130,7 @@ impl Bench {
 
     /// Ends the consent as an operator or a bank would.
     pub(crate) async fn revoke(&self, consent: &ConsentId) {
-        let end = End { grant: None, state: RecordState::Revoked, why: "asked" };
+        let end = End { grant: None, state: RecordState::Revoked, why: "asked".to_owned(), remembered: None };
         let ended = self.tokens.store().end(&TokenKey::Consent(consent.clone()), &end).await;
         assert_eq!(ended, Ok(EndOutcome::Ended));
     }
@@ -228,6 +228,10 @@ impl Store for FaultyStore {
         self.inner.restore(key, restore).await
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        self.inner.reassert(key, reassert).await
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         self.faulty(self.inner.seed(key, seed)).await
     }
@@ -242,6 +246,13 @@ impl Store for FaultyStore {
 
     async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
         self.faulty(self.inner.history(key)).await
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        self.inner.reunite(process, pace, retell).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

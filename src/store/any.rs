@@ -1,11 +1,13 @@
 //! The store that the configuration chose, without a virtual call.
 
+use std::future::Future;
+
 use tokio::sync::mpsc;
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot, Store,
-    StoreError,
+    Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
+    SeedOutcome, Snapshot, Store, StoreError,
 };
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
@@ -59,6 +61,10 @@ impl<C: Clock> Store for AnyStore<C> {
         on_either!(self, store => store.restore(key, restore))
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        on_either!(self, store => store.reassert(key, reassert))
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         on_either!(self, store => store.seed(key, seed))
     }
@@ -73,6 +79,13 @@ impl<C: Clock> Store for AnyStore<C> {
 
     async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
         on_either!(self, store => store.history(key))
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        on_either!(self, store => store.reunite(process, pace, retell));
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -7,7 +7,8 @@
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Event, EventKind, Fail, FailOutcome,
-    FailTo, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
+    FailTo, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Seed, SeedOutcome,
 };
 use super::record::Record;
 use super::steps::span;
@@ -89,7 +90,7 @@ pub fn of_commit(change: Change<'_>, commit: &Commit, outcome: CommitOutcome) ->
             (EventKind::Superseded, Some("other_grant"))
         }
         CommitOutcome::Superseded { .. } => {
-            let kept = after.alt.as_ref().zip(commit.refresh.as_ref()).is_some_and(|((alt, _), new)| alt == new);
+            let kept = after.alt.as_ref().zip(commit.refresh.as_ref()).is_some_and(|(alt, new)| alt.refresh == *new);
             (EventKind::Superseded, Some(if kept { "kept_as_alt" } else { "older" }))
         }
         CommitOutcome::Gone => (EventKind::Superseded, Some("ended")),
@@ -102,7 +103,7 @@ pub fn of_commit(change: Change<'_>, commit: &Commit, outcome: CommitOutcome) ->
 pub fn of_fail(change: Change<'_>, fail: &Fail, outcome: FailOutcome) -> Vec<Event> {
     let (Some(before), Some(after)) = (change.before, change.after) else { return Vec::new() };
     let may_have_sent = match fail.to {
-        FailTo::Uncertain | FailTo::ReauthorizationRequired => true,
+        FailTo::Uncertain | FailTo::ReauthorizationRequired | FailTo::Alternate => true,
         FailTo::Released | FailTo::Active { .. } => false,
     };
     let (kind, until) = match (outcome, fail.to) {
@@ -119,6 +120,10 @@ pub fn of_fail(change: Change<'_>, fail: &Fail, outcome: FailOutcome) -> Vec<Eve
         }
         (FailOutcome::Recorded, FailTo::Uncertain) => (EventKind::Uncertain, None),
         (FailOutcome::Recorded, FailTo::ReauthorizationRequired) => (EventKind::Suspended, None),
+        (FailOutcome::Recorded, FailTo::Alternate) if after.state == RecordState::ReauthorizationRequired => {
+            (EventKind::Suspended, None)
+        }
+        (FailOutcome::Recorded, FailTo::Alternate) => (EventKind::Failed, None),
         (FailOutcome::Lost, _) => {
             let passed_on = after.version.grant == fail.base.grant && after.fence > fail.fence && !after.is_tombstone();
             if !(may_have_sent && passed_on) {
@@ -143,6 +148,27 @@ pub fn of_restore(change: Change<'_>, restore: &Restore, outcome: RestoreOutcome
     }
 }
 
+/// What a replica remembers of a refresh token that is being spent, where the store had forgotten it.
+pub fn of_reassert(change: Change<'_>, reassert: &Reassert, outcome: ReassertOutcome) -> Vec<Event> {
+    let (Some(before), Some(after)) = (change.before, change.after) else { return Vec::new() };
+    let attempt = reassert.holder.as_ref().map(|holder| &holder.attempt);
+    let why = match outcome {
+        ReassertOutcome::Held(_) => {
+            let intended = before.intent.as_ref().map(|intent| &intent.attempt);
+            let held = before.state == RecordState::Armed && before.holder.as_ref() == attempt && intended == attempt;
+            if held {
+                return Vec::new();
+            }
+            "held"
+        }
+        ReassertOutcome::Noted if before.sends == after.sends && before.state == after.state => return Vec::new(),
+        ReassertOutcome::Noted => "noted",
+        ReassertOutcome::Moved | ReassertOutcome::Missing => return Vec::new(),
+    };
+    let event = change.event(after, EventKind::Reasserted).because(Some(why));
+    vec![Event { attempt: attempt.cloned(), ..event }]
+}
+
 /// A new grant.
 pub fn of_seed(change: Change<'_>, _: &Seed, outcome: SeedOutcome) -> Vec<Event> {
     let Some(after) = change.after else { return Vec::new() };
@@ -161,7 +187,7 @@ pub fn of_end(change: Change<'_>, end: &End, outcome: EndOutcome) -> Vec<Event> 
     let Some(after) = change.after else { return Vec::new() };
     match outcome {
         EndOutcome::Ended if change.before != change.after => {
-            vec![change.event(after, EventKind::Ended).because(Some(end.why))]
+            vec![change.event(after, EventKind::Ended).because(Some(&end.why))]
         }
         EndOutcome::Ended | EndOutcome::NotFound => Vec::new(),
     }

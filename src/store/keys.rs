@@ -51,6 +51,11 @@ impl KeyLayout {
         (format!("{prefix}:c:*:ev"), format!("{prefix}:c:{{}}:ev"))
     }
 
+    /// Where processes say that they live: `<prefix>:roster`.
+    pub fn roster(&self) -> String {
+        format!("{}:roster", self.prefix)
+    }
+
     /// The channel on which every replaced record is told.
     pub fn changes(&self) -> String {
         format!("{}:changes", self.prefix)

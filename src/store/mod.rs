@@ -23,8 +23,9 @@ pub mod steps;
 pub use any::AnyStore;
 pub use contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, EventKind, Fail,
-    FailOutcome, FailTo, Lease, MOST_EVENTS, RecordState, Renew, RenewOutcome, Resealed, Restore, RestoreOutcome,
-    Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
+    FailOutcome, FailTo, Grace, Holder, Lease, MOST_EVENTS, Pace, Reassert, ReassertOutcome, RecordState, Renew,
+    RenewOutcome, Resealed, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store,
+    StoreError, Waiting,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

@@ -33,6 +33,7 @@ classes! {
     // Our side did.
     NotSent = "not_sent", "the refresh was given up before anything was sent";
     Queued = "queued", "the refresh had to queue, because the bank is asked a bounded number of things at once";
+    Settling = "settling", "the store was away a moment ago, and whoever has an answer gets to tell it first";
     RequestImpossible = "request_impossible", "the settings for the bank's token endpoint make no request";
     SpillUnavailable = "spill_unavailable", "the spill directory cannot be written, and the configuration requires it; nothing was sent";
     NotDurable = "not_durable", "too few Redis replicas acknowledged the intent; nothing was sent";
@@ -60,6 +61,8 @@ classes! {
     OversizedAnswer = "oversized_answer", "the bank's answer was longer than is read";
     UnreadableAnswer = "unreadable_answer", "the bank said yes in a way that cannot be read";
     EmptyAccessToken = "empty_access_token", "the bank said yes and gave an empty access token";
+    // It refused one refresh token, and there is another.
+    Alternate = "alternate", "the bank refused the refresh token, and the one that came second takes its place";
     // It no longer accepts the refresh token.
     RevokedOrExpired = "revoked_or_expired", "the bank no longer accepts the refresh token, and nothing on our side explains it";
     LostReply = "lost_reply", "the bank's answer to a refresh was lost, and the refresh token that came with it";

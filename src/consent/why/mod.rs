@@ -156,6 +156,7 @@ const fn is_doubt(kind: EventKind) -> bool {
         | EventKind::Suspended
         | EventKind::Overtaken
         | EventKind::Restored
+        | EventKind::Reasserted
         | EventKind::Revived
         | EventKind::Ended => false,
     }
@@ -238,6 +239,8 @@ fn advice(class: Option<&str>) -> (Who, &'static str) {
         Class::Unreachable
         | Class::NotSent
         | Class::Queued
+        | Class::Settling
+        | Class::Alternate
         | Class::RateLimited
         | Class::InvalidRequest
         | Class::ServerError
@@ -320,6 +323,10 @@ pub fn describe(event: &Event) -> String {
             let how = if why == Some("forgotten") { "the record" } else { "newer generations" };
             format!("{who} brought back generation {generation}: the store had forgotten {how}")
         }
+        EventKind::Reasserted if why == Some("held") => {
+            format!("{who} told the store, which had forgotten it, that it is spending the refresh token")
+        }
+        EventKind::Reasserted => format!("{who} told the store that the refresh token may have been spent"),
         EventKind::Revived if why == Some("replaced") => {
             format!("{who} had the refresh token of the replaced grant tried again, at a person's word")
         }

@@ -30,6 +30,7 @@ fn record(state: RecordState) -> Snapshot {
         backoff: Duration::ZERO,
         why: None,
         replaced: None,
+        granted_at: None,
     }
 }
 
@@ -178,6 +179,8 @@ fn every_event_has_its_words() {
         (EventKind::Overtaken, Some("connection_lost"), "reported too late"),
         (EventKind::Restored, Some("forgotten"), "had forgotten the record"),
         (EventKind::Restored, Some("behind"), "had forgotten newer generations"),
+        (EventKind::Reasserted, Some("held"), "is spending the refresh token"),
+        (EventKind::Reasserted, Some("noted"), "may have been spent"),
         (EventKind::Revived, None, "the kept refresh token tried again"),
         (EventKind::Revived, Some("replaced"), "of the replaced grant"),
         (EventKind::Ended, Some("bank_says_ended"), "the consent ended: the bank's API"),

@@ -62,6 +62,9 @@ pub enum EventKind {
     Overtaken,
     /// A replica remembered more than the store: `forgotten`, or `behind`.
     Restored,
+    /// A replica told the store of a refresh token being spent, which it had forgotten: `held`, its lease is back, or
+    /// `noted`.
+    Reasserted,
     /// A person had the kept refresh token tried again; `replaced`: the one of the grant that was replaced last.
     Revived,
     /// The consent ended.
@@ -70,7 +73,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Seeded,
         Self::Replaced,
         Self::Armed,
@@ -84,6 +87,7 @@ impl EventKind {
         Self::Suspended,
         Self::Overtaken,
         Self::Restored,
+        Self::Reasserted,
         Self::Revived,
         Self::Ended,
     ];
@@ -104,6 +108,7 @@ impl EventKind {
             Self::Suspended => "suspended",
             Self::Overtaken => "overtaken",
             Self::Restored => "restored",
+            Self::Reasserted => "reasserted",
             Self::Revived => "revived",
             Self::Ended => "ended",
         }

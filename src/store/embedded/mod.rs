@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot, Store,
-    StoreError,
+    Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
+    SeedOutcome, Snapshot, Store, StoreError,
 };
 use super::record::Record;
 use super::{history, steps};
@@ -145,6 +145,11 @@ impl<C: Clock> Store for EmbeddedStore<C> {
             .await
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        let tell = |change: history::Change<'_>, asked: &_, outcome: &_| history::of_reassert(change, asked, *outcome);
+        self.step(key, reassert, steps::reassert, tell).await
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         self.step(key, seed, steps::seed, |change, asked, outcome| history::of_seed(change, asked, *outcome)).await
     }
@@ -154,13 +159,21 @@ impl<C: Clock> Store for EmbeddedStore<C> {
     }
 
     async fn revive(&self, key: &TokenKey, revive: &Revive) -> Result<ReviveOutcome, StoreError> {
-        let step = |slot: &mut _, _, revive: &_| steps::revive(slot, revive);
-        self.step(key, revive, step, |change, asked, outcome| history::of_revive(change, asked, *outcome)).await
+        self.step(key, revive, steps::revive, |change, asked, outcome| history::of_revive(change, asked, *outcome))
+            .await
     }
 
     async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
         blocking(move || inner.file.history(&key, inner.time.now())).await
+    }
+
+    // A file that syncs every step forgets nothing.
+    async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        std::future::pending::<()>().await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {
@@ -193,6 +206,21 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     let gone = |_| StoreError::Unavailable("the embedded store's worker ended early".into());
     tokio::task::spawn_blocking(work).await.map_err(gone)?
+}
+
+#[cfg(test)]
+impl<C: Clock> EmbeddedStore<C> {
+    /// A record's bytes, to put back later as a store does that forgets.
+    pub(crate) fn raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+        self.inner.file.read_raw(key)
+    }
+
+    pub(crate) fn set_raw(&self, key: &TokenKey, raw: Option<Vec<u8>>) {
+        match raw {
+            Some(raw) => self.inner.file.write_raw(key, &raw),
+            None => self.inner.file.remove_raw(key),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -256,7 +284,7 @@ mod tests {
             rejection_pause: HOUR,
             lease: Duration::from_secs(10),
             quarantine: HOUR,
-            hold: true,
+            grace: None,
             create: None,
         };
         let store = EmbeddedStore::open(&path, clock.clone()).unwrap();
@@ -299,12 +327,15 @@ mod tests {
             let errors = [
                 store.read(&key()).await.unwrap_err(),
                 store.seed(&key(), &seed()).await.unwrap_err(),
-                store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "x" }).await.unwrap_err(),
+                store
+                    .end(&key(), &End { grant: None, state: RecordState::Revoked, why: "x".into(), remembered: None })
+                    .await
+                    .unwrap_err(),
             ];
             for error in errors {
                 assert!(matches!(&error, StoreError::Unreadable(text) if !text.contains("CANARY")), "{error}");
             }
-            assert_eq!(store.inner.file.read_raw(&key()), garbage);
+            assert_eq!(store.inner.file.read_raw(&key()).as_deref(), Some(garbage));
         }
     }
 
@@ -315,7 +346,10 @@ mod tests {
         let store = EmbeddedStore::open(&home.path().join("s.redb"), clock.clone()).unwrap();
         let seed = seed();
         store.seed(&key(), &seed).await.unwrap();
-        store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "asked" }).await.unwrap();
+        store
+            .end(&key(), &End { grant: None, state: RecordState::Revoked, why: "asked".into(), remembered: None })
+            .await
+            .unwrap();
         clock.advance(HOUR * (24 * 7 - 1));
         assert!(store.read(&key()).await.unwrap().is_some());
         assert_eq!(store.history(&key()).await.unwrap().len(), 2);

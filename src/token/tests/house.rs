@@ -144,7 +144,7 @@ impl House {
 
     /// As if changes arrived from the store, so that what is held counts as verified.
     pub(super) fn connect_changes(&self) {
-        self.tokens.core.link.connected();
+        self.tokens.core.link.connected(BootInstant::default());
     }
 
     pub(super) async fn until(&self, condition: impl Fn() -> bool) {

@@ -68,7 +68,7 @@ async fn a_report_that_comes_after_somebody_else_was_granted_is_a_late_send() {
         rejection_pause: LIFE,
         lease: LIFE,
         quarantine: Timing::STANDARD.quarantine,
-        hold: false,
+        grace: None,
         create: None,
     };
     let store = house.tokens.store();

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot, Store,
-    StoreError,
+    Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
+    SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::words::clock::ManualClock;
 use crate::words::ids::TokenKey;
@@ -47,6 +47,16 @@ impl Shaky {
         act: impl FnOnce() -> F + Send + 'static,
     ) {
         *self.after.lock().expect("no panic") = Some((step, Box::new(|| Box::pin(act()))));
+    }
+
+    /// A record's bytes.
+    pub(super) fn raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+        self.store.raw(key)
+    }
+
+    /// Puts back what [`Shaky::raw`] read, as a store does that forgets.
+    pub(super) fn set_raw(&self, key: &TokenKey, raw: Option<Vec<u8>>) {
+        self.store.set_raw(key, raw);
     }
 
     /// How often this step was asked for.
@@ -101,6 +111,10 @@ impl Store for Shaky {
         self.take("restore", self.store.restore(key, restore)).await
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        self.take("reassert", self.store.reassert(key, reassert)).await
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         self.take("seed", self.store.seed(key, seed)).await
     }
@@ -115,6 +129,13 @@ impl Store for Shaky {
 
     async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
         self.take("history", self.store.history(key)).await
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        self.store.reunite(process, pace, retell).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

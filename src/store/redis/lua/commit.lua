@@ -13,12 +13,15 @@ local said = ARGV[15]
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
 if not rec then return answer('MISSING') end
+-- What turns a commit down has to be as durable as a commit: the token set is let go of because of it.
 if TOMBSTONES[rec.st] then
   event(rec, 'superseded', attempt, 'ended', said)
+  touch()
   return answer('GONE')
 end
 if rec.grant ~= grant then
   event(rec, 'superseded', attempt, 'other_grant', said)
+  touch()
   return answer('SUPERSEDED', rec)
 end
 local current, following = num(rec.gen), base + 1
@@ -28,10 +31,11 @@ if current == following and rec.lc == attempt then
 end
 if current > base then
   if current == following and rt and rt_fp ~= rec.rt_fp then
-    rec.alt_rt, rec.alt_ver = rt, grant .. '.' .. str(following)
+    rec.alt_rt, rec.alt_ver, rec.alt_fp = rt, grant .. '.' .. str(following), rt_fp
     save(rec)
   end
   event(rec, 'superseded', attempt, rt and rec.alt_rt == rt and 'kept_as_alt' or 'older', said)
+  touch()
   return answer('SUPERSEDED', rec)
 end
 

@@ -22,7 +22,7 @@ if from then
   if not rec.old_rt or rec.old_ver ~= from then return answer('NOTHING', rec) end
   if is_spent(rec, rt_fp) then return answer('SPENT', rec) end
   rec.old_rt, rec.old_ver = rec.rt, rec.rt and version(rec)
-  rec.grant, rec.gen = grant, '1'
+  rec.grant, rec.gen, rec.g_at = grant, '1', str(now)
   settle(rec)
   rec.rt, rec.rt_fp = rt, rt_fp
   -- What was said of the other grant is not known of this one.
@@ -31,9 +31,9 @@ if from then
   end
 else
   if not rec.rt then return answer('NOTHING', rec) end
-  local alt_rt, alt_ver = rec.alt_rt, rec.alt_ver
+  local alt_rt, alt_ver, alt_fp = rec.alt_rt, rec.alt_ver, rec.alt_fp
   settle(rec)
-  rec.alt_rt, rec.alt_ver = alt_rt, alt_ver
+  rec.alt_rt, rec.alt_ver, rec.alt_fp = alt_rt, alt_ver, alt_fp
 end
 rec.fence = str(num(rec.fence) + 1)
 rec.rv = attempt
