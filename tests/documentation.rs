@@ -7,6 +7,7 @@ use std::path::Path;
 use consentry::admin::AdminProblem;
 use consentry::config::Config;
 use consentry::token::timing::Timing;
+use consentry::words::failure::FailureClass;
 use consentry::words::problem::{ProblemType, WhoActs};
 
 fn read(path: &str) -> String {
@@ -152,4 +153,44 @@ fn the_configuration_in_the_readme_is_one() {
     let loaded = Config::load(Path::new(&home.path().join("consentry.yaml")), env);
     let (_, warnings) = loaded.unwrap_or_else(|faults| panic!("{faults}"));
     assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn every_class_of_failure_that_is_written_down_has_its_words() {
+    let mut seen = 0;
+    for folder in ["src/oauth", "src/token"] {
+        for file in fs::read_dir(folder).expect("the folder").map(|file| file.expect("readable").path()) {
+            let Ok(source) = fs::read_to_string(&file) else { continue };
+            let source = source.split("#[cfg(test)]\nmod tests {").next().expect("its beginning");
+            for before in ["why: \"", "FailTo::Released, \"", "self.later(None), \"", "cut.unwrap_or(\"", ", Some(\""] {
+                let words = source.split(before).skip(1).filter_map(|rest| rest.split('"').next());
+                for word in words.filter(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
+                    seen += 1;
+                    // Said to a client token it is an error of ours and stands in no record.
+                    let known = FailureClass::parse(word).is_some() || word == "invalid_grant";
+                    assert!(known, "{}: {word} is no class of failure", file.display());
+                }
+            }
+        }
+    }
+    assert!(seen > 30, "only {seen} words were found, so the test does not see them");
+}
+
+#[test]
+fn every_metric_is_described_with_what_to_do() {
+    let source = read("src/words/metrics.rs");
+    let rows = rows(&read("docs/metrics.md"));
+    let mut seen = 0;
+    for call in ["registry.register(", "registry.register_with_unit("] {
+        for rest in source.split(call).skip(1) {
+            let name = rest.split('"').nth(1).expect("a name");
+            seen += 1;
+            let named = |end: &str| rows.get(&format!("consentry_{name}{end}"));
+            let row = ["", "_total", "_seconds"].into_iter().find_map(named);
+            let row = row.unwrap_or_else(|| panic!("docs/metrics.md does not describe {name}"));
+            assert!(row.len() == 3 && row[1..].iter().all(|cell| !cell.is_empty()), "{name}: {row:?}");
+        }
+    }
+    assert!(seen > 15, "only {seen} metrics were found, so the test does not see them");
+    assert_eq!(seen, rows.len(), "and nothing else is");
 }

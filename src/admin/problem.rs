@@ -53,6 +53,8 @@ problems! {
     WriteForbidden = "write-forbidden", FORBIDDEN, Operator, "This listener lets nobody write from here";
     NoSuchResource = "no-such-resource", NOT_FOUND, Caller, "There is no such resource";
     RefreshTokenSpent = "refresh-token-spent", CONFLICT, Caller, "The refresh token was spent here already, or is being spent";
+    NotSuspended = "consent-not-suspended", CONFLICT, Caller, "The consent is in no state to be revived";
+    NothingToRevive = "nothing-to-revive", CONFLICT, Caller, "No refresh token is kept that could be tried again";
     PreconditionFailed = "precondition-failed", PRECONDITION_FAILED, Caller, "The consent is not what the request takes it to be";
     MediaTypeUnsupported = "media-type-unsupported", UNSUPPORTED_MEDIA_TYPE, Caller, "The body has to be application/json";
     ImportInvalid = "import-invalid", UNPROCESSABLE_ENTITY, Caller, "The body is not a token set to import";

@@ -71,7 +71,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         serve_settings()
     }
 
-    /// The service. It answers `GET /v1/consents/{id}` and `PUT /v1/consents/{id}/tokens`.
+    /// The service. It answers `GET /v1/consents/{id}` and `…/history`, `PUT …/tokens` and `POST …/revive`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let admin = Arc::new(self);
         tower::service_fn(move |request: Request<Incoming>| {
@@ -90,7 +90,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
 
     async fn handle(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
         self.guard.check(&request).map_err(|refused| match refused.problem() {
-            ProblemType::MethodNotAllowed => method_not_allowed(&[Method::GET, Method::HEAD, Method::PUT]),
+            ProblemType::MethodNotAllowed => {
+                method_not_allowed(&[Method::GET, Method::HEAD, Method::PUT, Method::POST])
+            }
             other => Refusal::new(other, refused.to_string()),
         })?;
         let path = CheckedPath::check(request.uri(), LONGEST_TARGET)
@@ -99,6 +101,15 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
             Resource::Consent(consent) => {
                 check_method(request.method(), &[Method::GET, Method::HEAD])?;
                 consents::show_consent(&self.tokens, &self.clock, &consent).await
+            }
+            Resource::History(consent) => {
+                check_method(request.method(), &[Method::GET, Method::HEAD])?;
+                consents::show_history(&self.tokens, &self.clock, &consent).await
+            }
+            Resource::Revive(consent) => {
+                check_method(request.method(), &[Method::POST])?;
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                consents::revive_consent(&self.tokens, &self.clock, &consent, request, self.limits.body).await
             }
             Resource::Tokens(consent) => {
                 check_method(request.method(), &[Method::PUT])?;
@@ -115,6 +126,10 @@ enum Resource {
     Consent(ConsentId),
     /// `/v1/consents/{id}/tokens`
     Tokens(ConsentId),
+    /// `/v1/consents/{id}/history`
+    History(ConsentId),
+    /// `/v1/consents/{id}/revive`
+    Revive(ConsentId),
 }
 
 impl Resource {
@@ -133,6 +148,8 @@ impl Resource {
         match rest {
             [] => parse().map(Self::Consent),
             [tokens] if tokens.is("tokens") => parse().map(Self::Tokens),
+            [history] if history.is("history") => parse().map(Self::History),
+            [revive] if revive.is("revive") => parse().map(Self::Revive),
             _ => Err(nowhere()),
         }
     }

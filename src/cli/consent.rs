@@ -1,6 +1,7 @@
-//! `consentry consent`: look at a consent, and bring in one whose tokens are already held.
+//! `consentry consent`: look at a consent, ask why it is as it is, bring in one whose tokens are already held, and have
+//! a refused refresh token tried again.
 //!
-//! Both go through the running process' admin listener. Where none runs, the store itself is opened; with the embedded
+//! All go through the running process' admin listener. Where none runs, the store itself is opened; with the embedded
 //! store that is possible only then.
 
 use std::fs::File;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use clap::Subcommand;
 use http::header::{AUTHORIZATION, IF_MATCH};
 use http::{HeaderValue, Method};
-use serde_json::Value;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::call::{Call, CallError};
@@ -20,7 +21,7 @@ use super::run::{failed, load};
 use super::{out, runtime};
 use crate::app::{self, AppTokens};
 use crate::config::Config;
-use crate::consent::{ImportRequest, Received, import, show};
+use crate::consent::{ImportRequest, Received, Which, history, import, revive, show};
 use crate::telemetry::registry;
 use crate::words::clock::SystemClock;
 use crate::words::ids::{ConsentId, Version};
@@ -56,17 +57,36 @@ enum Action {
         #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
         config: PathBuf,
     },
+    /// Tell in plain words what has happened to a consent, what comes next, and what a person should do.
+    Why {
+        /// The consent's id.
+        id: String,
+        /// The configuration file.
+        #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Have the refresh token of a suspended consent tried again.
+    #[command(after_help = REVIVE_HELP)]
+    Revive {
+        /// The consent's id.
+        id: String,
+        /// Revive only exactly this: {grant}.{generation}, as `consent show` prints it.
+        #[arg(long, value_name = "VERSION")]
+        if_match: Option<String>,
+        /// The refresh token of the grant that the last import replaced, instead of the refused one.
+        #[arg(long, requires = "if_match")]
+        replaced: bool,
+        /// The configuration file.
+        #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let view = match arguments.action {
         Action::Import { id, file, replace, config } => {
             let id = consent_id(&id)?;
-            let replace = replace.map(|text| {
-                let malformed = || Failure::Usage(format!("--replace {text}: it is not {{grant}}.{{generation}}"));
-                Version::parse(&text).ok_or_else(malformed)
-            });
-            let replace = replace.transpose()?;
+            let replace = version("--replace", replace.as_deref())?;
             let body = read(&file)?;
             // Looked at here first, so that a fault is named without a round trip.
             ImportRequest::parse(&body, Received::now(&SystemClock))
@@ -78,6 +98,22 @@ pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
             let id = consent_id(&id)?;
             let (config, _) = load(&config)?;
             runtime()?.block_on(show_from(config, &id))?
+        }
+        Action::Why { id, config } => {
+            let id = consent_id(&id)?;
+            let (config, _) = load(&config)?;
+            let view = runtime()?.block_on(history_from(config, &id))?;
+            if !json {
+                out::say(&as_story(&view));
+                return Ok(());
+            }
+            view
+        }
+        Action::Revive { id, if_match, replaced, config } => {
+            let id = consent_id(&id)?;
+            let expected = version("--if-match", if_match.as_deref())?;
+            let (config, _) = load(&config)?;
+            runtime()?.block_on(revive_in(config, &id, expected, replaced))?
         }
     };
     if json {
@@ -92,8 +128,7 @@ async fn import_into(config: Config, id: &ConsentId, body: &[u8], replace: Optio
     let path = format!("/v1/consents/{}/tokens", id.as_str());
     let mut call = Call::new(Method::PUT, &path).json(Bytes::copy_from_slice(body));
     if let Some(version) = replace {
-        let tag = HeaderValue::from_str(&format!("\"{version}\""));
-        call.headers.insert(IF_MATCH, tag.map_err(|error| Failure::Other(error.to_string()))?);
+        call.headers.insert(IF_MATCH, tag(version)?);
     }
     if let Some(view) = ask_running(&config, call).await? {
         return Ok(view);
@@ -111,6 +146,40 @@ async fn show_from(config: Config, id: &ConsentId) -> Result<Value, Failure> {
     }
     let view = show(&open(config)?, &SystemClock, id).await.map_err(|error| Failure::Other(error.to_string()))?;
     serde_json::to_value(&view).map_err(|error| Failure::Other(error.to_string()))
+}
+
+async fn history_from(config: Config, id: &ConsentId) -> Result<Value, Failure> {
+    let path = format!("/v1/consents/{}/history", id.as_str());
+    if let Some(view) = ask_running(&config, Call::new(Method::GET, &path)).await? {
+        return Ok(view);
+    }
+    let view = history(&open(config)?, &SystemClock, id).await.map_err(|error| Failure::Other(error.to_string()))?;
+    serde_json::to_value(&view).map_err(|error| Failure::Other(error.to_string()))
+}
+
+async fn revive_in(config: Config, id: &ConsentId, expected: Option<Version>, old: bool) -> Result<Value, Failure> {
+    let path = format!("/v1/consents/{}/revive", id.as_str());
+    let mut call = Call::new(Method::POST, &path).json(Bytes::from(json!({ "replaced": old }).to_string()));
+    if let Some(version) = expected {
+        call.headers.insert(IF_MATCH, tag(version)?);
+    }
+    if let Some(view) = ask_running(&config, call).await? {
+        return Ok(view);
+    }
+    let which = match (old, expected) {
+        (false, expected) => Which::Refused { expected },
+        (true, Some(expected)) => Which::Replaced { expected },
+        (true, None) => return Err(Failure::Usage("--replaced needs --if-match".to_owned())),
+    };
+    let tokens = open(config)?;
+    let other = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
+    revive(&tokens, id, which).await.map_err(|error| other(&error))?;
+    let view = show(&tokens, &SystemClock, id).await.map_err(|error| other(&error))?;
+    serde_json::to_value(&view).map_err(|error| other(&error))
+}
+
+fn tag(version: Version) -> Result<HeaderValue, Failure> {
+    HeaderValue::from_str(&format!("\"{version}\"")).map_err(|error| Failure::Other(error.to_string()))
 }
 
 /// Asks the process that runs with this configuration; `None` if none does.
@@ -140,6 +209,11 @@ fn open(config: Config) -> Result<AppTokens, Failure> {
         .map_err(|error| failed(&error))
 }
 
+fn version(flag: &str, text: Option<&str>) -> Result<Option<Version>, Failure> {
+    let malformed = |text| Failure::Usage(format!("{flag} {text}: it is not {{grant}}.{{generation}}"));
+    text.map(|text| Version::parse(text).ok_or_else(|| malformed(text))).transpose()
+}
+
 fn consent_id(text: &str) -> Result<ConsentId, Failure> {
     ConsentId::parse(text).map_err(|error| Failure::Usage(format!("the consent id {text:?} is refused: {error}")))
 }
@@ -164,6 +238,36 @@ fn read(path: &PathBuf) -> Result<Zeroizing<Vec<u8>>, Failure> {
     }
     Ok(body)
 }
+
+/// What has happened, as a person reads it.
+fn as_story(view: &Value) -> String {
+    let text = |name: &str| view[name].as_str().unwrap_or_default();
+    let mut lines = vec![
+        format!("{} at {}: {}", text("consent_id"), text("provider"), text("state")),
+        String::new(),
+        text("summary").to_owned(),
+        format!("Who acts: {}.", text("who_acts")),
+        format!("What to do: {}", text("do")),
+    ];
+    if let Some(missing) = view["events_missing"].as_str() {
+        lines.extend([String::new(), format!("Its history cannot be read: {missing}")]);
+    }
+    let events = view["events"].as_array().into_iter().flatten();
+    let mut told = events.map(|event| {
+        let text = |name: &str| event[name].as_str().unwrap_or_default();
+        format!("{:24}  {}", text("at"), text("text"))
+    });
+    if let Some(first) = told.next() {
+        lines.extend([String::new(), "What happened, the oldest first:".to_owned(), first]);
+        lines.extend(told);
+    }
+    lines.join("\n")
+}
+
+const REVIVE_HELP: &str = "Only where the bank says that the consent is alive: a bank that had good reason to refuse the \
+refresh token refuses it again, and a bank that takes a second presentation of a refresh token for a theft may end what \
+is left of the grant, the access token that still works included. Nothing is sent at once; the next call tries it. A \
+refresh token that was spent here, or that may have been, is never revived, except the one that was refused.";
 
 /// One member a line, those that say nothing left out.
 fn as_table(view: &Value) -> String {

@@ -2,19 +2,26 @@
 //!
 //! [`import()`] takes in a token set that was granted elsewhere, as the first of a new grant; what it is given is an
 //! [`ImportRequest`], checked as a whole before anything happens. [`show()`] tells what is stored of a consent, without
-//! its tokens, as a [`ConsentView`]. Neither ever talks to a bank: a refresh token is spent by `token` alone.
+//! its tokens, as a [`ConsentView`]; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
+//! refused refresh token back to be tried again. None of them ever talks to a bank: a refresh token is spent by `token`
+//! alone.
 
+mod history;
 mod import;
 mod members;
 mod request;
+mod revive;
 mod show;
+pub mod why;
 
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use history::{EventView, HistoryView, history};
 pub use import::{ImportError, Imported, Made, import};
 pub use members::Fault;
 pub use request::{ImportRequest, Received, RequestError};
+pub use revive::{ReviveError, Which, revive};
 pub use show::{ConsentView, ShowError, show};

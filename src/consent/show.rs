@@ -73,6 +73,17 @@ pub enum ShowError {
     Unreadable(String),
 }
 
+impl From<StoreError> for ShowError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::Reuniting => {
+                Self::StoreUnavailable(error.to_string())
+            }
+            StoreError::Unreadable(_) => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
 /// Reads the record of `consent`. Bounded by some seconds.
 pub async fn show<S: Store, E: TokenEndpoint, C: Clock>(
     tokens: &Tokens<S, E, C>,
@@ -92,16 +103,13 @@ pub(super) async fn show_within<S: Store, C: Clock>(
     match timeout(patience, store.read(&key)).await {
         Ok(Ok(Some(snapshot))) => Ok(ConsentView::of_record(consent, &snapshot, clock)),
         Ok(Ok(None)) => Err(ShowError::Unknown),
-        Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::Reuniting))) => {
-            Err(ShowError::StoreUnavailable(error.to_string()))
-        }
-        Ok(Err(error @ StoreError::Unreadable(_))) => Err(ShowError::Unreadable(error.to_string())),
+        Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(ShowError::StoreUnavailable("the token store did not answer in time".to_owned())),
     }
 }
 
 /// How long the store may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 impl ConsentView {
     /// Which token set it shows; `{grant}.{generation}`.
@@ -109,7 +117,7 @@ impl ConsentView {
         Version { grant: self.grant, generation: self.generation }
     }
 
-    fn of_record(consent: &ConsentId, record: &Snapshot, clock: &impl Clock) -> Self {
+    pub(super) fn of_record(consent: &ConsentId, record: &Snapshot, clock: &impl Clock) -> Self {
         let remaining = record.access.as_ref().map(|_| record.remaining);
         Self {
             consent_id: consent.clone(),
@@ -162,7 +170,7 @@ fn expiry(remaining: Option<Duration>, clock: &impl Clock) -> Option<WallTime> {
 
 /// How the fields look as JSON.
 #[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
-mod json {
+pub(super) mod json {
     use std::fmt;
     use std::time::Duration;
 
@@ -171,34 +179,46 @@ mod json {
     use crate::words::ids::{AttemptId, ConsentId};
     use crate::words::token_set::Scope;
 
-    pub(super) fn consent_id<S: Serializer>(id: &ConsentId, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::consent) fn consent_id<S: Serializer>(id: &ConsentId, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(id.as_str())
     }
 
-    pub(super) fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::consent) fn text<T: fmt::Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
-    pub(super) fn optional_text<T: fmt::Display, S: Serializer>(
+    pub(in crate::consent) fn optional_text<T: fmt::Display, S: Serializer>(
         value: &Option<T>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         value.as_ref().map(ToString::to_string).serialize(serializer)
     }
 
-    pub(super) fn scope<S: Serializer>(scope: &Option<Scope>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::consent) fn scope<S: Serializer>(scope: &Option<Scope>, serializer: S) -> Result<S::Ok, S::Error> {
         scope.as_ref().map(Scope::as_str).serialize(serializer)
     }
 
-    pub(super) fn attempt<S: Serializer>(attempt: &Option<AttemptId>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::consent) fn attempt<S: Serializer>(
+        attempt: &Option<AttemptId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         attempt.as_ref().map(AttemptId::as_str).serialize(serializer)
     }
 
-    pub(super) fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::consent) fn seconds<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         duration.as_ref().map(Duration::as_secs).serialize(serializer)
     }
 
-    pub(super) fn seconds_up<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::consent) fn seconds_up<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let up = |duration: &Duration| duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
         duration.as_ref().map(up).serialize(serializer)
     }

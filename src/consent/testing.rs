@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{ImportRequest, Received};
-use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
+use crate::oauth::{NotSent, Reply, TokenEndpoint, TokenRequest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Grace,
-    Pace, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome,
-    Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
+    FailTo, Grace, Pace, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -24,6 +24,7 @@ use crate::words::bank::BankBehaviour;
 use crate::words::clock::{ManualClock, WallTime};
 use crate::words::ids::{AttemptId, ConsentId, ProviderId, TokenKey};
 use crate::words::metrics::Metrics;
+use crate::words::said::Said;
 
 pub(crate) type TestTokens = Tokens<FaultyStore, SilentBank, ManualClock>;
 
@@ -97,6 +98,34 @@ impl Bench {
         let BeginOutcome::Granted(lease, _) = granted else { panic!("no lease: {granted:?}") };
         let arm = Arm { attempt, fence: lease.fence, base: lease.base, lease: hour, probe: false };
         assert_eq!(self.tokens.store().arm(&key, &arm).await, Ok(ArmOutcome::Armed));
+    }
+
+    /// Notes in the store that the bank refused the refresh token of `consent`, where that is not noted yet.
+    pub(crate) async fn suspend(&self, consent: &ConsentId) {
+        let key = TokenKey::Consent(consent.clone());
+        let record = self.tokens.store().inner.read(&key).await.expect("the store answers").expect("stored");
+        if record.state == RecordState::ReauthorizationRequired {
+            return;
+        }
+        let attempt = AttemptId::new("other", 2);
+        let hour = Duration::from_secs(3_600);
+        let begin = Begin {
+            attempt: attempt.clone(),
+            provider: provider_id(),
+            wanted: hour * 2,
+            rejected: None,
+            rejection_pause: hour,
+            lease: hour,
+            quarantine: hour,
+            grace: None,
+            create: None,
+        };
+        let granted = self.tokens.store().begin(&key, &begin).await.expect("the store answers");
+        let BeginOutcome::Granted(lease, _) = granted else { panic!("no lease: {granted:?}") };
+        let to = FailTo::ReauthorizationRequired;
+        let said = Said::default();
+        let fail = Fail { attempt, fence: lease.fence, base: lease.base, to, why: "revoked_or_expired", said };
+        assert_eq!(self.tokens.store().fail(&key, &fail).await, Ok(FailOutcome::Recorded));
     }
 
     /// Ends the consent as an operator or a bank would.
@@ -211,6 +240,14 @@ impl Store for FaultyStore {
         self.inner.end(key, end).await
     }
 
+    async fn revive(&self, key: &TokenKey, revive: &Revive) -> Result<ReviveOutcome, StoreError> {
+        self.faulty(self.inner.revive(key, revive)).await
+    }
+
+    async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
+        self.faulty(self.inner.history(key)).await
+    }
+
     async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
     where
         F: Future<Output = Result<(), StoreError>> + Send,
@@ -241,7 +278,7 @@ impl TokenEndpoint for SilentBank {
         Err(NotSent::Unreachable("nobody is there".to_owned()))
     }
 
-    async fn send(&self, connection: Infallible, _: &TokenRequest<'_>) -> TokenOutcome {
+    async fn send(&self, connection: Infallible, _: &TokenRequest<'_>) -> Reply {
         match connection {}
     }
 

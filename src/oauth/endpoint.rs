@@ -8,8 +8,8 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::request::build;
-use super::response::{Body, Reading, classify, is_whole_object};
+use super::response::{Body, Reading, classify, is_whole_object, said};
 use super::settings::Registration;
-use super::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
+use super::{NotSent, Reply, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::net::tls::{TlsError, client_config};
 use crate::simulation::{self, Stream};
 use crate::words::bank::BankBehaviour;
-use crate::words::clock::Clock;
+use crate::words::clock::{BootInstant, Clock};
 use crate::words::pace::paced;
 
 /// How much of an answer is read. Real ones are under 8 KiB.
@@ -71,12 +71,21 @@ pub enum EndpointError {
 }
 
 /// A connection on which nothing was sent.
-pub struct Connection {
-    io: Counting<Box<dyn Stream>>,
-    wrote: Arc<AtomicBool>,
+pub struct Connection<C> {
+    io: Wire<C>,
+    wrote: Arc<Wrote>,
 }
 
-impl fmt::Debug for Connection {
+type Wire<C> = Counting<Box<dyn Stream>, C>;
+
+/// Whether anything was handed to a connection, and when the first of it had been.
+#[derive(Default)]
+struct Wrote {
+    tried: AtomicBool,
+    left_at: OnceLock<BootInstant>,
+}
+
+impl<C> fmt::Debug for Connection<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connection")
     }
@@ -128,20 +137,20 @@ impl<C: Clock> HttpTokenEndpoint<C> {
 }
 
 impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
-    type Connection = Connection;
+    type Connection = Connection<C>;
 
-    async fn connect(&self) -> Result<Connection, NotSent> {
+    async fn connect(&self) -> Result<Connection<C>, NotSent> {
         let opened = timeout(self.registration.connect_timeout, self.open()).await;
         let io = opened.map_err(|_| NotSent::Unreachable("it took too long".to_owned()))??;
-        let wrote = Arc::new(AtomicBool::new(false));
-        Ok(Connection { io: Counting { io, wrote: Arc::clone(&wrote) }, wrote })
+        let wrote = Arc::<Wrote>::default();
+        Ok(Connection { io: Counting { io, wrote: Arc::clone(&wrote), clock: self.clock.clone() }, wrote })
     }
 
-    async fn send(&self, connection: Connection, request: &TokenRequest<'_>) -> TokenOutcome {
+    async fn send(&self, connection: Connection<C>, request: &TokenRequest<'_>) -> Reply {
         let Connection { io, wrote } = connection;
         let request = match build(&self.registration, request) {
             Ok(request) => request,
-            Err(impossible) => return TokenOutcome::NotSent(impossible),
+            Err(impossible) => return TokenOutcome::NotSent(impossible).into(),
         };
         // A head is read as leniently as can be: an answer that is thrown away for one of its headers cannot be had
         // again, and nothing of the head is passed on.
@@ -154,7 +163,7 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
             .handshake(TokioIo::new(io));
         let (mut sender, driver) = match handshake.await {
             Ok(pair) => pair,
-            Err(error) => return TokenOutcome::NotSent(NotSent::Unreachable(error.to_string())),
+            Err(error) => return TokenOutcome::NotSent(NotSent::Unreachable(error.to_string())).into(),
         };
         let exchange = async {
             let response = sender.send_request(request).await?;
@@ -177,19 +186,23 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
             }
             Ok::<_, hyper::Error>((head, bytes, None))
         };
-        match driven(exchange, driver).await {
+        let exchanged = driven(exchange, driver).await;
+        let left_at = wrote.left_at.get().copied();
+        let outcome = match exchanged {
             Ok((head, bytes, cut)) => {
                 let Self { default_expires_in, trust_5xx, .. } = *self;
                 let reading = Reading { default_expires_in, trust_5xx, now: self.clock.wall() };
-                classify(head.status, &head.headers, Body { bytes, cut }, reading)
+                let outcome = classify(head.status, &head.headers, Body { bytes, cut }, reading);
+                return Reply { outcome, said: said(head.status, &head.headers), left_at };
             }
             Err(error) if refused_our_certificate(&error) => TokenOutcome::Misconfigured { why: "certificate_refused" },
-            Err(_) if !wrote.load(Ordering::Acquire) => {
+            Err(_) if !wrote.tried.load(Ordering::Acquire) => {
                 TokenOutcome::NotSent(NotSent::Unreachable("the connection broke before the request".to_owned()))
             }
             Err(error) if error.is_parse() => TokenOutcome::Unknown { why: "not_http" },
             Err(_) => TokenOutcome::Unknown { why: "connection_lost" },
-        }
+        };
+        Reply { left_at, ..outcome.into() }
     }
 
     fn certificate(&self) -> Option<String> {
@@ -198,9 +211,9 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
 }
 
 /// Drives the connection and the exchange on it together, in one task, so that giving up the one gives up the other.
-async fn driven<T, E: From<hyper::Error>>(
+async fn driven<T, E: From<hyper::Error>, C: Clock>(
     exchange: impl Future<Output = Result<T, E>>,
-    driver: http1::Connection<TokioIo<Counting<Box<dyn Stream>>>, Full<Bytes>>,
+    driver: http1::Connection<TokioIo<Wire<C>>, Full<Bytes>>,
 ) -> Result<T, E> {
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
@@ -250,23 +263,32 @@ fn is_tls(error: &io::Error) -> bool {
     error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
 }
 
-/// Notes whether anything was handed to the connection.
-struct Counting<T> {
+/// Notes whether and when anything was handed to the connection.
+struct Counting<T, C> {
     io: T,
-    wrote: Arc<AtomicBool>,
+    wrote: Arc<Wrote>,
+    clock: C,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counting<T> {
+/// Its parts are never pinned.
+impl<T, C> Unpin for Counting<T, C> {}
+
+impl<T: AsyncRead + Unpin, C: Clock> AsyncRead for Counting<T, C> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counting<T> {
+impl<T: AsyncWrite + Unpin, C: Clock> AsyncWrite for Counting<T, C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         // From the first try on it is not certain that nothing has left: rustls may have taken part of it.
-        self.wrote.store(true, Ordering::Release);
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        self.wrote.tried.store(true, Ordering::Release);
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        // After the write, so that a process that stood still before it or in it is found out.
+        if matches!(written, Poll::Ready(Ok(count)) if count > 0) {
+            self.wrote.left_at.get_or_init(|| self.clock.boot());
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

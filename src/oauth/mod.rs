@@ -2,7 +2,8 @@
 //!
 //! [`TokenEndpoint`] is the seam. Its two steps are apart on purpose: connecting sends nothing, so that the intent can
 //! be written between the two, and sending happens once. Every way an answer can turn out is a [`TokenOutcome`]; whether
-//! the refresh token was spent is the question each variant settles.
+//! the refresh token was spent is the question each variant settles. What a person may want to ask the bank about goes
+//! beside it, in a [`Reply`].
 
 mod endpoint;
 mod request;
@@ -18,6 +19,8 @@ use zeroize::Zeroizing;
 
 pub use endpoint::{Connection, EndpointError, HttpTokenEndpoint, UNACKNOWLEDGED};
 
+use crate::words::clock::BootInstant;
+use crate::words::said::Said;
 use crate::words::secrets::RefreshToken;
 use crate::words::token_set::{Scope, TokenSet};
 
@@ -30,11 +33,7 @@ pub trait TokenEndpoint: Send + Sync + 'static {
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, NotSent>> + Send;
 
     /// Sends the request, once, and reads the whole answer. Takes as long as the bank takes: the caller bounds it.
-    fn send(
-        &self,
-        connection: Self::Connection,
-        request: &TokenRequest<'_>,
-    ) -> impl Future<Output = TokenOutcome> + Send;
+    fn send(&self, connection: Self::Connection, request: &TokenRequest<'_>) -> impl Future<Output = Reply> + Send;
 
     /// The thumbprint of the client certificate that is presented, if one is (RFC 8705 §3.1).
     fn certificate(&self) -> Option<String>;
@@ -57,6 +56,23 @@ pub enum TokenRequest<'a> {
         /// What it is for.
         scope: Option<&'a Scope>,
     },
+}
+
+/// What became of a request that was to be sent: what it means, and what is known of it besides.
+#[derive(Debug)]
+pub struct Reply {
+    /// What it means for the refresh token.
+    pub outcome: TokenOutcome,
+    /// What a person could ask the bank about. Whether it left too late is for the holder of the lease to say.
+    pub said: Said,
+    /// When its first byte had left, at the latest; `None` where none has, or where nobody looked.
+    pub left_at: Option<BootInstant>,
+}
+
+impl From<TokenOutcome> for Reply {
+    fn from(outcome: TokenOutcome) -> Self {
+        Self { outcome, said: Said::default(), left_at: None }
+    }
 }
 
 /// How a token request turned out.

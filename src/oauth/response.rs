@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
@@ -17,6 +17,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::TokenOutcome;
 use crate::http::retry_after::retry_after;
 use crate::words::clock::WallTime;
+use crate::words::said::{BankRequestId, Said};
 use crate::words::secrets::{AccessToken, RefreshToken};
 use crate::words::token_set::{Scope, TokenSet};
 
@@ -85,6 +86,16 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: Body, read
         _ => TokenOutcome::Unknown { why: body.cut.unwrap_or("unexpected_answer") },
     }
 }
+
+/// What a head tells that a person could ask the bank about.
+pub(super) fn said(status: StatusCode, headers: &HeaderMap) -> Said {
+    let named = |name| headers.get(name).and_then(|value: &HeaderValue| BankRequestId::parse(value.as_bytes()));
+    let request_id = REQUEST_IDS.into_iter().find_map(named);
+    Said { status: Some(status.as_u16()), request_id, late: false }
+}
+
+/// Where banks say what they call a request, the usual names first.
+const REQUEST_IDS: [&str; 5] = ["x-request-id", "x-fapi-interaction-id", "x-trace-id", "trace-id", "x-correlation-id"];
 
 /// Whether a body is a JSON object from its first byte to its last. An object says by itself where it ends, so that
 /// nothing that comes or fails to come after it changes what it says.
@@ -324,6 +335,22 @@ mod tests {
         let TokenOutcome::Granted(set) = answer(200, body) else { panic!("granted") };
         assert_eq!(set.refresh.expect("given").expose(), "r");
         assert_eq!(set.scope.expect("given").as_str(), "x y");
+    }
+
+    #[test]
+    fn what_a_bank_calls_a_request_is_found_under_any_of_its_names() {
+        let head = |lines: &[(&'static str, &str)]| {
+            let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).expect("a value");
+            let headers = lines.iter().map(|(name, text)| (http::HeaderName::from_static(name), value(text))).collect();
+            said(StatusCode::BAD_GATEWAY, &headers).request_id.map(|id| id.as_str().to_owned())
+        };
+        assert_eq!(head(&[]), None);
+        for name in REQUEST_IDS {
+            assert_eq!(head(&[(name, "abc-1")]).as_deref(), Some("abc-1"));
+        }
+        assert_eq!(head(&[("trace-id", "b"), ("x-request-id", "a")]).as_deref(), Some("a"));
+        assert_eq!(head(&[("trace-id", "b"), ("x-request-id", &"long".repeat(40))]).as_deref(), Some("b"));
+        assert_eq!(said(StatusCode::BAD_GATEWAY, &HeaderMap::new()).status, Some(502));
     }
 
     #[test]

@@ -65,7 +65,7 @@ async fn a_connection_that_the_bank_closed_before_the_request_carried_nothing() 
     drop(listener.accept().await.expect("accepts"));
     // Until our side has seen the end of the connection.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let outcome = endpoint.send(connection, &request(&refresh())).await;
+    let Reply { outcome, .. } = endpoint.send(connection, &request(&refresh())).await;
     assert!(matches!(outcome, TokenOutcome::NotSent(_)), "{outcome:?}");
 }
 
@@ -123,7 +123,7 @@ async fn ask(answer: String) -> TokenOutcome {
 async fn exchange(endpoint: &HttpTokenEndpoint<SystemClock>) -> TokenOutcome {
     let sent = async {
         match endpoint.connect().await {
-            Ok(connection) => endpoint.send(connection, &request(&refresh())).await,
+            Ok(connection) => endpoint.send(connection, &request(&refresh())).await.outcome,
             Err(not_sent) => TokenOutcome::NotSent(not_sent),
         }
     };

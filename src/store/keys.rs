@@ -33,11 +33,22 @@ impl KeyLayout {
         }
     }
 
+    /// Where the history of a record lives: beside it, in the same slot.
+    pub fn history(&self, key: &TokenKey) -> String {
+        format!("{}:ev", self.record(key))
+    }
+
     /// What the keys of each kind look like, and one that no record has: for trying out what may be done to them.
     pub fn nobodys(&self) -> [(String, String); 2] {
         let prefix = &self.prefix;
         let kinds = [(format!("{prefix}:c:*"), "c:{}"), (format!("{prefix}:k:*"), "k:{nobody/-}")];
         kinds.map(|(pattern, name)| (pattern, format!("{prefix}:{name}")))
+    }
+
+    /// What the keys of histories look like, and one that no consent has.
+    pub fn nobodys_history(&self) -> (String, String) {
+        let prefix = &self.prefix;
+        (format!("{prefix}:c:*:ev"), format!("{prefix}:c:{{}}:ev"))
     }
 
     /// Where processes say that they live: `<prefix>:roster`.
@@ -105,6 +116,7 @@ mod tests {
     fn record_names_carry_literal_braces() {
         let keys = KeyLayout::new("consentry");
         assert_eq!(keys.record(&consent()), "consentry:c:{a:b-1}");
+        assert_eq!(keys.history(&consent()), "consentry:c:{a:b-1}:ev");
         assert!(keys.record(&client()).starts_with("consentry:k:{norsk-gjeld/"));
         assert!(keys.record(&client()).ends_with('}'));
         assert_eq!(keys.changes(), "consentry:changes");

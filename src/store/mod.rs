@@ -2,7 +2,8 @@
 //!
 //! The store is the referee of the refresh protocol: it holds one record per consent and changes it only through the
 //! atomic steps of [`Store`], each of which compares (grant, generation) and may be repeated after a lost reply. Read
-//! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`seal`] for how tokens are
+//! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`history`] for what is told of
+//! a consent's past, [`seal`] for how tokens are
 //! kept from whoever can read the store, and [`spill`] for the copy that bridges a store that is away. [`redis`] and
 //! [`embedded`] keep the same contract, held to it by the same tests; [`any`] is whichever the configuration chose.
 //!
@@ -11,6 +12,7 @@
 pub mod any;
 pub mod contract;
 pub mod embedded;
+pub mod history;
 pub mod keys;
 pub mod record;
 pub mod redis;
@@ -20,9 +22,10 @@ pub mod steps;
 
 pub use any::AnyStore;
 pub use contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Grace, Holder, Lease, Pace, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome,
-    Sealed, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, EventKind, Fail,
+    FailOutcome, FailTo, Grace, Holder, Lease, MOST_EVENTS, Pace, Reassert, ReassertOutcome, RecordState, Renew,
+    RenewOutcome, Resealed, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store,
+    StoreError, Waiting,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

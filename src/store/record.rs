@@ -77,6 +77,8 @@ pub struct Record {
     pub committed_by: Option<AttemptId>,
     /// `lc_back`: whether that commit brought back generations that the store had forgotten.
     pub committed_back: bool,
+    /// `rv`: who revived the consent last.
+    pub revived_by: Option<AttemptId>,
     /// `lf`: the last lease that ended in a FAIL, as `{fence} {attempt}`.
     pub failed_lease: Option<String>,
     /// `next`: nobody refreshes before.
@@ -151,6 +153,7 @@ impl Record {
             quarantine_from: 0,
             committed_by: None,
             committed_back: false,
+            revived_by: None,
             failed_lease: None,
             not_before: 0,
             failures: 0,
@@ -211,6 +214,9 @@ impl Record {
             consent_remaining: self.consent_until.map(|end| Duration::from_millis(end.saturating_sub(now))),
             certificate: self.certificate.clone(),
             holder: self.holder.clone(),
+            lease_left: Duration::from_millis(self.lease_until.saturating_sub(now)),
+            uncertain_for: (self.state == RecordState::Uncertain)
+                .then(|| Duration::from_millis(now.saturating_sub(self.quarantine_from))),
             sends: self.sends,
             failures: self.failures,
             backoff: Duration::from_millis(self.not_before.saturating_sub(now)),
@@ -258,6 +264,7 @@ impl Record {
             quarantine_from: time("quar")?,
             committed_by: attempt("lc"),
             committed_back: fields.bytes("lc_back").is_some(),
+            revived_by: attempt("rv"),
             failed_lease: fields.text("lf"),
             not_before: time("next")?,
             failures: count("fails")?,
@@ -316,6 +323,7 @@ impl Record {
         put("quar", number(self.quarantine_from));
         put("lc", text(self.committed_by.as_ref().map(AttemptId::as_str)));
         put("lc_back", self.committed_back.then(|| b"1".to_vec()));
+        put("rv", text(self.revived_by.as_ref().map(AttemptId::as_str)));
         put("lf", text(self.failed_lease.as_deref()));
         put("next", number(self.not_before));
         put("fails", number(self.failures.into()));
@@ -395,8 +403,9 @@ mod tests {
             intent: Some(Intent { attempt: attempt.clone(), version, at: 1_400 }),
             sends: 1,
             quarantine_from: 1_500,
-            committed_by: Some(attempt),
+            committed_by: Some(attempt.clone()),
             committed_back: true,
+            revived_by: Some(attempt),
             failed_lease: Some("8 replica/boot/0".into()),
             not_before: 1_700,
             failures: 2,

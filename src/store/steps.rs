@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Holder,
-    Lease, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed,
-    SeedOutcome, Waiting,
+    Lease, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome,
+    Sealed, Seed, SeedOutcome, Waiting,
 };
 use super::record::{Alternate, Intent, MOST, MOST_SPENT, Record};
 use crate::words::clock::{WallTime, millis};
@@ -374,6 +374,7 @@ pub fn seed(slot: &mut Option<Record>, now: u64, seed: &Seed) -> SeedOutcome {
     }
     let empty = || Record::empty(seed.provider.clone(), seed.grant);
     let record = slot.get_or_insert_with(empty);
+    remember_unexplained(record);
     if let Some(refresh) = record.refresh.take() {
         record.replaced = Some((refresh, record.version));
     }
@@ -420,8 +421,7 @@ pub fn end(slot: &mut Option<Record>, now: u64, end: &End) -> EndOutcome {
     if record.is_tombstone() {
         return EndOutcome::Ended;
     }
-    let spending = record.refresh_fingerprint.filter(|_| record.sends > 0);
-    remember_spent(record, spending);
+    remember_unexplained(record);
     settle(record);
     record.version = record.version.next();
     record.fence += 1;
@@ -451,6 +451,65 @@ pub const fn tombstone_state(state: RecordState) -> RecordState {
         | RecordState::Uncertain
         | RecordState::ReauthorizationRequired => RecordState::Revoked,
     }
+}
+
+/// Takes back a suspension: the refresh token that was kept is tried again. With `replaced` it is that of the grant that
+/// was replaced last, as a new grant, and the record's own takes its place, so that this can be taken back as well.
+pub fn revive(slot: &mut Option<Record>, now: u64, revive: &Revive) -> ReviveOutcome {
+    let Some(record) = slot else { return ReviveOutcome::NotFound };
+    let current = record.version;
+    if record.revived_by.as_ref() == Some(&revive.attempt) {
+        return ReviveOutcome::Revived(current);
+    }
+    if revive.expected.is_some_and(|expected| expected != current) {
+        return ReviveOutcome::Mismatch(current);
+    }
+    // Nobody's refresh is overtaken: what it would bring is newer than anything that is kept.
+    let suspended = record.state == RecordState::ReauthorizationRequired;
+    let idle = record.state == RecordState::Active && revive.replaced.is_some();
+    if !suspended && !idle {
+        return ReviveOutcome::NotSuspended { state: record.state, current };
+    }
+    match &revive.replaced {
+        None if record.refresh.is_none() => return ReviveOutcome::Nothing(current),
+        None => {
+            let alt = record.alt.take();
+            settle(record);
+            record.alt = alt;
+        }
+        Some(resealed) if record.replaced.as_ref().is_none_or(|(_, version)| *version != resealed.from) => {
+            return ReviveOutcome::Nothing(current);
+        }
+        Some(resealed) if is_spent(record, resealed.fingerprint) => return ReviveOutcome::Spent(current),
+        Some(resealed) => {
+            record.replaced = record.refresh.take().map(|refresh| (refresh, current));
+            record.version = Version::first(resealed.grant);
+            record.granted_at = now;
+            settle(record);
+            record.refresh = Some(resealed.refresh.clone());
+            record.refresh_fingerprint = Some(resealed.fingerprint);
+            record.access = None;
+            record.access_from = 0;
+            record.access_until = 0;
+            record.life = 0;
+            // What was said of the other grant is not known of this one.
+            record.scope = None;
+            record.bank_consent_id = None;
+            record.consent_until = None;
+            record.certificate = None;
+            record.committed_by = None;
+            record.committed_back = false;
+        }
+    }
+    record.fence += 1;
+    record.revived_by = Some(revive.attempt.clone());
+    ReviveOutcome::Revived(record.version)
+}
+
+/// A refresh token that may have been sent is never to be sent again.
+fn remember_unexplained(record: &mut Record) {
+    let sent = record.refresh_fingerprint.filter(|_| record.sends > 0);
+    remember_spent(record, sent);
 }
 
 /// Leaves nothing of a refresh under way, of its failures, or of what was kept for them.

@@ -21,6 +21,7 @@ use crate::oauth::TokenEndpoint;
 use crate::store::{Begin, BeginOutcome, FailTo, Grace, Snapshot, Store, StoreError, Waiting};
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
+use crate::words::said::Said;
 
 /// What a flight is for.
 #[derive(Clone, Debug)]
@@ -73,6 +74,7 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
     cockpit: &Cockpit,
 ) -> Outcome {
     let started = Instant::now();
+    let mut waited = Duration::ZERO;
     let mut pause = FIRST_POLL;
     let mut permit = None;
     if let Some(outcome) = look(core, errand, cockpit).await {
@@ -80,13 +82,21 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
     }
     loop {
         match ask_once(core, errand, cockpit, permit.take()).await {
-            Round::Land(outcome) => return outcome,
+            Round::Land(outcome) => {
+                if !waited.is_zero() {
+                    core.metrics.lease_wait_seconds.observe(waited.as_secs_f64());
+                }
+                return outcome;
+            }
             Round::Again(at_most) => {
                 if started.elapsed() >= errand.patience {
+                    core.metrics.lease_wait_seconds.observe(waited.as_secs_f64());
                     return Err(TokenError::WaitTimeout);
                 }
                 // News from the store is a hint that may get lost, so the wait also ends by itself, sooner at first.
+                let waiting = Instant::now();
                 let _ = timeout(at_most.min(jittered(pause)), cockpit.nudged()).await;
+                waited += waiting.elapsed();
                 pause = (pause * 2).min(LAST_POLL);
             }
             Round::Shut if started.elapsed() >= errand.patience => return Err(TokenError::StoreUnavailable),
@@ -160,7 +170,7 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         create: errand.client.is_some().then(GrantId::random),
     };
     let epoch = core.link.epoch();
-    let asked = core.clock.boot();
+    let (asked, started) = (core.clock.boot(), Instant::now());
     let answered = core.store.begin(&errand.key, &begin).await;
     match core.put_back(errand, answered.as_ref().ok(), asked).await {
         Ok(false) => {}
@@ -200,8 +210,13 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         }
         Ok(BeginOutcome::Granted(lease, snapshot)) => {
             core.cache.displace(&errand.key, snapshot.version);
+            if let Some(uncertain_for) = snapshot.uncertain_for.filter(|_| lease.probe) {
+                core.metrics.quarantine_seconds.observe(uncertain_for.as_secs_f64());
+            }
+            let said = Said::default();
             let spent = core.spendings.begin(&errand.key, &attempt, lease.base, lease.fence);
-            let refresh = Refresh { core, errand, cockpit, attempt, lease, spent, snapshot, asked, epoch };
+            let refresh =
+                Refresh { core, errand, cockpit, attempt, lease, spent, snapshot, asked, epoch, began: started, said };
             // After an outage whoever has an answer gets to tell the store before anybody asks the bank again.
             if let Some(rest) = refresh.too_early_to_probe() {
                 refresh.report(FailTo::Released, "settling").await;

@@ -15,14 +15,15 @@ use super::ask::Errand;
 use super::cache::Held;
 use super::flight::{Cockpit, Flights, Outcome};
 use super::timing::{jittered, soft_window, spread};
-use super::{Core, VaultError, fault};
+use super::{Core, VaultError, fault, loss};
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillDirectory, SpillEntry, SpillError, SpillHandle, SpilledTokens};
-use crate::store::{CommitOutcome, RestoreOutcome, Snapshot, Store, StoreError};
+use crate::store::{Commit, CommitOutcome, RestoreOutcome, Snapshot, Store, StoreError};
 use crate::words::bank::OldAccessToken;
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};
 use crate::words::metrics::KindLabels;
+use crate::words::said::Said;
 use crate::words::secrets::{AccessToken, RefreshToken};
 use crate::words::token_set::{Scope, TokenSet};
 
@@ -35,6 +36,8 @@ pub(super) struct Obtained<'a> {
     /// The refresh token that was sent.
     pub(super) spent: Option<&'a RefreshToken>,
     pub(super) forced: bool,
+    /// What is known of the request.
+    pub(super) said: &'a Said,
 }
 
 /// Keeps a token set, and tells those who wait as early as it is safe.
@@ -61,7 +64,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
             Some(_) | None => None,
         }
     };
-    let committing = core.commit_once(&errand.key, &entry);
+    let committing = core.commit_once(&errand.key, &entry, obtained.said);
     let (mut spilling, mut committing) = (pin!(spilling), pin!(committing));
     let (mut spilled, mut committed) = (None, None);
     let mut told = false;
@@ -95,8 +98,15 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
             core.remember_obtained(&entry);
             cockpit.announce(Ok(()));
         }
-        core.commit_until_known(&errand.key, &entry).await
+        core.commit_until_known(&errand.key, &entry, obtained.said).await
     };
+    let same_grant = |current: Version| current.grant == obtained.base.grant;
+    if matches!(outcome, CommitOutcome::Superseded { current } if same_grant(current))
+        && errand.client.is_none()
+        && !obtained.said.late
+    {
+        loss::sent_late(&core.metrics, errand, obtained.attempt);
+    }
     fault::point("after-commit").await;
     core.committed(&errand.key, outcome, handle);
     Ok(())
@@ -243,28 +253,42 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
     }
 
     /// One COMMIT of what a spill holds, and a RESTORE where the store has forgotten the record altogether.
-    pub(super) async fn commit_once(&self, key: &TokenKey, entry: &SpillEntry) -> Result<CommitOutcome, StoreError> {
+    pub(super) async fn commit_once(
+        &self,
+        key: &TokenKey,
+        entry: &SpillEntry,
+        said: &Said,
+    ) -> Result<CommitOutcome, StoreError> {
         fault::point("before-commit").await;
         let now = self.clock.wall();
         let (Some(commit), Some(restore)) = (entry.to_commit(now), entry.to_restore(now)) else {
             return Err(StoreError::Unreadable("the spill holds no token set".to_owned()));
         };
+        let commit = Commit { said: said.clone(), ..commit };
         match self.store.commit(key, &commit).await? {
             CommitOutcome::Missing => Ok(match self.store.restore(key, &restore).await? {
-                RestoreOutcome::Restored => CommitOutcome::Stored { version: restore.version, rolled_back: true },
+                RestoreOutcome::Restored => {
+                    self.metrics.store_rollbacks.get_or_create(&KindLabels { kind: loss::RESTORE }).inc();
+                    CommitOutcome::Stored { version: restore.version, rolled_back: true }
+                }
                 RestoreOutcome::NotNeeded { current } => CommitOutcome::Superseded { current },
                 RestoreOutcome::Gone => CommitOutcome::Gone,
             }),
-            outcome => Ok(outcome),
+            outcome => {
+                if matches!(outcome, CommitOutcome::Stored { rolled_back: true, .. }) {
+                    self.metrics.store_rollbacks.get_or_create(&KindLabels { kind: loss::COMMIT }).inc();
+                }
+                Ok(outcome)
+            }
         }
     }
 
     /// Repeats the COMMIT until its outcome is known, however long the store is away.
-    pub(super) async fn commit_until_known(&self, key: &TokenKey, entry: &SpillEntry) -> CommitOutcome {
+    pub(super) async fn commit_until_known(&self, key: &TokenKey, entry: &SpillEntry, said: &Said) -> CommitOutcome {
         let mut pause = Duration::from_millis(50);
         loop {
             sleep(jittered(pause)).await;
-            match self.commit_once(key, entry).await {
+            match self.commit_once(key, entry, said).await {
                 Ok(outcome) => return outcome,
                 Err(error) => {
                     self.count_store_error("commit");

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Core;
+use super::{Core, loss};
 use crate::oauth::TokenEndpoint;
 use crate::store::{End, EndOutcome, Reassert, RecordState, Restore, RestoreOutcome, Snapshot, Store, StoreError};
 use crate::words::clock::{BootInstant, Clock, WallTime};
 use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
+use crate::words::metrics::KindLabels;
 
 /// The newest of every record, at most as many as tokens are held; the least recently useful one makes room.
 #[derive(Debug)]
@@ -176,7 +177,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
                 let remaining = restore.remaining.saturating_sub(age);
                 let restore = Restore { attempt: self.next_attempt(), remaining, ..Restore::clone(restore) };
                 match self.store.restore(key, &restore).await? {
-                    RestoreOutcome::Restored => true,
+                    RestoreOutcome::Restored => {
+                        self.metrics.store_rollbacks.get_or_create(&KindLabels { kind: loss::RESTORE }).inc();
+                        true
+                    }
                     RestoreOutcome::NotNeeded { .. } | RestoreOutcome::Gone => false,
                 }
             }
@@ -262,6 +266,8 @@ mod tests {
             consent_remaining: None,
             certificate: None,
             holder: None,
+            lease_left: Duration::ZERO,
+            uncertain_for: None,
             sends: 0,
             failures: 0,
             backoff: Duration::ZERO,

@@ -14,6 +14,7 @@ mod fault;
 mod flight;
 mod follow;
 mod keep;
+mod loss;
 mod memory;
 mod recover;
 mod refresh;
@@ -54,7 +55,7 @@ use crate::token::timing::Timing;
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::Clock;
 use crate::words::ids::{AttemptId, ConsentId, ProviderId, TokenKey, Version, hex, random};
-use crate::words::metrics::{KindLabels, LossLabels, Metrics};
+use crate::words::metrics::{KindLabels, Metrics};
 use crate::words::token_set::Scope;
 
 /// Valid access tokens. Cheap to clone; all clones share one cache and one set of flights.
@@ -143,9 +144,6 @@ struct Provider<E> {
     permits: Arc<Semaphore>,
 }
 
-/// The cause of a loss that a refused probe proves: the answer to the request before it was lost.
-const LOST_REPLY: &str = "lost_reply";
-
 /// How often one call goes back to look again after a flight, before it is told that its time is up.
 const ROUNDS: usize = 8;
 
@@ -153,11 +151,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     /// Puts the parts together. A provider without an endpoint, or the other way round, is left out.
     pub fn new(parts: Parts<S, E, C>) -> Self {
         let mut endpoints = parts.endpoints;
-        for id in parts.settings.providers.keys() {
-            // A series that is there from the start can be watched for its first step.
-            let labels = LossLabels { provider: id.as_str().to_owned(), cause: LOST_REPLY };
-            drop(parts.metrics.consents_lost.get_or_create(&labels));
-        }
+        loss::begin_counting(&parts.metrics, parts.settings.providers.keys());
         let providers = parts.settings.providers.into_iter().filter_map(|(id, settings)| {
             let endpoint = endpoints.remove(&id)?;
             let permits = Arc::new(Semaphore::new(settings.max_in_flight.max(1)));
@@ -337,6 +331,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     /// Whether changes arrive from the store.
     pub fn is_linked(&self) -> bool {
         self.core.link.is_up()
+    }
+
+    /// How long nobody sends after a refresh whose outcome is not known.
+    pub fn quarantine(&self) -> Duration {
+        self.core.timing.quarantine
+    }
+
+    /// Names something that is done to a record by hand.
+    pub fn name_attempt(&self) -> AttemptId {
+        self.core.next_attempt()
     }
 
     /// The store, for those who change records by hand.

@@ -20,6 +20,7 @@ use crate::store::{RecordState, Snapshot, Store};
 use crate::words::clock::Clock;
 use crate::words::ids::TokenKey;
 use crate::words::metrics::KindLabels;
+use crate::words::said::Said;
 
 /// What was found at start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,9 +69,9 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
         let flying = Arc::clone(core);
         let fly = |cockpit: Cockpit| async move {
             for (handle, entry) in entries {
-                let outcome = match flying.commit_once(&key, &entry).await {
+                let outcome = match flying.commit_once(&key, &entry, &Said::default()).await {
                     Ok(outcome) => outcome,
-                    Err(_) => flying.commit_until_known(&key, &entry).await,
+                    Err(_) => flying.commit_until_known(&key, &entry, &Said::default()).await,
                 };
                 flying.metrics.spills.get_or_create(&KindLabels { kind: "replayed" }).inc();
                 tracing::info!(?key, attempt = entry.attempt.as_str(), ?outcome, "Replayed a spilled token set.");
@@ -125,6 +126,8 @@ fn as_snapshot(entry: &SpillEntry, tokens: &SpilledTokens, now: crate::words::cl
         certificate: tokens.certificate.clone(),
         granted_at: tokens.granted_at,
         holder: Some(entry.attempt.clone()),
+        lease_left: Duration::ZERO,
+        uncertain_for: None,
         sends: 0,
         failures: 0,
         backoff: Duration::ZERO,

@@ -14,17 +14,19 @@ use tokio::time::{Instant, sleep, timeout};
 use super::ask::{Errand, FIRST_POLL, Round, hold};
 use super::flight::{Cockpit, Outcome};
 use super::keep::{self, Obtained};
+use super::loss::{self, Evidence};
 use super::spending::{Spent, Told};
 use super::timing::{backoff, jittered, min_ttl, spread};
-use super::{Core, LOST_REPLY, TokenError, fault};
-use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
+use super::{Core, TokenError, fault};
+use crate::oauth::{NotSent, Reply, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::{
-    Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, ReassertOutcome, Renew, RenewOutcome, Snapshot, Store,
-    StoreError,
+    Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, ReassertOutcome, RecordState, Renew, RenewOutcome, Snapshot,
+    Store, StoreError,
 };
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::AttemptId;
-use crate::words::metrics::{LossLabels, OutcomeLabels};
+use crate::words::metrics::OutcomeLabels;
+use crate::words::said::Said;
 use crate::words::secrets::RefreshToken;
 use crate::words::token_set::Scope;
 
@@ -41,12 +43,16 @@ pub(super) struct Refresh<'a, S, E, C> {
     /// When the lease was asked for, and in which epoch of the link.
     pub(super) asked: BootInstant,
     pub(super) epoch: u64,
+    /// When that was, for measuring.
+    pub(super) began: Instant,
+    /// What is known of the request, once it was sent.
+    pub(super) said: Said,
 }
 
 /// How far a refresh got while it needed the bank.
 enum Tried {
     /// The request was sent, and so it turned out.
-    Answered { outcome: TokenOutcome, spent: Option<RefreshToken>, took: Duration },
+    Answered { reply: Reply, spent: Option<RefreshToken>, armed: Option<BootInstant>, took: Took },
     /// The bank's side kept it from being sent.
     NotSent(NotSent),
     /// Our side did; the lease ends so.
@@ -55,14 +61,25 @@ enum Tried {
     Lost,
 }
 
+/// How long the bank took.
+#[derive(Clone, Copy)]
+struct Took {
+    connecting: Duration,
+    answering: Duration,
+}
+
 impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     /// Refreshes, and says what the flight is to do next. `room` is the leave to ask this provider something. It is given
     /// back once there is nothing more to ask: telling the store takes as long as the store is away.
-    pub(super) async fn run(self, endpoint: &E, room: OwnedSemaphorePermit) -> Round {
+    pub(super) async fn run(mut self, endpoint: &E, room: OwnedSemaphorePermit) -> Round {
         let tried = self.try_once(endpoint).await;
         drop(room);
         match tried {
-            Tried::Answered { outcome, spent, took } => self.settle(outcome, spent.as_ref(), took).await,
+            Tried::Answered { reply: Reply { outcome, said, left_at }, spent, armed, took } => {
+                self.said = said;
+                self.look_at_the_time(armed, left_at);
+                self.settle(outcome, spent.as_ref(), took).await
+            }
             Tried::NotSent(not_sent) => self.not_sent(&not_sent).await,
             Tried::Ended(to, why, outcome) => self.end(to, why, outcome).await,
             Tried::Lost => {
@@ -83,17 +100,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             tracing::error!(%error, "The spill cannot be written, and it is required: nothing is refreshed.");
             return Tried::Ended(self.later(None), "spill_unavailable", Err(TokenError::StoreUnavailable));
         }
+        let connecting = Instant::now();
         let connection = match timeout(self.core.timing.connect, endpoint.connect()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(not_sent)) => return Tried::NotSent(not_sent),
             Err(_) => return Tried::NotSent(NotSent::Unreachable("it took too long".to_owned())),
         };
+        let connecting = connecting.elapsed();
+        let mut armed = None;
         fault::point("after-connect").await;
         if spent.is_some() {
             match self.arm().await {
-                Ok(ArmOutcome::Armed) => {}
-                Ok(ArmOutcome::Lost | ArmOutcome::ProbeNeeded) => return Tried::Lost,
-                Ok(ArmOutcome::NotDurable { acknowledged, required }) => {
+                Ok((ArmOutcome::Armed, begun)) => armed = Some(begun),
+                Ok((ArmOutcome::Lost | ArmOutcome::ProbeNeeded, _)) => return Tried::Lost,
+                Ok((ArmOutcome::NotDurable { acknowledged, required }, _)) => {
                     tracing::error!(acknowledged, required, "Too few replicas hold the intent: nothing is sent.");
                     return Tried::Ended(self.later(None), "not_durable", Err(TokenError::StoreUnavailable));
                 }
@@ -117,8 +137,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         };
         fault::point("after-arm").await;
         let started = Instant::now();
-        let outcome = self.spend(endpoint, connection, &request).await;
-        Tried::Answered { outcome, spent, took: started.elapsed() }
+        let reply = self.spend(endpoint, connection, &request).await;
+        Tried::Answered { reply, spent, armed, took: Took { connecting, answering: started.elapsed() } }
     }
 
     /// The refresh token of this lease; `None` for a client token.
@@ -147,12 +167,15 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         }
     }
 
-    /// Writes the intent, repeating the same step while its answer is lost and the lease allows.
-    async fn arm(&self) -> Result<ArmOutcome, StoreError> {
+    /// Writes the intent, repeating the same step while its answer is lost and the lease allows. Beside the outcome: from
+    /// when on the lease that it prolonged is counted, at the earliest.
+    async fn arm(&self) -> Result<(ArmOutcome, BootInstant), StoreError> {
         let timing = &self.core.timing;
         let give_up = self.asked.plus(timing.lease.saturating_sub(timing.margin * 2));
         loop {
-            let Some(fence) = self.spent.spending.arm().await else { return Ok(ArmOutcome::Lost) };
+            let Some(fence) = self.spent.spending.arm().await else {
+                return Ok((ArmOutcome::Lost, self.core.clock.boot()));
+            };
             let arm = Arm {
                 attempt: self.attempt.clone(),
                 fence,
@@ -166,9 +189,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             match outcome {
                 // The guard: a process that slept between the intent and here no longer trusts its lease.
                 Ok(ArmOutcome::Armed) if now.since(begun) + timing.margin >= timing.armed_lease => {
-                    return Ok(ArmOutcome::Lost);
+                    return Ok((ArmOutcome::Lost, begun));
                 }
-                Ok(outcome) => return Ok(outcome),
+                Ok(outcome) => return Ok((outcome, begun)),
                 Err(error) if now >= give_up => return Err(error),
                 Err(_) => {
                     self.core.count_store_error("arm");
@@ -180,7 +203,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
 
     /// Sends the request and waits for the bank, renewing the lease. Hangs up only when somebody else may hold the lease
     /// or when no answer can be expected any more.
-    async fn spend(&self, endpoint: &E, connection: E::Connection, request: &TokenRequest<'_>) -> TokenOutcome {
+    async fn spend(&self, endpoint: &E, connection: E::Connection, request: &TokenRequest<'_>) -> Reply {
         let lost = async {
             if self.errand.client.is_some() {
                 return pending().await;
@@ -200,9 +223,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         tokio::select! {
             // The answer first: a process that stood still finds it there together with the end of its time.
             biased;
-            outcome = endpoint.send(connection, request) => outcome,
-            () = lost => TokenOutcome::Unknown { why: "fence_lost" },
-            () = sleep(self.core.timing.send) => TokenOutcome::Unknown { why: "no_answer" },
+            reply = endpoint.send(connection, request) => reply,
+            () = lost => TokenOutcome::Unknown { why: "fence_lost" }.into(),
+            () = sleep(self.core.timing.send) => TokenOutcome::Unknown { why: "no_answer" }.into(),
+        }
+    }
+
+    /// Whether the request left within the lease. A process that stood still between the guard and the first byte cannot
+    /// know then, and finds out here (W5).
+    fn look_at_the_time(&mut self, armed: Option<BootInstant>, left_at: Option<BootInstant>) {
+        let took = armed.zip(left_at).map(|(armed, left_at)| left_at.since(armed));
+        if let Some(took) = took.filter(|took| *took > self.core.timing.armed_lease) {
+            self.said.late = true;
+            tracing::error!(?took, "This process stood still between its last look at the clock and a token request.");
+            loss::sent_late(&self.core.metrics, self.errand, &self.attempt);
         }
     }
 
@@ -234,7 +268,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     }
 
     /// What follows from the bank's answer. A token set is kept before anything else, a count or a log line included.
-    async fn settle(&self, outcome: TokenOutcome, spent: Option<&RefreshToken>, took: Duration) -> Round {
+    async fn settle(&self, outcome: TokenOutcome, spent: Option<&RefreshToken>, took: Took) -> Round {
         let why = match outcome {
             TokenOutcome::Granted(set) => {
                 let obtained = Obtained {
@@ -244,9 +278,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                     set: &set,
                     spent,
                     forced: self.errand.rejected.is_some(),
+                    said: &self.said,
                 };
                 let kept = keep::keep(self.core, self.errand, self.cockpit, obtained).await;
                 self.count("granted", took);
+                let all = self.began.elapsed().saturating_sub(took.connecting + took.answering);
+                self.core.metrics.refresh_overhead_seconds.observe(all.as_secs_f64());
                 return Round::Land(kept);
             }
             TokenOutcome::NotSent(not_sent) => {
@@ -293,9 +330,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
 
     /// `invalid_grant`. Somebody may have been faster, so the store is read first; what it holds decides.
     async fn refused(&self) -> Round {
-        if let Ok(Some(now)) = self.core.store.read(&self.errand.key).await
-            && now.version != self.lease.base
-        {
+        let now = self.core.store.read(&self.errand.key).await.ok().flatten();
+        if now.as_ref().is_some_and(|now| now.version != self.lease.base) {
             return Round::Again(Duration::ZERO);
         }
         if self.errand.client.is_some() {
@@ -307,11 +343,17 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             self.report(FailTo::Alternate, "alternate").await;
             return Round::Again(Duration::ZERO);
         }
-        let why = if self.lease.probe { LOST_REPLY } else { "revoked_or_expired" };
-        if self.lease.probe {
-            let labels = LossLabels { provider: self.errand.provider.as_str().to_owned(), cause: why };
-            self.core.metrics.consents_lost.get_or_create(&labels).inc();
+        let loss = loss::cause(Evidence {
+            base: self.lease.base,
+            probe: self.lease.probe,
+            sends: now.map_or(self.snapshot.sends + 1, |now| now.sends),
+            late: self.said.late,
+            remembered: self.core.cache.get(&self.errand.key).map(|held| held.version),
+        });
+        if let Some(loss) = loss {
+            loss.count(&self.core.metrics, &self.errand.provider);
         }
+        let why = loss.map_or("revoked_or_expired", loss::Loss::as_str);
         tracing::error!(
             key = ?self.errand.key,
             provider = %self.errand.provider,
@@ -362,10 +404,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     /// Whether there is nothing left to tell the store.
     async fn report_once(&self, to: FailTo, why: &'static str) -> bool {
         let tell = async |fence| {
-            let fail = Fail { attempt: self.attempt.clone(), fence, base: self.lease.base, to, why };
+            let (attempt, said) = (self.attempt.clone(), self.said.clone());
+            let fail = Fail { attempt, fence, base: self.lease.base, to, why, said };
             match self.core.store.fail(&self.errand.key, &fail).await {
                 Ok(FailOutcome::Recorded) => Told::Yes,
-                Ok(FailOutcome::Lost) => Told::NotOurs,
+                Ok(FailOutcome::Lost) => {
+                    self.look_who_has_it(to).await;
+                    Told::NotOurs
+                }
                 Err(error @ (StoreError::Unreadable(_) | StoreError::Refused(_))) => {
                     tracing::error!(key = ?self.errand.key, why, %error, "The end of a lease is not taken by the store.");
                     Told::Yes
@@ -397,6 +443,30 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         }
     }
 
+    /// A lease that was passed on while a request was under way: two may have been sent.
+    async fn look_who_has_it(&self, to: FailTo) {
+        let may_have_sent = match to {
+            FailTo::Uncertain | FailTo::ReauthorizationRequired | FailTo::Alternate => true,
+            FailTo::Released | FailTo::Active { .. } => false,
+        };
+        if !may_have_sent || self.said.late {
+            return;
+        }
+        let Ok(Some(now)) = self.core.store.read(&self.errand.key).await else { return };
+        let other = match now.state {
+            // Somebody else's request was refused meanwhile.
+            RecordState::ReauthorizationRequired => true,
+            RecordState::Active | RecordState::Leased | RecordState::Armed | RecordState::Uncertain => {
+                let holder = now.holder.is_some_and(|holder| holder != self.attempt);
+                holder || now.version.is_newer_than(self.lease.base)
+            }
+            RecordState::Pending | RecordState::Denied | RecordState::Revoked | RecordState::Expired => false,
+        };
+        if other && now.version.grant == self.lease.base.grant {
+            loss::sent_late(&self.core.metrics, self.errand, &self.attempt);
+        }
+    }
+
     fn later(&self, asked_for: Option<Duration>) -> FailTo {
         let own = backoff(self.snapshot.failures, spread());
         FailTo::Active { backoff: asked_for.map_or(own, |asked| asked.clamp(own, LONGEST_PAUSE)) }
@@ -407,10 +477,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         self.snapshot.scope.as_ref().filter(|_| behaviour.send_scope_on_refresh)
     }
 
-    fn count(&self, outcome: &'static str, took: Duration) {
+    fn count(&self, outcome: &'static str, took: Took) {
         let provider = self.errand.provider.as_str().to_owned();
         self.core.metrics.token_requests.get_or_create(&OutcomeLabels { provider, outcome }).inc();
-        self.core.metrics.token_request_seconds.observe(took.as_secs_f64());
+        self.core.metrics.token_request_seconds.observe(took.answering.as_secs_f64());
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn client_token<S: Store, E: TokenEndpoint, C: Clock>(
         let provider = errand.provider.as_str().to_owned();
         core.metrics.token_requests.get_or_create(&OutcomeLabels { provider, outcome }).inc();
     };
-    match outcome {
+    match outcome.map(|reply| reply.outcome) {
         Ok(TokenOutcome::Granted(set)) => {
             count("granted");
             let version = Version::first(GrantId::random());

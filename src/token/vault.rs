@@ -61,6 +61,17 @@ impl Vault {
         Ok((access, refresh))
     }
 
+    /// Seals a refresh token alone, for `version`.
+    pub fn seal_refresh(
+        &self,
+        key: &TokenKey,
+        provider: &ProviderId,
+        version: Version,
+        refresh: &RefreshToken,
+    ) -> Result<Sealed, VaultError> {
+        Ok(self.keyring.seal_refresh(&self.binding(key, provider, version)?, refresh)?)
+    }
+
     /// Seals the body of an answer that could not be read.
     pub fn seal_salvage(
         &self,

@@ -39,6 +39,13 @@ pub struct LossLabels {
     pub cause: &'static str,
 }
 
+/// Labels of what is counted for each provider.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProviderLabels {
+    /// The provider's name in the configuration.
+    pub provider: String,
+}
+
 /// Labels of an event that needs only its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabels {
@@ -59,8 +66,18 @@ pub struct Metrics {
     pub token_requests: Family<OutcomeLabels, Counter>,
     /// Seconds a token endpoint took to answer.
     pub token_request_seconds: Histogram,
-    /// Consents that the customer has to give again because a refresh's answer was lost.
+    /// Consents that the customer has to give again, for a reason that is not the bank's or the customer's own.
     pub consents_lost: Family<LossLabels, Counter>,
+    /// Token requests that left, or were answered, after the right to send them had gone to somebody else.
+    pub late_sends: Family<ProviderLabels, Counter>,
+    /// Seconds a refresh took besides the bank's part: from asking for the right to it until its result was kept.
+    pub refresh_overhead_seconds: Histogram,
+    /// Seconds that flights waited for another holder's lease.
+    pub lease_wait_seconds: Histogram,
+    /// Seconds from when the outcome of a refresh was found to be unknown until somebody could try once more.
+    pub quarantine_seconds: Histogram,
+    /// Records of which the store had forgotten generations, by what brought them back.
+    pub store_rollbacks: Family<KindLabels, Counter>,
     /// Requests that were answered from memory, or had to wait for the store or a refresh.
     pub token_lookups: Family<KindLabels, Counter>,
     /// Operations of the store that failed, by operation.
@@ -83,6 +100,11 @@ impl Metrics {
             token_requests: Family::default(),
             token_request_seconds: Histogram::new(exponential_buckets(0.01, 2.5, 11)),
             consents_lost: Family::default(),
+            late_sends: Family::default(),
+            refresh_overhead_seconds: Histogram::new(exponential_buckets(0.001, 2.5, 12)),
+            lease_wait_seconds: Histogram::new(exponential_buckets(0.005, 2.5, 11)),
+            quarantine_seconds: Histogram::new(exponential_buckets(5.0, 2.0, 12)),
+            store_rollbacks: Family::default(),
             token_lookups: Family::default(),
             store_errors: Family::default(),
             store_connected: Gauge::default(),
@@ -108,6 +130,34 @@ impl Metrics {
             "consents_lost",
             "Consents that have to be given again because of a loss on our side of the bank's answer",
             metrics.consents_lost.clone(),
+        );
+        registry.register(
+            "late_send_detected",
+            "Token requests that left, or were answered, after the right to send them was somebody else's",
+            metrics.late_sends.clone(),
+        );
+        registry.register_with_unit(
+            "refresh_overhead",
+            "What a refresh took besides the bank's part, until its result was kept",
+            Unit::Seconds,
+            metrics.refresh_overhead_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "lease_wait",
+            "How long a flight waited for another holder's lease",
+            Unit::Seconds,
+            metrics.lease_wait_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "quarantine",
+            "From an unknown outcome until a probe was granted",
+            Unit::Seconds,
+            metrics.quarantine_seconds.clone(),
+        );
+        registry.register(
+            "store_rollback",
+            "Records of which the store had forgotten generations, by what brought them back",
+            metrics.store_rollbacks.clone(),
         );
         registry.register("token_lookups", "How a call came by its token", metrics.token_lookups.clone());
         registry.register("store_errors", "Operations of the store that failed", metrics.store_errors.clone());

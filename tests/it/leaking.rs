@@ -51,6 +51,34 @@ async fn no_secret_is_found_in_anything_the_program_leaves_behind() {
     sidecar.import("c-3", &lost).await;
     seen.push(text(&sidecar.balances("c-3").await));
     canaries.push(current(&bank, &lost.bank_id).await);
+    // A refusal, taken back, and a replaced grant, put back: what is told of them, and how they came to be.
+    let refusal = json!({ "status": { "code": 400, "body": "{\"error\":\"invalid_grant\"}" } });
+    bank.fault("abn-token", 1, refusal).await;
+    let refused = bank.grant(0).await;
+    canaries.extend([refused.access.clone(), refused.refresh.clone()]);
+    sidecar.import("c-4", &refused).await;
+    seen.push(text(&sidecar.balances("c-4").await));
+    seen.push(text(&sidecar.revive("c-4", None, &json!({})).await));
+    let other = bank.grant(0).await;
+    canaries.extend([other.access.clone(), other.refresh.clone()]);
+    let replaced = sidecar.put_tokens("c-4", Some(&sidecar.version("c-4").await), &other.import).await;
+    assert_eq!(replaced.status, StatusCode::OK, "{replaced:?}");
+    let revived = sidecar.revive("c-4", Some(&sidecar.version("c-4").await), &json!({ "replaced": true })).await;
+    assert_eq!(revived.status, StatusCode::OK, "{revived:?}");
+    seen.push(text(&revived));
+    seen.push(text(&sidecar.balances("c-4").await));
+    canaries.push(current(&bank, &refused.bank_id).await);
+    for consent in ["c-1", "c-3", "c-4"] {
+        let history = sidecar.history(consent).await;
+        // A fingerprint would let whoever has a token find its consent.
+        let fingerprint = history["refresh_token_fingerprint"].as_str().unwrap().to_owned();
+        let events = history["events"].to_string();
+        assert!(events.len() > 500 && !events.contains(&fingerprint), "{history}");
+        seen.push(history.to_string());
+        let lines = redis.cli(&["lrange", &format!("consentry:c:{{{consent}}}:ev"), "0", "-1"]);
+        assert!(lines.contains("armed") && !lines.contains(&fingerprint), "{lines}");
+        seen.push(lines);
+    }
     seen.push(sidecar.consent("c-1").await.to_string());
     seen.push(sidecar.metrics().await);
     for path in sidecar.spills() {

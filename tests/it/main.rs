@@ -20,6 +20,9 @@ mod leaking;
 // Banks, apps, operators and machines that do what they should not.
 mod breaking;
 
+// What an operator is told of a consent, and can take back.
+mod telling;
+
 // The command line and the demo.
 mod commanding;
 

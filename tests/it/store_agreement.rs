@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use consentry::store::{
-    Begin, BeginOutcome, Commit, EmbeddedStore, End, FailTo, Grace, Holder, Reassert, RecordState, RedisStore, Restore,
-    Seed, Snapshot, Store,
+    Begin, BeginOutcome, Commit, EmbeddedStore, End, Event, FailTo, Grace, Holder, Reassert, RecordState, RedisStore,
+    Resealed, Restore, Revive, Seed, Snapshot, Store,
 };
 use consentry::words::clock::{SystemClock, WallTime};
 use consentry::words::ids::{Fence, GrantId, TokenKey, Version};
@@ -16,7 +16,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::store_contract::{
-    HOUR, arm, attempt, bank, begin, commit, consent, end, fail, fingerprint, renew, restore, sealed, seed,
+    HOUR, arm, attempt, bank, begin, commit, consent, end, fail, fingerprint, renew, resealed, restore, revive, sealed,
+    seed,
 };
 use crate::support::redis::RedisServer;
 
@@ -33,6 +34,7 @@ enum Step {
     Reassert { who: Option<u64>, fence: Option<Fence>, base: u8, lease: bool, held: bool },
     Seed { grant: bool, expected: Option<u8>, mark: u8, over: bool },
     End { grant: Option<bool>, remembered: Option<u8> },
+    Revive { who: u64, expected: Option<u8>, replaced: Option<(u8, bool, u8)> },
 }
 
 #[test]
@@ -176,7 +178,20 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
             let end = End { state: RecordState::Denied, remembered, ..end(grant) };
             format!("{:?}", store.end(key, &end).await.unwrap())
         }
+        Step::Revive { who, expected, replaced } => {
+            let replaced = replaced.map(|(from, grant, mark)| Resealed {
+                grant: grants[usize::from(grant)],
+                ..resealed(who, version(from), mark).replaced.unwrap()
+            });
+            let revive = Revive { expected: expected.map(version), replaced, ..revive(who) };
+            format!("{:?}", store.revive(key, &revive).await.unwrap())
+        }
     };
+    for event in store.history(key).await.unwrap() {
+        let until = event.until.map(|until| near(until.checked_since(event.at).unwrap_or_default()));
+        let timeless = Event { at: WallTime::from_millis(0), until: None, ..event };
+        write!(said, "\n  {} until {until:?}", timeless.without_time()).unwrap();
+    }
     let snapshot = store.read(key).await.unwrap();
     right.version = snapshot.as_ref().map_or(right.version, |snapshot| snapshot.version);
     write!(said, " then {}", snapshot.as_ref().map_or("none".into(), shown)).unwrap();
@@ -185,9 +200,13 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
 
 fn shown(snapshot: &Snapshot) -> String {
     let (remaining, backoff) = (near(snapshot.remaining), near(snapshot.backoff));
+    let lease = near(snapshot.lease_left);
+    let uncertain_for = snapshot.uncertain_for.map(|_| Duration::ZERO);
     let granted_at = snapshot.granted_at.map(|at| WallTime::from_millis(at.as_millis() / 100_000_000));
-    let timeless = Snapshot { remaining: Duration::ZERO, backoff: Duration::ZERO, granted_at, ..snapshot.clone() };
-    format!("{timeless:?} remaining {remaining} backoff {backoff}")
+    let zero = Duration::ZERO;
+    let timeless =
+        Snapshot { remaining: zero, backoff: zero, lease_left: zero, uncertain_for, granted_at, ..snapshot.clone() };
+    format!("{timeless:?} remaining {remaining} backoff {backoff} lease {lease}")
 }
 
 /// Whether a time is an hour or nothing, give or take what a slow machine adds.
@@ -203,6 +222,7 @@ fn step() -> impl Strategy<Value = Step> {
     let a_fence = proptest::option::weighted(0.1, fence);
     let a_base = prop_oneof![1 => version.clone(), 9 => Just(6_u8)];
     let some_version = proptest::option::of(prop_oneof![1 => version.clone(), 2 => Just(6_u8)]);
+    let (revived_version, version_from) = (some_version.clone(), version.clone());
     prop_oneof![
         6 => (who.clone(), yes(), some_version.clone(), yes(), yes(), yes(), yes()).prop_map(
             |(who, wanted, rejected, pause, lease, quarantine, hold)| Step::Begin {
@@ -225,5 +245,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(grant, expected, mark, over)| Step::Seed { grant, expected, mark, over }),
         1 => (proptest::option::weighted(0.8, yes()), proptest::option::of(version))
             .prop_map(|(grant, remembered)| Step::End { grant, remembered }),
+        2 => (3..9_u64, revived_version.clone(), proptest::option::of((version_from, yes(), 0..4_u8)))
+            .prop_map(|(who, expected, replaced)| Step::Revive { who, expected, replaced }),
     ]
 }

@@ -6,14 +6,15 @@
 use std::time::Duration;
 
 use consentry::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Grace, Holder, Lease, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed,
-    Seed, SeedOutcome, Snapshot, Store, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, EventKind, Fail, FailOutcome,
+    FailTo, Grace, Holder, Lease, MOST_EVENTS, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Resealed,
+    Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store, Waiting,
 };
 use consentry::words::clock::WallTime;
 use consentry::words::ids::{
     AttemptId, ClientKey, ConsentId, Fence, Fingerprint, GrantId, ProviderId, TokenKey, Version,
 };
+use consentry::words::said::{BankRequestId, Said};
 use consentry::words::token_set::Scope;
 use tokio::sync::mpsc;
 
@@ -110,6 +111,14 @@ suite! {
     a_remembered_tombstone_is_put_up_where_nothing_is_stored
     a_follower_hears_of_every_replaced_record
     a_record_tells_everything_it_was_given
+    a_revival_has_the_kept_refresh_token_tried_again
+    a_revival_of_what_is_not_suspended_changes_nothing
+    a_replaced_grant_comes_back_as_a_new_one
+    a_replaced_refresh_token_that_was_spent_stays_where_it_is
+    a_history_tells_every_step_that_changed_something_once
+    a_history_tells_what_came_late
+    a_history_is_bounded_and_outlives_its_consent_as_long_as_the_tombstone
+    a_lease_given_back_and_a_client_token_leave_no_history
 }
 
 async fn what_is_not_there_is_unknown(bench: &impl Bench) {
@@ -821,6 +830,240 @@ async fn a_record_tells_everything_it_was_given(bench: &impl Bench) {
     assert!(snapshot.life == HOUR * 2 && snapshot.consent_remaining.is_some_and(|left| left > HOUR));
 }
 
+async fn a_revival_has_the_kept_refresh_token_tried_again(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    assert_eq!(store.revive(&key, &revive(1)).await.unwrap(), ReviveOutcome::NotFound);
+    let (version, fence) = armed(bench, &key, HOUR).await;
+    store.fail(&key, &fail(1, fence, version, FailTo::ReauthorizationRequired)).await.unwrap();
+    let elsewhere = Revive { expected: Some(version.next()), ..revive(1) };
+    assert_eq!(store.revive(&key, &elsewhere).await.unwrap(), ReviveOutcome::Mismatch(version));
+    let right = Revive { expected: Some(version), ..revive(1) };
+    for _ in 0..2 {
+        assert_eq!(store.revive(&key, &right).await.unwrap(), ReviveOutcome::Revived(version));
+        let snapshot = read(store, &key).await;
+        assert_eq!((snapshot.state, snapshot.version), (RecordState::Active, version));
+        assert_eq!((snapshot.failures, snapshot.why, snapshot.sends), (0, None, 0));
+        assert_eq!(snapshot.refresh, Some(sealed("refresh 1")));
+    }
+    let (lease, _) = granted(store.begin(&key, &begin(2)).await.unwrap());
+    assert!(!lease.probe && lease.fence > fence + 1, "who held it before holds nothing");
+    store.arm(&key, &arm(2, lease.fence, version)).await.unwrap();
+    store.fail(&key, &fail(2, lease.fence, version, FailTo::ReauthorizationRequired)).await.unwrap();
+    assert_eq!(store.revive(&key, &right).await.unwrap(), ReviveOutcome::Revived(version));
+    let state = read(store, &key).await.state;
+    assert_eq!(state, RecordState::ReauthorizationRequired, "a repeated revival revives nothing a second time");
+}
+
+async fn a_revival_of_what_is_not_suspended_changes_nothing(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let version = seeded(store, &key, 1).await;
+    let refused = async |state, current| {
+        let outcome = store.revive(&key, &revive(1)).await.unwrap();
+        assert_eq!(outcome, ReviveOutcome::NotSuspended { state, current });
+        assert_eq!(read(store, &key).await.state, state);
+    };
+    refused(RecordState::Active, version).await;
+    let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
+    refused(RecordState::Leased, version).await;
+    store.arm(&key, &arm(1, lease.fence, version)).await.unwrap();
+    refused(RecordState::Armed, version).await;
+    store.fail(&key, &fail(1, lease.fence, version, FailTo::Uncertain)).await.unwrap();
+    refused(RecordState::Uncertain, version).await;
+    store.end(&key, &end(None)).await.unwrap();
+    refused(RecordState::Revoked, version.next()).await;
+
+    let bare = consent();
+    let seed = Seed { refresh: None, refresh_fingerprint: None, ..seed(1) };
+    store.seed(&bare, &seed).await.unwrap();
+    let (lease, _) = granted(store.begin(&bare, &begin(1)).await.unwrap());
+    store.fail(&bare, &fail(1, lease.fence, lease.base, FailTo::ReauthorizationRequired)).await.unwrap();
+    assert_eq!(store.revive(&bare, &revive(1)).await.unwrap(), ReviveOutcome::Nothing(lease.base));
+}
+
+async fn a_replaced_grant_comes_back_as_a_new_one(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let old = seeded(store, &key, 1).await;
+    let none = resealed(1, old, 1);
+    assert_eq!(store.revive(&key, &none).await.unwrap(), ReviveOutcome::Nothing(old));
+    let wrong = Seed { expected: Some(old), consent_expires_at: Some(WallTime::from_millis(9)), ..seed(2) };
+    let current = Version::first(wrong.grant);
+    store.seed(&key, &wrong).await.unwrap();
+    let stale = resealed(1, current, 1);
+    assert_eq!(store.revive(&key, &stale).await.unwrap(), ReviveOutcome::Nothing(current));
+    let right = Revive { expected: Some(current), ..resealed(1, old, 1) };
+    let new = Version::first(right.replaced.as_ref().unwrap().grant);
+    for _ in 0..2 {
+        assert_eq!(store.revive(&key, &right).await.unwrap(), ReviveOutcome::Revived(new));
+    }
+    let snapshot = read(store, &key).await;
+    assert_eq!((snapshot.version, snapshot.state), (new, RecordState::Active));
+    assert_eq!((snapshot.refresh, snapshot.refresh_fingerprint), (Some(sealed("resealed 1")), Some(fingerprint(1))));
+    assert_eq!((snapshot.access, snapshot.remaining, snapshot.consent_expires_at), (None, NONE, None));
+    assert_eq!(snapshot.replaced, Some((sealed("refresh 2"), current)), "and so can this be taken back");
+    let (lease, _) = granted(store.begin(&key, &begin(2)).await.unwrap());
+    assert_eq!(lease.base, new);
+    let busy = store.revive(&key, &resealed(2, current, 2)).await.unwrap();
+    assert_eq!(busy, ReviveOutcome::NotSuspended { state: RecordState::Leased, current: new });
+}
+
+async fn a_replaced_refresh_token_that_was_spent_stays_where_it_is(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let (old, _) = armed(bench, &key, HOUR).await;
+    let next = Seed { expected: Some(old), ..seed(2) };
+    let current = Version::first(next.grant);
+    store.seed(&key, &next).await.unwrap();
+    assert_eq!(store.revive(&key, &resealed(1, old, 1)).await.unwrap(), ReviveOutcome::Spent(current));
+    let again = Seed { expected: Some(current), ..seed(1) };
+    assert_eq!(store.seed(&key, &again).await.unwrap(), SeedOutcome::Spent(current), "it was being spent");
+}
+
+async fn a_history_tells_every_step_that_changed_something_once(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    assert_eq!(store.history(&key).await.unwrap(), []);
+    let (version, fence) = armed(bench, &key, HOUR).await;
+    let said = Said { status: Some(503), request_id: BankRequestId::parse(b"bank-1"), late: true };
+    let unknown = Fail { why: "server_error", said: said.clone(), ..fail(1, fence, version, FailTo::Uncertain) };
+    for _ in 0..2 {
+        store.fail(&key, &unknown).await.unwrap();
+    }
+    let (lease, _) = granted(store.begin(&key, &Begin { quarantine: NONE, ..begin(2) }).await.unwrap());
+    let probe = Arm { probe: true, ..arm(2, lease.fence, version) };
+    for _ in 0..2 {
+        store.arm(&key, &probe).await.unwrap();
+    }
+    let back = Fail { why: "rate_limited", ..fail(2, lease.fence, version, FailTo::Active { backoff: HOUR }) };
+    store.fail(&key, &back).await.unwrap();
+    for _ in 0..2 {
+        store.commit(&key, &Commit { said: said.clone(), ..commit(1, version) }).await.unwrap();
+    }
+    let (lease, _) = granted(store.begin(&key, &begin(3)).await.unwrap());
+    store.arm(&key, &arm(3, lease.fence, version.next())).await.unwrap();
+    let refused = Fail { why: "lost_reply", ..fail(3, lease.fence, version.next(), FailTo::ReauthorizationRequired) };
+    store.fail(&key, &refused).await.unwrap();
+    store.revive(&key, &revive(4)).await.unwrap();
+    let next = Seed { expected: Some(version.next()), ..seed(2) };
+    for _ in 0..2 {
+        store.seed(&key, &next).await.unwrap();
+    }
+    for _ in 0..2 {
+        store.end(&key, &end(None)).await.unwrap();
+    }
+
+    let history = store.history(&key).await.unwrap();
+    let told = history.iter().map(|event| (event.kind, event.why.as_deref().unwrap_or("-"))).collect::<Vec<_>>();
+    let expected = [
+        (EventKind::Seeded, "-"),
+        (EventKind::Armed, "-"),
+        (EventKind::Uncertain, "server_error"),
+        (EventKind::ProbeGranted, "-"),
+        (EventKind::Armed, "probe"),
+        (EventKind::Failed, "rate_limited"),
+        (EventKind::Committed, "late"),
+        (EventKind::Armed, "-"),
+        (EventKind::Suspended, "lost_reply"),
+        (EventKind::Revived, "-"),
+        (EventKind::Replaced, "-"),
+        (EventKind::Ended, "asked"),
+    ];
+    assert_eq!(told, expected);
+    let (uncertain, failed, committed) = (&history[2], &history[5], &history[6]);
+    assert_eq!((&uncertain.said, uncertain.attempt.as_ref()), (&said, Some(&attempt(1))));
+    assert_eq!((uncertain.fence, uncertain.version, uncertain.until), (fence, version, None));
+    let until = failed.until.unwrap().checked_since(failed.at).unwrap();
+    assert_eq!((until, failed.said.clone()), (HOUR, Said::default()));
+    assert_eq!((committed.version, &committed.said), (version.next(), &said));
+    assert!(history.is_sorted_by_key(|event| event.at), "{history:?}");
+    let now = read(store, &key).await.version;
+    assert_eq!(history.last().unwrap().version, now);
+}
+
+async fn a_history_tells_what_came_late(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let (version, fence) = armed(bench, &key, SHORT).await;
+    bench.pass(SHORT).await;
+    for _ in 0..2 {
+        store.begin(&key, &begin(2)).await.unwrap();
+    }
+    store.renew(&key, &renew(1, fence, SHORT)).await.unwrap();
+    bench.pass(SHORT).await;
+    let (lease, _) = granted(store.begin(&key, &Begin { quarantine: NONE, ..begin(2) }).await.unwrap());
+    for to in [FailTo::Released, FailTo::Active { backoff: HOUR }, FailTo::Uncertain] {
+        assert_eq!(store.fail(&key, &fail(1, fence, version, to)).await.unwrap(), FailOutcome::Lost);
+    }
+    store.commit(&key, &commit(2, version)).await.unwrap();
+    for _ in 0..2 {
+        store.commit(&key, &commit(1, version)).await.unwrap();
+    }
+    let further = Version { generation: 7, ..version };
+    store.restore(&key, &restore(5, further)).await.unwrap();
+    store.commit(&key, &commit(1, version)).await.unwrap();
+    store.commit(&key, &commit(6, Version { generation: 9, ..version })).await.unwrap();
+    store.commit(&key, &commit(1, Version::first(GrantId::random()))).await.unwrap();
+    store.end(&key, &end(None)).await.unwrap();
+    store.commit(&key, &commit(1, version)).await.unwrap();
+
+    let history = store.history(&key).await.unwrap();
+    let told = history.iter().map(|event| (event.kind, event.why.as_deref().unwrap_or("-"))).collect::<Vec<_>>();
+    let expected = [
+        (EventKind::Seeded, "-"),
+        (EventKind::Armed, "-"),
+        (EventKind::HolderLost, "-"),
+        (EventKind::Resumed, "-"),
+        (EventKind::HolderLost, "-"),
+        (EventKind::ProbeGranted, "-"),
+        (EventKind::Overtaken, "refused"),
+        (EventKind::Committed, "late"),
+        (EventKind::Superseded, "kept_as_alt"),
+        (EventKind::Restored, "behind"),
+        (EventKind::Superseded, "older"),
+        (EventKind::Committed, "rolled_back"),
+        (EventKind::Superseded, "other_grant"),
+        (EventKind::Ended, "asked"),
+        (EventKind::Superseded, "ended"),
+    ];
+    assert_eq!(told, expected);
+    let lost = &history[2];
+    assert_eq!((lost.attempt.as_ref(), lost.fence), (Some(&attempt(1)), fence));
+    let quarantine = lost.until.unwrap().checked_since(lost.at).unwrap();
+    assert_eq!(quarantine, HOUR);
+    assert_eq!((history[6].attempt.as_ref(), history[6].fence), (Some(&attempt(1)), lease.fence));
+    let forgotten = consent();
+    store.restore(&forgotten, &restore(1, version)).await.unwrap();
+    assert_eq!(store.history(&forgotten).await.unwrap()[0].why.as_deref(), Some("forgotten"));
+}
+
+async fn a_history_is_bounded_and_outlives_its_consent_as_long_as_the_tombstone(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let version = seeded(store, &key, 1).await;
+    for number in 0..50 {
+        let (lease, _) = granted(store.begin(&key, &begin(number)).await.unwrap());
+        store.arm(&key, &arm(number, lease.fence, version)).await.unwrap();
+        let back = FailTo::Active { backoff: NONE };
+        store.fail(&key, &fail(number, lease.fence, version, back)).await.unwrap();
+    }
+    let history = store.history(&key).await.unwrap();
+    assert_eq!(history.len(), MOST_EVENTS);
+    assert_eq!(history.last().unwrap().attempt, Some(attempt(49)));
+    store.end(&key, &end(None)).await.unwrap();
+    assert_eq!(store.history(&key).await.unwrap().last().unwrap().kind, EventKind::Ended);
+    store.seed(&key, &seed(2)).await.unwrap();
+    let kinds = store.history(&key).await.unwrap().iter().rev().map(|event| event.kind).take(2).collect::<Vec<_>>();
+    assert_eq!(kinds, [EventKind::Seeded, EventKind::Ended], "what was before is still told");
+}
+
+async fn a_lease_given_back_and_a_client_token_leave_no_history(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let version = seeded(store, &key, 1).await;
+    let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
+    store.fail(&key, &fail(1, lease.fence, version, FailTo::Released)).await.unwrap();
+    assert_eq!(store.history(&key).await.unwrap().len(), 1);
+    let client = TokenKey::Client(ClientKey::new(bank(), Some("https://api.example/history"), None));
+    let create = Begin { create: Some(GrantId::random()), ..begin(1) };
+    let (lease, _) = granted(store.begin(&client, &create).await.unwrap());
+    store.commit(&client, &commit(1, lease.base)).await.unwrap();
+    assert_eq!(store.history(&client).await.unwrap(), []);
+}
+
 /// A record whose refresh token attempt 1 is spending, under a lease of this length.
 async fn armed(bench: &impl Bench, key: &TokenKey, lease: Duration) -> (Version, Fence) {
     let store = bench.store();
@@ -925,11 +1168,22 @@ pub(crate) fn commit(number: u64, base: Version) -> Commit {
         scope: None,
         certificate: Some("thumb".into()),
         forced: false,
+        said: Said::default(),
     }
 }
 
 pub(crate) fn fail(number: u64, fence: Fence, base: Version, to: FailTo) -> Fail {
-    Fail { attempt: attempt(number), fence, base, to, why: "refused" }
+    Fail { attempt: attempt(number), fence, base, to, why: "refused", said: Said::default() }
+}
+
+pub(crate) fn revive(number: u64) -> Revive {
+    Revive { attempt: attempt(number), expected: None, replaced: None }
+}
+
+/// A revival of the replaced grant whose refresh token has the fingerprint `mark`.
+pub(crate) fn resealed(number: u64, from: Version, mark: u8) -> Revive {
+    let (refresh, fingerprint) = (sealed(&format!("resealed {mark}")), fingerprint(mark));
+    Revive { replaced: Some(Resealed { from, grant: GrantId::random(), refresh, fingerprint }), ..revive(number) }
 }
 
 pub(crate) fn restore(number: u64, version: Version) -> Restore {

@@ -39,8 +39,10 @@ async fn a_record_is_readable_with_redis_cli_but_for_its_tokens() {
     let shown = server.cli(&["hgetall", &stored_key(&key)]);
     assert!(shown.contains("\"revoked\"") && !shown.contains("refresh") && !shown.contains("access"), "{shown}");
     assert_eq!(server.cli(&["ttl", &stored_key(&key)]).trim(), "(integer) 604800");
+    assert_eq!(server.cli(&["ttl", &history_key(&key)]).trim(), "(integer) 604800", "its history goes with it");
     store.seed(&key, &seed(2)).await.unwrap();
     assert_eq!(server.cli(&["ttl", &stored_key(&key)]).trim(), "(integer) -1");
+    assert_eq!(server.cli(&["ttl", &history_key(&key)]).trim(), "(integer) -1");
 }
 
 #[tokio::test]
@@ -348,9 +350,24 @@ async fn an_intent_counts_only_when_a_replica_has_it() {
     assert_eq!(read(&demoted, &key).await.state, RecordState::Armed);
 }
 
+#[tokio::test]
+async fn a_history_that_cannot_be_written_stops_no_step() {
+    let server = RedisServer::start().await;
+    let (store, key) = (server.store(), consent());
+    server.cli(&["set", &history_key(&key), "something else"]);
+    let version = seeded(&store, &key, 1).await;
+    let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
+    assert_eq!(store.arm(&key, &arm(1, lease.fence, version)).await.unwrap(), ArmOutcome::Armed);
+    let outcome = store.commit(&key, &commit(1, version)).await.unwrap();
+    assert!(matches!(outcome, CommitOutcome::Stored { .. }), "{outcome:?}");
+    assert_eq!(store.end(&key, &end(None)).await.unwrap(), EndOutcome::Ended);
+    assert!(matches!(store.history(&key).await, Err(StoreError::Unreadable(_))));
+}
+
 /// The rights that the front page of the store's folder documents.
 const RIGHTS: &str = "resetkeys ~consentry:* resetchannels &consentry:changes -@all +hello +auth +select +ping \
-    +evalsha +script|load +time +hgetall +hset +hdel +pexpire +persist +publish +subscribe +wait";
+    +evalsha +script|load +time +hgetall +hset +hdel +pexpire +persist +rpush +ltrim +lrange +publish +subscribe \
+    +wait";
 
 #[tokio::test]
 async fn the_documented_rights_over_tls_are_enough() {
@@ -546,6 +563,10 @@ async fn a_server_that_does_not_say_who_it_is_counts_as_another_with_every_conne
     assert_eq!(store.primaries().await.unwrap()[0].identity, before, "while the connection lasts");
     server.cli(&["client", "kill", "type", "normal", "skipme", "yes"]);
     assert_ne!(restarted(&store).await, before);
+}
+
+fn history_key(key: &TokenKey) -> String {
+    format!("{}:ev", stored_key(key))
 }
 
 fn words(text: &str) -> Vec<&str> {

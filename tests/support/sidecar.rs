@@ -160,6 +160,22 @@ impl Sidecar {
         self.app.json(Method::PUT, &self.admin_url(&format!("/v1/consents/{consent}/tokens")), &headers, body).await
     }
 
+    /// Has a refresh token that was refused, or replaced, tried again.
+    pub(crate) async fn revive(&self, consent: &str, version: Option<&str>, body: &Value) -> Answer {
+        let key = format!("Bearer {ADMIN_KEY}");
+        let tag = version.map(|version| format!("\"{version}\""));
+        let mut headers = vec![("authorization", key.as_str())];
+        headers.extend(tag.as_deref().map(|tag| ("if-match", tag)));
+        self.app.json(Method::POST, &self.admin_url(&format!("/v1/consents/{consent}/revive")), &headers, body).await
+    }
+
+    /// What has happened to a consent.
+    pub(crate) async fn history(&self, consent: &str) -> Value {
+        let answer = self.app.get(&self.admin_url(&format!("/v1/consents/{consent}/history")), &[]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        answer.json()
+    }
+
     pub(crate) async fn import(&self, consent: &str, granted: &Granted) {
         let answer = self.put_tokens(consent, None, &granted.import).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::{CONSENT, HOST, KEY, SOON, Server, TOKENS, admin, tokens};
+use super::{CONSENT, HISTORY, HOST, KEY, REVIVE, SOON, Server, TOKENS, admin, tokens};
 use crate::admin::Writes;
 use crate::consent::testing::{Bench, Fault, consent_id};
 use crate::net::serve::Bind;
@@ -230,7 +230,9 @@ async fn unknown_paths_and_methods_are_told_apart() {
         ("POST", CONSENT, "GET, HEAD"),
         ("GET", TOKENS, "PUT"),
         ("POST", TOKENS, "PUT"),
-        ("TRACE", CONSENT, "GET, HEAD, PUT"),
+        ("POST", HISTORY, "GET, HEAD"),
+        ("GET", REVIVE, "POST"),
+        ("TRACE", CONSENT, "GET, HEAD, PUT, POST"),
     ] {
         let answer = server.ask(method, path, &[], "").await;
         answer.problem("method-not-allowed");
@@ -238,6 +240,80 @@ async fn unknown_paths_and_methods_are_told_apart() {
     }
     let escaped = server.ask("GET", "/v1/consents/customer%2D4711", &[], "").await;
     escaped.problem("consent-unknown");
+}
+
+#[tokio::test]
+async fn a_history_is_shown_to_everybody_who_may_look_and_a_revival_needs_the_key() {
+    let server = Server::admin(Bench::new()).await;
+    server.ask("GET", HISTORY, &[], "").await.problem("consent-unknown");
+    let created = server.put(&[], &tokens("r1")).await;
+    let tag = created.header("etag").unwrap().to_owned();
+    let history = server.ask("GET", HISTORY, &[], "").await;
+    assert_eq!((history.status, history.header("etag")), (200, Some(tag.as_str())));
+    let view = history.json();
+    assert_eq!(
+        (&view["consent_id"], &view["state"], &view["who_acts"]),
+        (&json!("customer-4711"), &json!("active"), &json!("nobody"))
+    );
+    assert_eq!(view["events"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&view["events"][0]["event"], &view["events"][0]["at"]),
+        (&json!("seeded"), &json!("2025-10-09T08:53:20Z"))
+    );
+    for text in ["summary", "do"] {
+        assert!(view[text].as_str().unwrap().ends_with('.'), "{view}");
+    }
+
+    let unnamed = server.ask("POST", REVIVE, &[("Content-Type", "application/json")], "{}").await;
+    assert_eq!(unnamed.status, 401);
+    for (body, kind, status) in [
+        ("{}", "consent-not-suspended", 409),
+        ("", "consent-not-suspended", 409),
+        ("[]", "bad-request", 400),
+        ("{\"replaced\": 1}", "bad-request", 400),
+        ("{\"other\": true}", "bad-request", 400),
+        ("{\"replaced\": true}", "precondition-required", 428),
+    ] {
+        let refused = server.revive(&[], body).await;
+        refused.problem(kind);
+        assert_eq!(refused.status, status, "{body}");
+    }
+    let nothing = server.revive(&[("If-Match", &tag)], "{\"replaced\": true}").await;
+    let problem = nothing.problem("nothing-to-revive");
+    assert_eq!(problem["current"], tag.trim_matches('"'));
+    server.bench.suspend(&consent_id()).await;
+    let stale = format!("\"{}\"", Version::first(GrantId::random()));
+    server.revive(&[("If-Match", &stale)], "{}").await.problem("precondition-failed");
+    let revived = server.revive(&[("If-Match", &tag)], "{}").await;
+    assert_eq!(
+        (revived.status, revived.header("etag"), &revived.json()["state"]),
+        (200, Some(tag.as_str()), &json!("active"))
+    );
+    assert_eq!(server.bench.bank.calls(), 0, "nothing is sent");
+}
+
+#[tokio::test]
+async fn a_revival_is_repeated_while_the_store_does_not_answer() {
+    let server = Server::admin(Bench::new()).await;
+    let away = Fault::Unavailable(Duration::ZERO);
+    server.put(&[], &tokens("r1")).await;
+    let faults: [(&[Fault], u16, &str); 4] = [
+        (&[away, Fault::LostReply], 200, ""),
+        (&[away, away, away], 503, "store-unavailable"),
+        (&[Fault::Refused], 503, "store-unavailable"),
+        (&[Fault::Unreadable], 503, "consent-unreadable"),
+    ];
+    for (faults, status, kind) in faults {
+        server.bench.suspend(&consent_id()).await;
+        server.bench.faults.next(faults.iter().copied());
+        let answer = server.revive(&[], "{}").await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        if !kind.is_empty() {
+            answer.problem(kind);
+        }
+    }
+    server.bench.faults.next([away]);
+    server.ask("GET", HISTORY, &[], "").await.problem("store-unavailable");
 }
 
 #[tokio::test]

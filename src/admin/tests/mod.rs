@@ -25,6 +25,8 @@ const SOON: Duration = Duration::from_secs(10);
 const KEY: &str = "CANARY-admin-key";
 const TOKENS: &str = "/v1/consents/customer-4711/tokens";
 const CONSENT: &str = "/v1/consents/customer-4711";
+const HISTORY: &str = "/v1/consents/customer-4711/history";
+const REVIVE: &str = "/v1/consents/customer-4711/revive";
 
 mod consents;
 mod health;
@@ -101,6 +103,12 @@ impl Server {
         let authorization = format!("Bearer {KEY}");
         let own = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
         self.ask("PUT", TOKENS, &[&own, headers].concat(), body).await
+    }
+
+    async fn revive(&self, headers: &[(&str, &str)], body: &str) -> Answer {
+        let authorization = format!("Bearer {KEY}");
+        let own = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
+        self.ask("POST", REVIVE, &[&own, headers].concat(), body).await
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {

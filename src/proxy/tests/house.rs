@@ -18,7 +18,7 @@ use crate::http::upstream_uri::UpstreamBase;
 use crate::net::serve::{Bind, Listener, serve};
 use crate::net::shutdown::Shutdown;
 use crate::net::tls::Roots;
-use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
+use crate::oauth::{self, NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::proxy::settings::{Api, Limits, ProxySettings, Route, TokenSource};
 use crate::proxy::{Proxy, ProxyError};
 use crate::token::settings::{ProviderSettings, TokenSettings};
@@ -221,8 +221,8 @@ impl TokenEndpoint for NoEndpoint {
         Err(NotSent::Unreachable("there is none".to_owned()))
     }
 
-    async fn send(&self, (): (), _: &TokenRequest<'_>) -> TokenOutcome {
-        TokenOutcome::NotSent(NotSent::Unreachable("there is none".to_owned()))
+    async fn send(&self, (): (), _: &TokenRequest<'_>) -> oauth::Reply {
+        TokenOutcome::NotSent(NotSent::Unreachable("there is none".to_owned())).into()
     }
 
     fn certificate(&self) -> Option<String> {

@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Pace,
-    Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot,
-    Store, StoreError, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
+    Pace, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome,
+    Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
 };
 use crate::token::Vault;
 use crate::words::ids::{ConsentId, GrantId, ProviderId, TokenKey, Version};
@@ -135,6 +135,8 @@ impl Shelf {
             consent_remaining: None,
             certificate: None,
             holder: None,
+            lease_left: Duration::ZERO,
+            uncertain_for: None,
             sends: 0,
             failures: 0,
             backoff: Duration::ZERO,
@@ -236,6 +238,14 @@ impl Store for Shelf {
     }
 
     async fn restore(&self, _: &TokenKey, _: &Restore) -> Result<RestoreOutcome, StoreError> {
+        Err(never())
+    }
+
+    async fn revive(&self, _: &TokenKey, _: &Revive) -> Result<ReviveOutcome, StoreError> {
+        Err(never())
+    }
+
+    async fn history(&self, _: &TokenKey) -> Result<Vec<Event>, StoreError> {
         Err(never())
     }
 

@@ -2,11 +2,13 @@
 //!
 //! Every step is atomic on one record, runs on the store's own clock, and is idempotent: the same step of the same
 //! attempt answers the same after a lost reply. Durations cross this seam, never timestamps, because the clocks on its
-//! two sides differ. The exception is when a consent ends, which is a date of the calendar.
+//! two sides differ. The exceptions are when a consent ends, which is a date of the calendar, and the dates in its
+//! history.
 //!
 //! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
-//! outside, `steps` what each step asks and answers.
+//! outside, `steps` what each step asks and answers, `event` what the history of a record tells.
 
+mod event;
 mod record;
 mod steps;
 
@@ -15,10 +17,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use event::{Event, EventKind, MOST_EVENTS, said_words};
 pub use record::{RecordState, Sealed, Snapshot};
 pub use steps::{
     Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Grace,
-    Holder, Lease, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Waiting,
+    Holder, Lease, Reassert, ReassertOutcome, Renew, RenewOutcome, Resealed, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Seed, SeedOutcome, Waiting,
 };
 
 use crate::words::ids::{TokenKey, Version};
@@ -26,8 +30,9 @@ use crate::words::ids::{TokenKey, Version};
 /// Keeps records. One of the program's three seams.
 ///
 /// An `Err` says that the step's outcome is not known unless the variant says otherwise; the caller repeats the same
-/// step of the same attempt. Where the operator requires replicas, COMMIT, RESTORE, REASSERT, SEED and END have an outcome only
-/// once enough of them have it, and are `Unavailable` until then; an ARM has an outcome of its own for that.
+/// step of the same attempt. Where the operator requires replicas, COMMIT, RESTORE, REASSERT, SEED, END and REVIVE have
+/// an outcome only once enough of them have it, and are `Unavailable` until then; an ARM has an outcome of its own for
+/// that.
 pub trait Store: Send + Sync + 'static {
     /// Reads a record without changing it. `None`: there is none.
     fn read(&self, key: &TokenKey) -> impl Future<Output = Result<Option<Snapshot>, StoreError>> + Send;
@@ -69,6 +74,12 @@ pub trait Store: Send + Sync + 'static {
     /// Ends a consent for good: the tokens are wiped, a tombstone stays.
     fn end(&self, key: &TokenKey, end: &End) -> impl Future<Output = Result<EndOutcome, StoreError>> + Send;
 
+    /// Takes back the suspension of a consent, so that the refresh token that was kept is tried again.
+    fn revive(&self, key: &TokenKey, revive: &Revive)
+    -> impl Future<Output = Result<ReviveOutcome, StoreError>> + Send;
+
+    /// The last events of a consent, oldest first. Nothing is told of client tokens.
+    fn history(&self, key: &TokenKey) -> impl Future<Output = Result<Vec<Event>, StoreError>> + Send;
     /// Keeps leases from being granted by a server that came back and may have forgotten something, until every process
     /// has told it what it remembers: `retell` does so for this process, named `process`, and is repeated until it
     /// succeeds. Runs for as long as it is polled. Where nothing is ever forgotten it does nothing.

@@ -119,6 +119,10 @@ pub struct Snapshot {
     pub certificate: Option<String>,
     /// Who holds or last held the lease.
     pub holder: Option<AttemptId>,
+    /// How long the lease still lasts; zero where there is none.
+    pub lease_left: Duration,
+    /// How long it has been unknown what became of a refresh, counted as the quarantine is; `None` where nothing is.
+    pub uncertain_for: Option<Duration>,
     /// How often this version's refresh token may have been sent: the intents that nobody has explained by a commit or
     /// by a report that the token was not spent.
     pub sends: u32,

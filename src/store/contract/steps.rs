@@ -1,13 +1,14 @@
 //! What each step asks of a store, and every way it can answer.
 //!
 //! In the order of a refresh: BEGIN, ARM, RENEW, COMMIT or FAIL; then what happens to a record from outside: RESTORE, SEED,
-//! END.
+//! END; and REVIVE, by which a person takes back a suspension.
 
 use std::time::Duration;
 
 use super::record::{RecordState, Sealed, Snapshot};
 use crate::words::clock::WallTime;
 use crate::words::ids::{AttemptId, Fence, Fingerprint, GrantId, ProviderId, Version};
+use crate::words::said::Said;
 use crate::words::token_set::Scope;
 
 /// What a BEGIN asks for.
@@ -163,6 +164,8 @@ pub struct Commit {
     pub certificate: Option<String>,
     /// Whether a rejection by the bank's API forced this refresh.
     pub forced: bool,
+    /// What is known of the request, for the history.
+    pub said: Said,
 }
 
 /// What a COMMIT answers.
@@ -199,6 +202,8 @@ pub struct Fail {
     pub to: FailTo,
     /// The class of the failure, a word.
     pub why: &'static str,
+    /// What is known of the request, for the history.
+    pub said: Said,
 }
 
 /// What a record becomes after a refresh that got nothing.
@@ -340,6 +345,52 @@ pub enum EndOutcome {
     Ended,
     /// There is no such record, or it holds another grant.
     NotFound,
+}
+
+/// A person's word that a kept refresh token is to be tried again.
+#[derive(Clone, Debug)]
+pub struct Revive {
+    /// Names this revival, so that a repeat is known.
+    pub attempt: AttemptId,
+    /// The record must hold exactly this; `None`: whatever it holds.
+    pub expected: Option<Version>,
+    /// The refresh token of the grant that was replaced last, instead of the record's own.
+    pub replaced: Option<Resealed>,
+}
+
+/// The refresh token of a replaced grant, opened and sealed again as the first of a new one: a store opens nothing.
+#[derive(Clone, Debug)]
+pub struct Resealed {
+    /// The version that the record keeps it for.
+    pub from: Version,
+    /// The new grant.
+    pub grant: GrantId,
+    /// The refresh token, sealed for `Version::first(grant)`.
+    pub refresh: Sealed,
+    /// Its fingerprint. One that this record has spent is refused.
+    pub fingerprint: Fingerprint,
+}
+
+/// What a REVIVE answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviveOutcome {
+    /// The record is active and will be refreshed; so it was if this revival had happened before.
+    Revived(Version),
+    /// There is no such record.
+    NotFound,
+    /// The record holds something else than expected.
+    Mismatch(Version),
+    /// Its state asks for no revival or allows none. Nothing changed.
+    NotSuspended {
+        /// What it is.
+        state: RecordState,
+        /// What it holds.
+        current: Version,
+    },
+    /// No refresh token is kept that could be tried.
+    Nothing(Version),
+    /// The refresh token of the replaced grant was spent, or may have been.
+    Spent(Version),
 }
 
 /// What a replica remembers of a refresh token that is being spent, or may have been, told to a store that may have

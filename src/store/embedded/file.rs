@@ -1,4 +1,5 @@
-//! What the embedded store writes: one table from a record's short name to its fields, and one number.
+//! What the embedded store writes: one table from a record's short name to its fields, one of the lines of their
+//! histories, and one number.
 //!
 //! A record is stored as the fields of the hash that Redis would hold, each name and value with its length before it.
 //! Beside them stands the time of the last writing, from which a calendar that jumped back is recognised.
@@ -8,10 +9,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition,
+};
 
 use super::EmbeddedError;
-use crate::store::contract::StoreError;
+use crate::store::contract::{Event, MOST_EVENTS, StoreError};
 use crate::store::keys;
 use crate::store::record::{Record, TOMBSTONE};
 use crate::store::steps;
@@ -19,6 +22,8 @@ use crate::words::clock::millis;
 use crate::words::ids::{TokenKey, Version};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+/// Lines by the record's short name and their number, which grows.
+const EVENTS: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("events");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const WRITTEN_AT: &str = "written_at";
 const CACHE_BYTES: usize = 16 << 20;
@@ -69,6 +74,7 @@ impl RecordFile {
         let transaction = self.database.begin_write()?;
         {
             let mut records = transaction.open_table(RECORDS)?;
+            transaction.open_table(EVENTS)?;
             let mut numbers = transaction.open_table(NUMBERS)?;
             let written_at = numbers.get(WRITTEN_AT)?.map_or(0, |number| number.value());
             let back = written_at.saturating_sub(now);
@@ -102,26 +108,57 @@ impl RecordFile {
         Ok(records.get(keys::short_name(key).as_str())?.map(|value| value.value().to_vec()))
     }
 
-    /// Runs `step` on the record and writes what became of it, synced. Tells the version if others have to hear of it.
+    /// What is told of the record's past, oldest first. A line that cannot be understood is passed over.
+    pub(super) fn history(&self, key: &TokenKey, now: u64) -> Result<Vec<Event>, StoreError> {
+        let name = keys::short_name(key);
+        let record = self.load(key)?.and_then(|stored| Record::from_fields(&unpack(&stored)?).ok());
+        if record.is_some_and(|record| is_past(&record, now)) {
+            return Ok(Vec::new());
+        }
+        Ok(self.lines(&name)?.iter().filter_map(|line| Event::parse(line)).collect())
+    }
+
+    fn lines(&self, name: &str) -> Result<Vec<String>, FileError> {
+        let events = self.database.begin_read()?.open_table(EVENTS)?;
+        let mut lines = Vec::new();
+        for entry in events.range((name, 0)..=(name, u64::MAX))? {
+            lines.push(entry?.1.value().to_owned());
+        }
+        Ok(lines)
+    }
+
+    /// Runs `step` on the record and writes what became of it, and the events it tells of, synced. Tells the version if
+    /// others have to hear of it.
     pub(super) fn change<T>(
         &self,
         key: &TokenKey,
         now: u64,
-        step: impl FnOnce(&mut Option<Record>) -> T,
+        step: impl FnOnce(&mut Option<Record>) -> (T, Vec<Event>),
     ) -> Result<(T, Option<Version>), StoreError> {
         let name = keys::short_name(key);
         let stored = self.load(key)?;
         let before = understand(key, stored.as_deref())?;
         let mut slot = before.clone().filter(|record| !is_past(record, now));
-        let outcome = step(&mut slot);
-        if slot != before {
-            self.write(&name, slot.as_ref(), now)?;
+        let (outcome, mut events) = step(&mut slot);
+        if matches!(key, TokenKey::Client(_)) {
+            events.clear();
+        }
+        if slot != before || !events.is_empty() {
+            let anew = before.as_ref().is_some_and(|record| is_past(record, now));
+            self.write(&name, slot.as_ref(), now, &events, anew)?;
         }
         let told = slot.filter(|after| steps::is_told(before.as_ref(), after));
         Ok((outcome, told.map(|after| after.version)))
     }
 
-    fn write(&self, name: &str, record: Option<&Record>, now: u64) -> Result<(), FileError> {
+    fn write(
+        &self,
+        name: &str,
+        record: Option<&Record>,
+        now: u64,
+        events: &[Event],
+        anew: bool,
+    ) -> Result<(), FileError> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         {
@@ -130,12 +167,34 @@ impl RecordFile {
                 Some(record) => drop(records.insert(name, pack(record).as_slice())?),
                 None => drop(records.remove(name)?),
             }
+            let mut lines = transaction.open_table(EVENTS)?;
+            if anew {
+                lines.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
+            }
+            for event in events {
+                append(&mut lines, name, event)?;
+            }
             let mut numbers = transaction.open_table(NUMBERS)?;
             numbers.insert(WRITTEN_AT, now)?;
         }
         transaction.commit()?;
         Ok(())
     }
+}
+
+/// Writes one line more, unless the last one says the same, and forgets the oldest.
+fn append(lines: &mut Table<'_, (&str, u64), &str>, name: &str, event: &Event) -> Result<(), FileError> {
+    let last = lines.range((name, 0)..=(name, u64::MAX))?.next_back().transpose()?;
+    let last = last.map(|(key, line)| (key.value().1, line.value().to_owned()));
+    let said = last.as_ref().and_then(|(_, line)| line.split_once(' ')).map(|(_, rest)| rest);
+    if said == Some(event.without_time().as_str()) {
+        return Ok(());
+    }
+    let number = last.map_or(0, |(number, _)| number + 1);
+    lines.insert((name, number), event.to_line().as_str())?;
+    let oldest = (number + 1).saturating_sub(MOST_EVENTS as u64);
+    lines.retain_in((name, 0)..(name, oldest), |_, _| false)?;
+    Ok(())
 }
 
 /// A tombstone that has stood long enough counts as absent, and goes when its name is next written.

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Pace,
-    Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store,
-    StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
+    Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
+    SeedOutcome, Snapshot, Store, StoreError,
 };
 use super::record::Record;
-use super::steps;
+use super::{history, steps};
 use crate::words::clock::Clock;
 use crate::words::ids::TokenKey;
 
@@ -71,19 +71,34 @@ impl<C: Clock> EmbeddedStore<C> {
         Ok(Self { inner: Arc::new(Inner { file, time, turn: Arc::new(Semaphore::new(1)), changes }) })
     }
 
-    /// Runs one step in a transaction of its own. It is finished even if the caller stops waiting.
-    async fn step<T: Send + 'static>(
+    /// Runs one step in a transaction of its own, and writes beside it what `tell` says of it. It is finished even if the
+    /// caller stops waiting.
+    async fn step<A, T>(
         &self,
         key: &TokenKey,
-        step: impl FnOnce(&mut Option<Record>, u64) -> T + Send + 'static,
-    ) -> Result<T, StoreError> {
+        asked: &A,
+        step: impl FnOnce(&mut Option<Record>, u64, &A) -> T + Send + 'static,
+        tell: impl FnOnce(history::Change<'_>, &A, &T) -> Vec<Event> + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        A: Clone + Send + 'static,
+        T: Send + 'static,
+    {
+        let asked = asked.clone();
         let closed = |_| StoreError::Unavailable("the embedded store is shutting down".into());
         let turn = Arc::clone(&self.inner.turn).acquire_owned().await.map_err(closed)?;
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
         blocking(move || {
             let _turn = turn;
             let now = inner.time.now();
-            let (outcome, moved) = inner.file.change(&key, now, |slot| step(slot, now))?;
+            let run = |slot: &mut Option<Record>| {
+                let before = slot.clone();
+                let outcome = step(slot, now, &asked);
+                let change = history::Change { before: before.as_ref(), after: slot.as_ref(), now };
+                let events = tell(change, &asked, &outcome);
+                (outcome, events)
+            };
+            let (outcome, moved) = inner.file.change(&key, now, run)?;
             if let Some(version) = moved {
                 // Nobody following is fine.
                 let _ = inner.changes.send(Change::Moved { key, version });
@@ -105,48 +120,52 @@ impl<C: Clock> Store for EmbeddedStore<C> {
     }
 
     async fn begin(&self, key: &TokenKey, begin: &Begin) -> Result<BeginOutcome, StoreError> {
-        let begin = begin.clone();
-        self.step(key, move |slot, now| steps::begin(slot, now, &begin)).await
+        self.step(key, begin, steps::begin, history::of_begin).await
     }
 
     async fn arm(&self, key: &TokenKey, arm: &Arm) -> Result<ArmOutcome, StoreError> {
-        let arm = arm.clone();
-        self.step(key, move |slot, now| steps::arm(slot, now, &arm)).await
+        self.step(key, arm, steps::arm, |change, asked, outcome| history::of_arm(change, asked, *outcome)).await
     }
 
     async fn renew(&self, key: &TokenKey, renew: &Renew) -> Result<RenewOutcome, StoreError> {
-        let renew = renew.clone();
-        self.step(key, move |slot, now| steps::renew(slot, now, &renew)).await
+        self.step(key, renew, steps::renew, |change, asked, outcome| history::of_renew(change, asked, *outcome)).await
     }
 
     async fn commit(&self, key: &TokenKey, commit: &Commit) -> Result<CommitOutcome, StoreError> {
-        let commit = commit.clone();
-        self.step(key, move |slot, now| steps::commit(slot, now, &commit)).await
+        self.step(key, commit, steps::commit, |change, asked, outcome| history::of_commit(change, asked, *outcome))
+            .await
     }
 
     async fn fail(&self, key: &TokenKey, fail: &Fail) -> Result<FailOutcome, StoreError> {
-        let fail = fail.clone();
-        self.step(key, move |slot, now| steps::fail(slot, now, &fail)).await
+        self.step(key, fail, steps::fail, |change, asked, outcome| history::of_fail(change, asked, *outcome)).await
     }
 
     async fn restore(&self, key: &TokenKey, restore: &Restore) -> Result<RestoreOutcome, StoreError> {
-        let restore = restore.clone();
-        self.step(key, move |slot, now| steps::restore(slot, now, &restore)).await
+        self.step(key, restore, steps::restore, |change, asked, outcome| history::of_restore(change, asked, *outcome))
+            .await
     }
 
     async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
-        let reassert = reassert.clone();
-        self.step(key, move |slot, now| steps::reassert(slot, now, &reassert)).await
+        let tell = |change: history::Change<'_>, asked: &_, outcome: &_| history::of_reassert(change, asked, *outcome);
+        self.step(key, reassert, steps::reassert, tell).await
     }
 
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
-        let seed = seed.clone();
-        self.step(key, move |slot, now| steps::seed(slot, now, &seed)).await
+        self.step(key, seed, steps::seed, |change, asked, outcome| history::of_seed(change, asked, *outcome)).await
     }
 
     async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
-        let end = end.clone();
-        self.step(key, move |slot, now| steps::end(slot, now, &end)).await
+        self.step(key, end, steps::end, |change, asked, outcome| history::of_end(change, asked, *outcome)).await
+    }
+
+    async fn revive(&self, key: &TokenKey, revive: &Revive) -> Result<ReviveOutcome, StoreError> {
+        self.step(key, revive, steps::revive, |change, asked, outcome| history::of_revive(change, asked, *outcome))
+            .await
+    }
+
+    async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
+        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        blocking(move || inner.file.history(&key, inner.time.now())).await
     }
 
     // A file that syncs every step forgets nothing.
@@ -333,9 +352,13 @@ mod tests {
             .unwrap();
         clock.advance(HOUR * (24 * 7 - 1));
         assert!(store.read(&key()).await.unwrap().is_some());
+        assert_eq!(store.history(&key()).await.unwrap().len(), 2);
         clock.advance(HOUR);
         assert!(store.read(&key()).await.unwrap().is_none());
+        assert_eq!(store.history(&key()).await.unwrap(), [], "and its history with it");
         let expected = Some(Version::first(seed.grant));
-        assert_eq!(store.seed(&key(), &Seed { expected, ..seed }).await.unwrap(), SeedOutcome::Missing);
+        assert_eq!(store.seed(&key(), &Seed { expected, ..seed.clone() }).await.unwrap(), SeedOutcome::Missing);
+        store.seed(&key(), &seed).await.unwrap();
+        assert_eq!(store.history(&key()).await.unwrap().len(), 1, "a new life begins without the old one's history");
     }
 }

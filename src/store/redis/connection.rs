@@ -168,7 +168,7 @@ pub(super) fn server_error(code: &str, detail: Option<&str>, doing: &str) -> Sto
         "LOADING" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "READONLY" | "MISCONF" | "NOREPLICAS"
         | "OOM" | "UNKILLABLE" => StoreError::Unavailable(format!("redis answers {code} to {doing}")),
         "NOPERM" | "NOAUTH" | "WRONGPASS" => StoreError::Refused(format!("redis does not allow {doing}: {code}")),
-        "WRONGTYPE" => StoreError::Unreadable("it is not a hash".into()),
+        "WRONGTYPE" => StoreError::Unreadable("it is of another kind".into()),
         "MOVED" | "ASK" | "CROSSSLOT" => {
             StoreError::Refused("redis is a cluster, which has to be configured as store.redis.cluster".into())
         }

@@ -12,8 +12,10 @@
 //!
 //! ```text
 //! user app on >… resetkeys ~consentry:* resetchannels &consentry:changes -@all +hello +auth +select +ping +evalsha
-//!   +script|load +time +hgetall +hset +hdel +pexpire +persist +publish +subscribe +wait
+//!   +script|load +time +hgetall +hset +hdel +pexpire +persist +rpush +ltrim +lrange +publish +subscribe +wait
 //! ```
+//!
+//! Without `+rpush +ltrim +lrange` everything works but the history of consents, which is then not written.
 //!
 //! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. And it tells one
 //! incarnation of the server from the next; without it a server that restarted or was promoted grants leases at once,
@@ -196,7 +198,10 @@ impl RedisStore {
         let lane = if wait.is_some() { Lane::Outcomes } else { Lane::Steps };
         let (reply, acknowledged) = self.run(lane, script, key, args, wait).await?;
         // These changed nothing that a replica could lack. Any other answer is acted on, and what it rests on has to last.
-        let changed = !matches!(reply.word.as_str(), "MISSING" | "EXISTS" | "MISMATCH" | "SPENT" | "NOT_FOUND");
+        let changed = !matches!(
+            reply.word.as_str(),
+            "MISSING" | "EXISTS" | "MISMATCH" | "SPENT" | "NOT_FOUND" | "NOT_SUSPENDED" | "NOTHING"
+        );
         if acknowledged >= required || !changed {
             return Ok(reply);
         }
@@ -213,8 +218,8 @@ impl RedisStore {
         arguments: Arguments,
         durability: Option<Durability>,
     ) -> Result<(Reply, u32), StoreError> {
-        let record = self.0.keys.record(key);
-        let (value, acknowledged) = self.call_and_wait(lane, script, &record, &arguments, durability).await?;
+        let keys = [self.0.keys.record(key), self.0.keys.history(key)];
+        let (value, acknowledged) = self.call_and_wait(lane, script, &keys, &arguments, durability).await?;
         Ok((understood(value, script, key)?, acknowledged))
     }
 
@@ -226,7 +231,7 @@ impl RedisStore {
         key: &str,
         arguments: &Arguments,
     ) -> Result<Value, StoreError> {
-        self.call_and_wait(lane, script, key, arguments, None).await.map(|(value, _)| value)
+        self.call_and_wait(lane, script, &[key.to_owned()], arguments, None).await.map(|(value, _)| value)
     }
 
     /// Sends a script to the server that has the key, and again while that may change its answer and time is left.
@@ -234,13 +239,13 @@ impl RedisStore {
         &self,
         lane: Lane,
         script: &LuaScript,
-        key: &str,
+        keys: &[String],
         arguments: &Arguments,
         durability: Option<Durability>,
     ) -> Result<(Value, u32), StoreError> {
         let inner = &self.0;
-        let slot = slots::of_key(key);
-        let exchange = Exchange { script, call: script.call(key, arguments), durability };
+        let slot = keys.first().map_or(0, |key| slots::of_key(key));
+        let exchange = Exchange { script, call: script.call(keys, arguments), durability };
         let started = Instant::now();
         let silent = || StoreError::Unavailable(format!("redis does not answer {}", script.name));
         let (mut broken, mut redirected, mut asked) = (0, 0, None);

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use super::scripts::{LuaScript, Reply};
 use super::{Lane, RedisStore, follow};
 use crate::store::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Holder, Lease, Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed,
-    SeedOutcome, Snapshot, Store, StoreError, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
+    FailTo, Holder, Lease, Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting, said_words,
 };
 use crate::store::keys;
 use crate::store::record::Record;
@@ -109,7 +109,8 @@ impl Store for RedisStore {
             .number(span(commit.life))
             .optional(commit.scope.as_ref().map(Scope::as_str))
             .optional(commit.certificate.as_ref())
-            .flag(commit.forced);
+            .flag(commit.forced)
+            .text(&said_words(&commit.said));
         let reply = self.outcome(script, key, arguments).await?;
         match reply.word.as_str() {
             "STORED" => {
@@ -140,7 +141,8 @@ impl Store for RedisStore {
             .number(fail.base.generation)
             .text(to)
             .number(span(backoff))
-            .text(fail.why);
+            .text(fail.why)
+            .text(&said_words(&fail.said));
         match self.step(Lane::Steps, script, key, arguments).await?.word.as_str() {
             "RECORDED" => Ok(FailOutcome::Recorded),
             "LOST" => Ok(FailOutcome::Lost),
@@ -242,6 +244,42 @@ impl Store for RedisStore {
         match reply.word.as_str() {
             "ENDED" => Ok(EndOutcome::Ended),
             "NOT_FOUND" => Ok(EndOutcome::NotFound),
+            _ => Err(unexpected(script)),
+        }
+    }
+
+    async fn revive(&self, key: &TokenKey, revive: &Revive) -> Result<ReviveOutcome, StoreError> {
+        let script = &self.0.scripts.revive;
+        let replaced = revive.replaced.as_ref();
+        let arguments = self
+            .arguments(key)
+            .text(revive.attempt.as_str())
+            .optional_text(revive.expected)
+            .optional_text(replaced.map(|resealed| resealed.from))
+            .optional_text(replaced.map(|resealed| resealed.grant))
+            .optional(replaced.map(|resealed| resealed.refresh.as_bytes()))
+            .optional_text(replaced.map(|resealed| resealed.fingerprint));
+        let reply = self.outcome(script, key, arguments).await?;
+        if reply.word == "NOT_FOUND" {
+            return Ok(ReviveOutcome::NotFound);
+        }
+        let (Record { version: current, state, .. }, _) = record(&reply, key)?;
+        match reply.word.as_str() {
+            "REVIVED" => Ok(ReviveOutcome::Revived(current)),
+            "MISMATCH" => Ok(ReviveOutcome::Mismatch(current)),
+            "NOT_SUSPENDED" => Ok(ReviveOutcome::NotSuspended { state, current }),
+            "NOTHING" => Ok(ReviveOutcome::Nothing(current)),
+            "SPENT" => Ok(ReviveOutcome::Spent(current)),
+            _ => Err(unexpected(script)),
+        }
+    }
+
+    async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
+        let script = &self.0.scripts.history;
+        let reply = self.step(Lane::Reads, script, key, self.arguments(key)).await?;
+        match reply.word.as_str() {
+            // What a later release wrote is passed over.
+            "LINES" => Ok(reply.lines().filter_map(|line| Event::parse(&line)).collect()),
             _ => Err(unexpected(script)),
         }
     }

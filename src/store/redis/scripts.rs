@@ -32,6 +32,8 @@ pub(super) struct Scripts {
     pub(super) reassert: LuaScript,
     pub(super) seed: LuaScript,
     pub(super) end: LuaScript,
+    pub(super) revive: LuaScript,
+    pub(super) history: LuaScript,
     pub(super) beat: LuaScript,
 }
 
@@ -48,6 +50,8 @@ impl Scripts {
             reassert: LuaScript::new("REASSERT", include_str!("lua/reassert.lua")),
             seed: LuaScript::new("SEED", include_str!("lua/seed.lua")),
             end: LuaScript::new("END", include_str!("lua/end.lua")),
+            revive: LuaScript::new("REVIVE", include_str!("lua/revive.lua")),
+            history: LuaScript::new("HISTORY", include_str!("lua/history.lua")),
             beat: LuaScript::apart("BEAT", include_str!("lua/beat.lua")),
         }
     }
@@ -66,10 +70,10 @@ impl LuaScript {
         Self { name, grants: false, digest: redis::Script::new(text).get_hash().to_owned(), text: text.to_owned() }
     }
 
-    /// The call by digest on one key.
-    pub(super) fn call(&self, key: &str, arguments: &Arguments) -> Cmd {
+    /// The call by digest on a record and what lives beside it, all in one slot, or on a key that is no record.
+    pub(super) fn call(&self, keys: &[String], arguments: &Arguments) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.digest).arg(1).arg(key);
+        command.arg(&self.digest).arg(keys.len()).arg(keys);
         for argument in &arguments.0 {
             command.arg(argument.as_slice());
         }
@@ -148,6 +152,11 @@ impl Reply {
         Ok(Ok(Self { word, first: number(first)?, second: number(second)?, now: number(now)?, fields }))
     }
 
+    /// The values alone, each as text, where they are that.
+    pub(super) fn lines(self) -> impl Iterator<Item = String> {
+        self.fields.into_iter().filter_map(|(_, line)| String::from_utf8(line).ok())
+    }
+
     /// The record after the step, and the server's time.
     pub(super) fn record(&self) -> Result<(Record, u64), &'static str> {
         Record::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
@@ -191,12 +200,15 @@ mod tests {
             &scripts.reassert,
             &scripts.seed,
             &scripts.end,
+            &scripts.revive,
         ];
         for script in writers {
             assert!(script.text.starts_with("#!lua flags=allow-oom\n"), "{}", script.name);
             assert!(script.text.contains("local function load()"), "{}", script.name);
         }
-        assert!(scripts.read.text.starts_with("#!lua flags=no-writes,allow-oom\n"));
+        for script in [&scripts.read, &scripts.history] {
+            assert!(script.text.starts_with("#!lua flags=no-writes,allow-oom\n"), "{}", script.name);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::store::contract::{Commit, Restore, Sealed};
 use crate::words::clock::WallTime;
 use crate::words::ids::{AttemptId, Fingerprint, ProviderId, TokenKey, Version};
+use crate::words::said::Said;
 use crate::words::token_set::Scope;
 
 /// What a bank answered, as it must outlive us.
@@ -78,6 +79,7 @@ impl SpillEntry {
             scope: tokens.scope.clone(),
             certificate: tokens.certificate.clone(),
             forced: tokens.forced,
+            said: Said::default(),
         })
     }
 

@@ -147,7 +147,8 @@ async fn a_caller_is_not_told_that_its_time_is_up_when_another_caller_s_is() {
     };
     let other_replica = async {
         tokio::time::sleep(Duration::from_millis(400)).await;
-        let fail = Fail { attempt, fence, base, to: FailTo::Released, why: "test" };
+        let fail =
+            Fail { attempt, fence, base, to: FailTo::Released, why: "test", said: crate::words::said::Said::default() };
         house.tokens.store().fail(&key("c"), &fail).await.expect("the store works");
     };
     let (impatient, patient, ()) = tokio::join!(impatient, patient, other_replica);

@@ -138,6 +138,7 @@ async fn a_refused_token_gives_way_to_the_one_that_came_second() {
             scope: None,
             certificate: None,
             forced: false,
+            said: crate::words::said::Said::default(),
         }
     };
     let store = house.tokens.store();

@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use super::super::settings::{ProviderSettings, TokenSettings};
 use super::super::*;
 use super::shaky::Shaky;
-use crate::oauth::{NotSent, TokenOutcome, TokenRequest};
+use crate::oauth::{NotSent, Reply, TokenOutcome, TokenRequest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{Seed, SeedOutcome, Snapshot};
 use crate::words::clock::{BootInstant, ManualClock, WallTime};
 use crate::words::ids::GrantId;
+use crate::words::said::Said;
 use crate::words::secrets::{AccessToken, RefreshToken};
 use crate::words::token_set::TokenSet;
 
@@ -221,6 +222,7 @@ pub(super) struct Bank(Arc<Ledger>);
 struct Ledger {
     presented: Mutex<Vec<String>>,
     script: Mutex<VecDeque<TokenOutcome>>,
+    besides: Mutex<VecDeque<(Said, Option<BootInstant>)>>,
     gate: Mutex<Option<watch::Receiver<bool>>>,
     unreachable: AtomicBool,
     now: AtomicUsize,
@@ -234,6 +236,11 @@ impl Bank {
 
     pub(super) fn say(&self, outcome: TokenOutcome) {
         self.0.script.lock().expect("no panic").push_back(outcome);
+    }
+
+    /// What is known of the next request besides its outcome, and when it left.
+    pub(super) fn say_besides(&self, said: Said, left_at: Option<BootInstant>) {
+        self.0.besides.lock().expect("no panic").push_back((said, left_at));
     }
 
     pub(super) fn hold_answers(&self) -> watch::Sender<bool> {
@@ -261,7 +268,7 @@ impl TokenEndpoint for Bank {
         Ok(())
     }
 
-    async fn send(&self, (): (), request: &TokenRequest<'_>) -> TokenOutcome {
+    async fn send(&self, (): (), request: &TokenRequest<'_>) -> Reply {
         let presented = match request {
             TokenRequest::Refresh { refresh, .. } => refresh.expose().to_owned(),
             TokenRequest::ClientCredentials { .. } => "client".to_owned(),
@@ -280,14 +287,16 @@ impl TokenEndpoint for Bank {
         }
         self.0.now.fetch_sub(1, Ordering::AcqRel);
         let scripted = self.0.script.lock().expect("no panic").pop_front();
-        scripted.unwrap_or_else(|| {
+        let outcome = scripted.unwrap_or_else(|| {
             TokenOutcome::Granted(TokenSet {
                 access: AccessToken::new(format!("at-{number}")),
                 expires_in: LIFE,
                 refresh: Some(RefreshToken::new(format!("rt-{number}"))),
                 scope: None,
             })
-        })
+        });
+        let (said, left_at) = self.0.besides.lock().expect("no panic").pop_front().unwrap_or_default();
+        Reply { outcome, said, left_at }
     }
 
     fn certificate(&self) -> Option<String> {

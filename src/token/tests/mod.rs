@@ -4,6 +4,7 @@
 mod disturbed;
 mod forgetful;
 mod house;
+mod losses;
 mod shaky;
 
 use house::{House, LIFE, ask, key, provider};
@@ -12,6 +13,7 @@ use super::*;
 use crate::oauth::TokenOutcome;
 use crate::words::bank::OldAccessToken;
 use crate::words::ids::ClientKey;
+use crate::words::metrics::LossLabels;
 use crate::words::secrets::AccessToken;
 use crate::words::token_set::TokenSet;
 

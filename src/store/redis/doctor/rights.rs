@@ -3,7 +3,7 @@
 //! A right that is missing for one command shows itself at the worst moment: a token set that cannot be stored after
 //! the bank has rotated. So every command that we or our scripts run is tried, with `ACL DRYRUN` where the server has it
 //! and lets us, else for real. The same command lines serve both, so each is harmless: on a record that nobody has, one
-//! value short, or for a script that does not exist. A server looks at the rights first and at the rest after.
+//! value short, or for a script that does not exist; but for RPUSH, which is asked for only. A server looks at the rights first and at the rest after.
 
 use redis::{Cmd, Value};
 
@@ -19,6 +19,8 @@ struct Need {
     /// What a person is told, such as `HSET on consentry:c:*`.
     told: String,
     words: Vec<String>,
+    /// Whether it can be tried for real.
+    harmless: bool,
 }
 
 impl RedisStore {
@@ -60,7 +62,7 @@ impl RedisStore {
 
 impl Need {
     fn new(words: &[&str], told: &str) -> Self {
-        Self { told: told.to_owned(), words: words.iter().map(ToString::to_string).collect() }
+        Self { told: told.to_owned(), words: words.iter().map(ToString::to_string).collect(), harmless: true }
     }
 
     fn on(command: &str, what: &str, more: &[&str]) -> Self {
@@ -92,6 +94,13 @@ fn needs(keys: &KeyLayout, waits: bool) -> Vec<Need> {
             need("PERSIST", &[&key]),
         ]);
     }
+    let (pattern, history) = keys.nobodys_history();
+    let need = |command, words: &[&str]| Need::on(command, &pattern, words);
+    needs.extend([
+        need("LRANGE", &[&history, "0", "0"]),
+        need("LTRIM", &[&history, "no", "number"]),
+        Need { harmless: false, ..need("RPUSH", &[&history, "a line"]) },
+    ]);
     needs
 }
 
@@ -122,8 +131,9 @@ async fn dry_run<'n>(
 
 /// What the server refuses.
 async fn probe(live: &mut Live, needs: &[Need]) -> Result<Vec<String>, StoreError> {
+    let needs: Vec<_> = needs.iter().filter(|need| need.harmless).collect();
     let mut questions = redis::pipe();
-    for need in needs {
+    for need in &needs {
         let mut command = Cmd::new();
         command.arg(&need.words);
         questions.add_command(command);

@@ -19,6 +19,7 @@ if again then
 else
   rec.it_id, rec.it_ver, rec.it_at = attempt, version(rec), str(now)
   rec.it_n = str(num(rec.it_n) + 1)
+  event(rec, 'armed', attempt, rec.st == 'uncertain' and 'probe')
 end
 rec.st = 'armed'
 rec.lease = str(now + lease)

@@ -19,7 +19,7 @@ local function grant()
   rec.fence = str(num(rec.fence) + 1)
   rec.own = attempt
   rec.lease = str(now + lease)
-  if rec.st ~= 'uncertain' then rec.st = 'leased' end
+  if rec.st ~= 'uncertain' then rec.st = 'leased' else event(rec, 'probe_granted', attempt) end
   save(rec)
   return granted()
 end
@@ -54,6 +54,7 @@ if rec.st == 'armed' then
   -- Counted from when somebody notices: if nobody reached the store for a while, the holder's answer may be on its way
   -- here as well.
   rec.quar = str(now)
+  event(rec, 'holder_lost', rec.own, nil, nil, now + quarantine)
 end
 if rec.st == 'uncertain' then
   -- Within its grace the bank takes the token once more, and there is no use in waiting until the window is over.

@@ -1,6 +1,6 @@
 -- What every step shares. It is put between a script's first line and the rest of it.
 --
--- KEYS[1] is the record, ARGV[1] the channel of changes, ARGV[2] the record's short name. An argument that may be absent
+-- KEYS[1] is the record, KEYS[2] the lines of its history, ARGV[1] the channel of changes, ARGV[2] the record's short name. An argument that may be absent
 -- is empty, or '=' and then its value. Every script answers an array: a word, two numbers, the server's time in
 -- milliseconds, and the record's fields and values after the step. {'UNREADABLE', field} answers a record that cannot be
 -- understood; nothing was changed then. The checks here are those of Record::from_fields.
@@ -11,6 +11,7 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
 local SCHEMA = '1'
 local MOST_SPENT = 32
+local MOST_EVENTS = 64
 local TOMBSTONE_MS = 604800000
 local CLOCK_TOLERANCE_MS = 5000
 
@@ -154,6 +155,27 @@ local function save(rec)
   end
   -- The news is a hint. Where this user may not publish, the step is done all the same and must not be called a failure.
   if told then redis.pcall('PUBLISH', channel, name .. ' ' .. version(rec)) end
+end
+
+-- Writes one line of the consent's history, as Event::to_line has it, unless the last one says the same. `said` is what
+-- is known of the request, three words; `till` until when nobody tries again. The history is a help: where this user may
+-- not write it, the step is done all the same.
+local function event(rec, kind, attempt, why, said, till)
+  if name:sub(1, 2) ~= 'c:' then return end
+  local line = table.concat({
+    kind, str(num(rec.fence)), version(rec), why or '-', said or '0 0 -', str(till or 0), attempt or '-',
+  }, ' ')
+  local last = redis.pcall('LRANGE', KEYS[2], -1, -1)
+  if last[1] and last[1]:match('^%d+ (.*)$') == line then return end
+  local count = redis.pcall('RPUSH', KEYS[2], str(now) .. ' ' .. line)
+  if type(count) ~= 'number' then return end
+  if count > MOST_EVENTS then redis.pcall('LTRIM', KEYS[2], -MOST_EVENTS, -1) end
+  if count == 1 and TOMBSTONES[rec.st] then redis.pcall('PEXPIRE', KEYS[2], TOMBSTONE_MS) end
+end
+
+-- A refresh token that may have been sent is never to be sent again.
+local function remember_unexplained(rec)
+  if num(rec.it_n) > 0 then remember_spent(rec, rec.rt_fp) end
 end
 
 -- A write that changes nothing, so that WAIT after a repeated step waits for replicas all the same.

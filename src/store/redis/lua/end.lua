@@ -19,7 +19,7 @@ if TOMBSTONES[rec.st] then
   touch()
   return answer('ENDED')
 end
-if num(rec.it_n) > 0 then remember_spent(rec, rec.rt_fp) end
+remember_unexplained(rec)
 settle(rec)
 rec.gen = str(num(rec.gen) + 1)
 rec.fence = str(num(rec.fence) + 1)
@@ -30,4 +30,6 @@ end
 rec.ended_at = str(now)
 save(rec)
 redis.call('PEXPIRE', key, TOMBSTONE_MS)
+event(rec, 'ended', nil, why)
+redis.pcall('PEXPIRE', KEYS[2], TOMBSTONE_MS)
 return answer('ENDED')

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- FAIL: ends a lease without a new token set.
 -- KEYS[1] record. ARGV: channel, name, attempt, fence, base grant, base generation, to released|active|
--- uncertain|reauthorization_required|alternate, backoff ms, why.
+-- uncertain|reauthorization_required|alternate, backoff ms, why, what is known of the request.
 -- Returns RECORDED, LOST.
 --
 -- it_n counts the intents that nobody has explained. A report that the token was not spent takes the reporter's own
@@ -10,16 +10,21 @@
 -- alternate: the bank refused the refresh token, and one that came second is at hand. It takes its place.
 
 local attempt, fence, grant, generation = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local to, backoff, why = ARGV[7], tonumber(ARGV[8]), ARGV[9]
+local to, backoff, why, said = ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
 if not rec then return answer('LOST') end
 local lease = fence .. ' ' .. attempt
 if not holds(rec, attempt, fence) or rec.grant ~= grant or num(rec.gen) ~= tonumber(generation) then
-  return answer(rec.lf == lease and 'RECORDED' or 'LOST')
+  if rec.lf == lease then return answer('RECORDED') end
+  local may_have_sent = to ~= 'released' and to ~= 'active'
+  local passed_on = rec.grant == grant and num(rec.fence) > tonumber(fence) and not TOMBSTONES[rec.st]
+  if may_have_sent and passed_on then event(rec, 'overtaken', attempt, why, said) end
+  return answer('LOST')
 end
 
+local intended = rec.it_ver and rec.it_id == attempt
 local alternate = to == 'alternate' and rec.alt_rt and rec.alt_ver == version(rec)
 if to == 'alternate' and not alternate then to = 'reauthorization_required' end
 
@@ -28,7 +33,7 @@ local function explain()
 end
 
 if to == 'released' or to == 'active' then
-  if rec.it_ver and rec.it_id == attempt then
+  if intended then
     explain()
     rec.it_n = str(math.max(0, num(rec.it_n) - 1))
   end
@@ -57,5 +62,10 @@ if to ~= 'released' then
   rec.why = why
 end
 rec.lf = lease
+local kinds = {
+  active = 'failed', uncertain = 'uncertain', reauthorization_required = 'suspended', alternate = 'failed',
+}
+local kind = kinds[to] or intended and 'failed'
+if kind then event(rec, kind, attempt, why, said, to == 'active' and num(rec.next)) end
 save(rec)
 return answer('RECORDED')

@@ -24,6 +24,7 @@ if not attempt then
   if rec.st == 'active' or rec.st == 'leased' then
     rec.st, rec.own, rec.lease = 'uncertain', nil, nil
     rec.it_n, rec.quar = str(math.max(1, num(rec.it_n))), str(now)
+    event(rec, 'reasserted', nil, 'noted')
   end
   save(rec)
   touch()
@@ -35,9 +36,11 @@ if rec.st == 'armed' and rec.own == attempt and rec.it_id == attempt then
   touch()
   return answer('HELD', nil, num(rec.fence))
 end
-if rec.it_id ~= attempt and rec.ra ~= attempt then rec.it_n = str(num(rec.it_n) + 1) end
+local another = rec.it_id ~= attempt and rec.ra ~= attempt
+if another then rec.it_n = str(num(rec.it_n) + 1) end
 rec.ra = attempt
 if rec.st == 'armed' and num(rec.fence) >= fence then
+  if another then event(rec, 'reasserted', attempt, 'noted') end
   save(rec)
   touch()
   return answer('NOTED')
@@ -45,5 +48,6 @@ end
 rec.fence = str(math.max(num(rec.fence), fence) + 1)
 rec.st, rec.own, rec.lease = 'armed', attempt, str(now + lease)
 rec.it_id, rec.it_ver, rec.it_at = attempt, version(rec), str(now)
+event(rec, 'reasserted', attempt, 'held')
 save(rec)
 return answer('HELD', nil, num(rec.fence))

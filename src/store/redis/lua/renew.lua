@@ -8,7 +8,10 @@ local attempt, fence, lease = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
 if not rec or not holds(rec, attempt, fence) then return answer('LOST') end
-if rec.st == 'uncertain' and rec.it_ver and rec.it_id == attempt then rec.st = 'armed' end
+if rec.st == 'uncertain' and rec.it_ver and rec.it_id == attempt then
+  rec.st = 'armed'
+  event(rec, 'resumed', attempt)
+end
 rec.lease = str(now + lease)
 save(rec)
 return answer('RENEWED')

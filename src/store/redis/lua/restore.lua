@@ -11,6 +11,7 @@ local granted_at = opt(ARGV[16])
 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
+local why = rec and 'behind' or 'forgotten'
 if rec then
   local same = rec.grant == grant
   local later_than = function(time) return not same and num(granted_at) > num(time) end
@@ -35,6 +36,10 @@ settle(rec)
 put_tokens(rec, at, rt, rt_fp, left, life)
 rec.scope, rec.bank_cid, rec.c_exp, rec.crt = opt(ARGV[12]), opt(ARGV[13]), opt(ARGV[14]), opt(ARGV[15])
 rec.lc, rec.lc_back, rec.ended_at = attempt, nil, nil
-if stored.ended_at then redis.call('PERSIST', key) end
+if stored.ended_at then
+  redis.call('PERSIST', key)
+  redis.pcall('PERSIST', KEYS[2])
+end
+event(rec, 'restored', attempt, why)
 save(rec)
 return answer('RESTORED')

@@ -26,6 +26,7 @@ else
   if expected then word = 'REPLACED' end
   if rt_fp and is_spent(rec, rt_fp) then return answer('SPENT', rec) end
 end
+remember_unexplained(rec)
 if rec.rt then rec.old_rt, rec.old_ver = rec.rt, version(rec) end
 rec.prov, rec.grant, rec.gen, rec.g_at = provider, grant, '1', str(now)
 rec.fence = str(num(rec.fence) + 1)
@@ -33,6 +34,10 @@ settle(rec)
 put_tokens(rec, at, rt, rt_fp, left, life)
 rec.scope, rec.bank_cid, rec.c_exp, rec.crt = opt(ARGV[11]), opt(ARGV[12]), opt(ARGV[13]), opt(ARGV[14])
 rec.lc, rec.lc_back, rec.ended_at = nil, nil, nil
-if stored.ended_at then redis.call('PERSIST', key) end
+if stored.ended_at then
+  redis.call('PERSIST', key)
+  redis.pcall('PERSIST', KEYS[2])
+end
+event(rec, word == 'CREATED' and 'seeded' or 'replaced')
 save(rec)
 return answer(word, rec)

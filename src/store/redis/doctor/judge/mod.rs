@@ -59,10 +59,19 @@ pub(super) fn rights(missing: &[String], prefix: &str) -> Finding {
     if missing.is_empty() {
         return fine("rights", "the user may do all that is needed");
     }
+    let only_history = |need: &String| ["LRANGE", "LTRIM", "RPUSH"].iter().any(|command| need.starts_with(command));
+    if missing.iter().all(only_history) {
+        let text = format!(
+            "the user may not do {}: everything works but the history of consents; give it +rpush +ltrim +lrange",
+            missing.join(", ")
+        );
+        return warn("rights", text);
+    }
     let text = format!(
         "the user may not do {}: a token set that the bank has just replaced could not be stored; give it ~{prefix}:* \
-         &{prefix}:changes +evalsha +script|load +ping +time +hgetall +hset +hdel +pexpire +persist +publish +subscribe \
-         +wait, in a cluster also +cluster|slots +cluster|info +asking, and +waitaof for fsync_required",
+         &{prefix}:changes +evalsha +script|load +ping +time +hgetall +hset +hdel +pexpire +persist +rpush +ltrim +lrange \
+         +publish +subscribe +wait, in a cluster also +cluster|slots +cluster|info +asking, and +waitaof for \
+         fsync_required",
         missing.join(", ")
     );
     refuse("rights", text)

@@ -1,0 +1,134 @@
+//! Requests that left too late, stores that forgot, and how a consent's end is explained by them.
+
+use super::house::{House, LIFE, ask, key, provider};
+use super::*;
+use crate::store::{Begin, BeginOutcome, Event, EventKind};
+use crate::words::ids::GrantId;
+use crate::words::metrics::{LossLabels, ProviderLabels};
+use crate::words::said::{BankRequestId, Said};
+use crate::words::secrets::AccessToken;
+
+#[tokio::test]
+async fn what_the_bank_said_stands_in_the_history() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), Duration::ZERO).await;
+    let said = Said { status: Some(503), request_id: BankRequestId::parse(b"bank-1"), late: false };
+    house.bank.say(TokenOutcome::NotProcessed { why: "rate_limited", retry_after: None });
+    house.bank.say_besides(said.clone(), Some(house.clock.boot()));
+    assert!(matches!(house.ask("c").await, Err(TokenError::EndpointUnavailable { .. })));
+    house.clock.advance(LIFE);
+    let granted = Said { status: Some(200), request_id: BankRequestId::parse(b"bank-2"), late: false };
+    house.bank.say_besides(granted.clone(), Some(house.clock.boot()));
+    assert_eq!(house.ask("c").await.expect("refreshed").version.generation, 2);
+    house.tokens.settled_once().await;
+    let history = history(&house).await;
+    let told: Vec<_> = history.iter().map(|event| (event.kind, event.why.as_deref(), &event.said)).collect();
+    let nothing = Said::default();
+    let expected = [
+        (EventKind::Seeded, None, &nothing),
+        (EventKind::Armed, None, &nothing),
+        (EventKind::Failed, Some("rate_limited"), &said),
+        (EventKind::Armed, None, &nothing),
+        (EventKind::Committed, None, &granted),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(late_sends(&house), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_left_after_its_lease_is_found_out_and_explains_the_loss() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), Duration::ZERO).await;
+    house.bank.say(TokenOutcome::InvalidGrant);
+    let left_at = house.clock.boot().plus(Timing::STANDARD.armed_lease + Duration::from_millis(1));
+    house.bank.say_besides(Said { status: Some(400), ..Said::default() }, Some(left_at));
+    assert_eq!(house.ask("c").await.expect_err("lost"), TokenError::ReauthorizationRequired);
+    assert_eq!(house.record("c").await.why.as_deref(), Some("late_send"));
+    assert_eq!((late_sends(&house), lost(&house, "late_send")), (1, 1));
+    let suspended = history(&house).await.pop().expect("told");
+    assert_eq!((suspended.kind, suspended.said.late), (EventKind::Suspended, true));
+}
+
+#[tokio::test]
+async fn a_report_that_comes_after_somebody_else_was_granted_is_a_late_send() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), Duration::ZERO).await;
+    let gate = house.bank.hold_answers();
+    house.bank.say(TokenOutcome::Unknown { why: "connection_lost" });
+    let tokens = house.tokens.clone();
+    let call = tokio::spawn(async move { ask(&tokens, "c").await.map(|held| held.version) });
+    house.until(|| house.bank.presented().len() == 1).await;
+    // As if this process had stood still for longer than lease and quarantine.
+    house.clock.advance(Timing::STANDARD.armed_lease);
+    let begin = |number| Begin {
+        attempt: AttemptId::new("other", number),
+        provider: provider("bank"),
+        wanted: LIFE,
+        rejected: None,
+        rejection_pause: LIFE,
+        lease: LIFE,
+        quarantine: Timing::STANDARD.quarantine,
+        grace: None,
+        create: None,
+    };
+    let store = house.tokens.store();
+    assert!(matches!(store.begin(&key("c"), &begin(1)).await, Ok(BeginOutcome::Wait(..))));
+    house.clock.advance(Timing::STANDARD.quarantine);
+    assert!(matches!(store.begin(&key("c"), &begin(2)).await, Ok(BeginOutcome::Granted(..))));
+    gate.send_replace(true);
+    assert!(matches!(call.await.expect("no panic"), Err(TokenError::Uncertain { .. })));
+    house.tokens.settled_once().await;
+    assert_eq!(late_sends(&house), 1);
+    let last = history(&house).await.pop().expect("told");
+    assert_eq!((last.kind, last.why.as_deref()), (EventKind::Overtaken, Some("connection_lost")));
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_stores_fault_where_this_process_knows_a_later_generation() {
+    let house = House::new();
+    let grant = GrantId::random();
+    house.seed_grant("c", Some("rt-0"), Duration::ZERO, grant).await;
+    let origin = keep::Origin { provider: &provider("bank"), version: Version::first(grant).next(), scope: None };
+    let expired = house.clock.boot();
+    let held = house.tokens.core.make(origin, &AccessToken::new("at-2"), expired, LIFE, 0).expect("made");
+    house.tokens.core.cache.put(&key("c"), Arc::new(held));
+    house.bank.say(TokenOutcome::InvalidGrant);
+    assert_eq!(house.ask("c").await.expect_err("lost"), TokenError::ReauthorizationRequired);
+    assert_eq!(house.record("c").await.why.as_deref(), Some("store_forgot"));
+    assert_eq!((lost(&house, "store_forgot"), lost(&house, "lost_reply")), (1, 0));
+}
+
+#[tokio::test]
+async fn waits_and_overheads_are_measured() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), Duration::ZERO).await;
+    house.bank.say(TokenOutcome::Unknown { why: "connection_lost" });
+    assert!(matches!(house.ask("c").await, Err(TokenError::Uncertain { .. })));
+    house.tokens.settled_once().await;
+    house.clock.advance(Timing::STANDARD.quarantine + Timing::STANDARD.armed_lease);
+    assert!(house.ask("c").await.is_ok());
+    house.tokens.settled_once().await;
+    let mut registry = prometheus_client::registry::Registry::default();
+    let metrics = &house.tokens.core.metrics;
+    registry.register("quarantine", "", metrics.quarantine_seconds.clone());
+    registry.register("overhead", "", metrics.refresh_overhead_seconds.clone());
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+    for line in ["quarantine_count 1", "quarantine_sum 60.0", "overhead_count 1"] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+async fn history(house: &House) -> Vec<Event> {
+    house.tokens.store().history(&key("c")).await.expect("the store works")
+}
+
+fn late_sends(house: &House) -> u64 {
+    let labels = ProviderLabels { provider: "bank".to_owned() };
+    house.tokens.core.metrics.late_sends.get_or_create(&labels).get()
+}
+
+fn lost(house: &House, cause: &'static str) -> u64 {
+    let labels = LossLabels { provider: "bank".to_owned(), cause };
+    house.tokens.core.metrics.consents_lost.get_or_create(&labels).get()
+}
