@@ -1,15 +1,18 @@
 //! The store that the configuration chose, without a virtual call.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
-    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
+    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore,
+    RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
 use crate::words::clock::{Clock, SystemClock};
-use crate::words::ids::TokenKey;
+use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
 /// One of the stores there are.
 #[derive(Clone, Debug)]
@@ -64,6 +67,35 @@ impl<C: Clock> Store for AnyStore<C> {
 
     async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
         on_either!(self, store => store.end(key, end))
+    }
+
+    async fn reprieve(&self, key: &TokenKey, reprieve: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        on_either!(self, store => store.reprieve(key, reprieve))
+    }
+
+    async fn permits(&self, provider: &ProviderId, ask: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        on_either!(self, store => store.permits(provider, ask))
+    }
+
+    async fn renew_permit(
+        &self,
+        provider: &ProviderId,
+        permit: &AttemptId,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        on_either!(self, store => store.renew_permit(provider, permit, life))
+    }
+
+    async fn report(&self, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
+        on_either!(self, store => store.report(provider, report))
+    }
+
+    async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        on_either!(self, store => store.freeze(provider, order))
+    }
+
+    async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        on_either!(self, store => store.standing(provider))
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

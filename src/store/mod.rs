@@ -2,7 +2,8 @@
 //!
 //! The store is the referee of the refresh protocol: it holds one record per consent and changes it only through the
 //! atomic steps of [`Store`], each of which compares (grant, generation) and may be repeated after a lost reply. Read
-//! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`seal`] for how tokens are
+//! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`provider`] for what replicas
+//! share about a bank, [`seal`] for how tokens are
 //! kept from whoever can read the store, and [`spill`] for the copy that bridges a store that is away. [`redis`] and
 //! [`embedded`] keep the same contract, held to it by the same tests; [`any`] is whichever the configuration chose.
 //!
@@ -12,6 +13,7 @@ pub mod any;
 pub mod contract;
 pub mod embedded;
 pub mod keys;
+pub mod provider;
 pub mod record;
 pub mod redis;
 pub mod seal;
@@ -20,9 +22,10 @@ pub mod steps;
 
 pub use any::AnyStore;
 pub use contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Lease, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store,
-    StoreError, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Breaker, BreakerClass, Change, Commit, CommitOutcome, End, EndOutcome, Fail,
+    FailOutcome, FailTo, Freeze, FreezeReason, Lease, Lesson, Limits, Opened, PermitAnswer, PermitAsk, ProviderStanding,
+    RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome,
+    Sealed, Seed, SeedOutcome, Snapshot, Stage, Store, StoreError, Suspect, Verdict, Waiting, Wanted,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

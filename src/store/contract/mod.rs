@@ -5,22 +5,28 @@
 //! two sides differ. The exception is when a consent ends, which is a date of the calendar.
 //!
 //! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
-//! outside, `steps` what each step asks and answers.
+//! outside, `steps` what each step asks and answers, `provider` what the steps on a provider's record do.
 
+mod provider;
 mod record;
 mod steps;
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use provider::{
+    Breaker, BreakerClass, Freeze, FreezeReason, Lesson, Limits, Opened, PermitAnswer, PermitAsk, ProviderStanding, Refusal,
+    Report, Reported, Reprieve, ReprieveOutcome, Stage, Suspect, Verdict, Wanted,
+};
 pub use record::{RecordState, Sealed, Snapshot};
 pub use steps::{
     Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Lease,
     Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Waiting,
 };
 
-use crate::words::ids::{TokenKey, Version};
+use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};
 
 /// Keeps records. One of the program's three seams.
 ///
@@ -60,6 +66,48 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends a consent for good: the tokens are wiped, a tombstone stays.
     fn end(&self, key: &TokenKey, end: &End) -> impl Future<Output = Result<EndOutcome, StoreError>> + Send;
+
+    /// Takes back a suspension, if the consent is suspended by exactly that refusal, and tells every replica.
+    fn reprieve(
+        &self,
+        key: &TokenKey,
+        reprieve: &Reprieve,
+    ) -> impl Future<Output = Result<ReprieveOutcome, StoreError>> + Send;
+
+    /// Asks for leave to send token requests to a provider.
+    fn permits(
+        &self,
+        provider: &ProviderId,
+        ask: &PermitAsk,
+    ) -> impl Future<Output = Result<PermitAnswer, StoreError>> + Send;
+
+    /// Prolongs a permit while the bank thinks.
+    fn renew_permit(
+        &self,
+        provider: &ProviderId,
+        permit: &AttemptId,
+        life: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Gives a permit back, and says what it taught.
+    fn report(
+        &self,
+        provider: &ProviderId,
+        report: &Report,
+    ) -> impl Future<Output = Result<Reported, StoreError>> + Send;
+
+    /// Freezes a provider, or thaws it: `None`.
+    fn freeze(
+        &self,
+        provider: &ProviderId,
+        order: Option<&Freeze>,
+    ) -> impl Future<Output = Result<ProviderStanding, StoreError>> + Send;
+
+    /// How a provider stands. Changes nothing.
+    fn standing(
+        &self,
+        provider: &ProviderId,
+    ) -> impl Future<Output = Result<ProviderStanding, StoreError>> + Send;
 
     /// Tells `changes` of every record that was replaced by anybody, until the receiver is dropped. Reconnects by
     /// itself and says when it is blind.

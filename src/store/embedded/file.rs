@@ -13,10 +13,11 @@ use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase as _, 
 use super::EmbeddedError;
 use crate::store::contract::StoreError;
 use crate::store::keys;
+use crate::store::provider::ProviderRecord;
 use crate::store::record::{Record, TOMBSTONE};
 use crate::store::steps;
 use crate::words::clock::millis;
-use crate::words::ids::{TokenKey, Version};
+use crate::words::ids::{ProviderId, TokenKey, Version};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
@@ -79,7 +80,7 @@ impl RecordFile {
                     let record = unpack(value.value()).and_then(|fields| Record::from_fields(&fields).ok());
                     if let Some(mut record) = record {
                         shift(&mut record, back);
-                        shifted.push((name.value().to_owned(), pack(&record)));
+                        shifted.push((name.value().to_owned(), pack(record.to_fields())));
                     }
                 }
             }
@@ -93,13 +94,13 @@ impl RecordFile {
     }
 
     pub(super) fn read(&self, key: &TokenKey, now: u64) -> Result<Option<Record>, StoreError> {
-        let stored = self.load(key)?;
+        let stored = self.load(&keys::short_name(key))?;
         Ok(understand(key, stored.as_deref())?.filter(|record| !is_past(record, now)))
     }
 
-    fn load(&self, key: &TokenKey) -> Result<Option<Vec<u8>>, FileError> {
+    fn load(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
         let records = self.database.begin_read()?.open_table(RECORDS)?;
-        Ok(records.get(keys::short_name(key).as_str())?.map(|value| value.value().to_vec()))
+        Ok(records.get(name)?.map(|value| value.value().to_vec()))
     }
 
     /// Runs `step` on the record and writes what became of it, synced. Tells the version if others have to hear of it.
@@ -110,24 +111,49 @@ impl RecordFile {
         step: impl FnOnce(&mut Option<Record>) -> T,
     ) -> Result<(T, Option<Version>), StoreError> {
         let name = keys::short_name(key);
-        let stored = self.load(key)?;
+        let stored = self.load(&name)?;
         let before = understand(key, stored.as_deref())?;
         let mut slot = before.clone().filter(|record| !is_past(record, now));
         let outcome = step(&mut slot);
         if slot != before {
-            self.write(&name, slot.as_ref(), now)?;
+            let packed = slot.as_ref().map(|record| pack(record.to_fields()));
+            self.write(&name, packed.as_deref(), now, Durability::Immediate)?;
         }
         let told = slot.filter(|after| steps::is_told(before.as_ref(), after));
         Ok((outcome, told.map(|after| after.version)))
     }
 
-    fn write(&self, name: &str, record: Option<&Record>, now: u64) -> Result<(), FileError> {
+    /// Runs `step` on a provider's record and writes what became of it. What a restart may forget is not synced.
+    pub(super) fn change_provider<T>(
+        &self,
+        provider: &ProviderId,
+        now: u64,
+        step: impl FnOnce(&mut ProviderRecord) -> T,
+    ) -> Result<T, StoreError> {
+        let name = keys::provider_name(provider);
+        let unreadable =
+            |what: &str| StoreError::Unreadable(format!("{what} of a provider's record is not what it has to be"));
+        let stored = self.load(&name)?.unwrap_or_default();
+        let fields = unpack(&stored).ok_or_else(|| unreadable("the framing"))?;
+        let before =
+            ProviderRecord::from_fields(&fields).map_err(|bad| unreadable(&format!("the field {}", bad.0)))?;
+        let mut record = before.clone();
+        let outcome = step(&mut record);
+        if record != before {
+            let lasting = record.differs_for_good(&before);
+            let durability = if lasting { Durability::Immediate } else { Durability::None };
+            self.write(&name, Some(&pack(record.to_fields())), now, durability)?;
+        }
+        Ok(outcome)
+    }
+
+    fn write(&self, name: &str, record: Option<&[u8]>, now: u64, durability: Durability) -> Result<(), FileError> {
         let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
+        transaction.set_durability(durability)?;
         {
             let mut records = transaction.open_table(RECORDS)?;
             match record {
-                Some(record) => drop(records.insert(name, pack(record).as_slice())?),
+                Some(record) => drop(records.insert(name, record)?),
                 None => drop(records.remove(name)?),
             }
             let mut numbers = transaction.open_table(NUMBERS)?;
@@ -162,9 +188,9 @@ fn understand(key: &TokenKey, stored: Option<&[u8]>) -> Result<Option<Record>, S
     Record::from_fields(&fields).map(Some).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
 }
 
-fn pack(record: &Record) -> Vec<u8> {
+fn pack(fields: Vec<(&'static str, Vec<u8>)>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1_024);
-    for (name, value) in record.to_fields() {
+    for (name, value) in fields {
         for part in [name.as_bytes(), &value] {
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bytes.extend_from_slice(part);
@@ -199,6 +225,6 @@ impl RecordFile {
     }
 
     pub(super) fn read_raw(&self, key: &TokenKey) -> Vec<u8> {
-        self.load(key).ok().flatten().unwrap()
+        self.load(&keys::short_name(key)).ok().flatten().unwrap()
     }
 }

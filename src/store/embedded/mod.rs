@@ -6,17 +6,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
-    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
+    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore,
+    RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
+use super::provider::{self, ProviderRecord};
 use super::record::Record;
 use super::steps;
 use crate::words::clock::Clock;
-use crate::words::ids::TokenKey;
+use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
 mod file;
 mod time;
@@ -91,6 +94,23 @@ impl<C: Clock> EmbeddedStore<C> {
         })
         .await
     }
+
+    /// [`EmbeddedStore::step`] on a provider's record.
+    async fn provider_step<T: Send + 'static>(
+        &self,
+        provider: &ProviderId,
+        step: impl FnOnce(&mut ProviderRecord, u64) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let closed = |_| StoreError::Unavailable("the embedded store is shutting down".into());
+        let turn = Arc::clone(&self.inner.turn).acquire_owned().await.map_err(closed)?;
+        let (inner, provider) = (Arc::clone(&self.inner), provider.clone());
+        blocking(move || {
+            let _turn = turn;
+            let now = inner.time.now();
+            inner.file.change_provider(&provider, now, |record| step(record, now))
+        })
+        .await
+    }
 }
 
 impl<C: Clock> Store for EmbeddedStore<C> {
@@ -143,6 +163,44 @@ impl<C: Clock> Store for EmbeddedStore<C> {
         self.step(key, move |slot, now| steps::end(slot, now, &end)).await
     }
 
+    async fn reprieve(&self, key: &TokenKey, reprieve: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        let reprieve = reprieve.clone();
+        self.step(key, move |slot, _| steps::reprieve(slot, &reprieve)).await
+    }
+
+    async fn permits(&self, provider: &ProviderId, ask: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        let ask = ask.clone();
+        self.provider_step(provider, move |record, now| provider::steps::permits(record, now, &ask)).await
+    }
+
+    async fn renew_permit(
+        &self,
+        provider: &ProviderId,
+        permit: &AttemptId,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        let permit = permit.clone();
+        self.provider_step(provider, move |record, now| provider::steps::renew(record, now, &permit, life)).await
+    }
+
+    async fn report(&self, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
+        let report = report.clone();
+        self.provider_step(provider, move |record, now| provider::steps::report(record, now, &report)).await
+    }
+
+    async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        let order = order.cloned();
+        self.provider_step(provider, move |record, now| {
+            provider::steps::freeze(record, now, order.as_ref());
+            record.standing(now)
+        })
+        .await
+    }
+
+    async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        self.provider_step(provider, |record, now| record.standing(now)).await
+    }
+
     async fn follow(&self, changes: mpsc::Sender<Change>) {
         let mut told = self.inner.changes.subscribe();
         if changes.send(Change::Connected).await.is_err() {
@@ -177,8 +235,6 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::store::contract::{RecordState, Sealed};
     use crate::words::clock::{ManualClock, WallTime};

@@ -1,7 +1,7 @@
 //! The store that replicas share: one hash per record in Redis, and one Lua script per step.
 //!
-//! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `outcomes` for what
-//! their answers mean, `connection` for how the server is reached and given up, `follow` for how changes are heard of,
+//! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `outcomes` and
+//! `providers` for what their answers mean, `connection` for how the server is reached and given up, `follow` for how changes are heard of,
 //! and [`doctor`] for whether a server is fit for this at all. This file is what every step does: send it, and repeat it
 //! while the connection breaks and time is left. Every step may be repeated, so a lost reply costs a round trip and
 //! nothing else.
@@ -33,6 +33,7 @@ mod connection;
 pub mod doctor;
 mod follow;
 mod outcomes;
+mod providers;
 mod scripts;
 pub mod settings;
 mod tls;
@@ -125,7 +126,7 @@ impl RedisStore {
         let link = if required > 0 { &self.0.outcomes } else { &self.0.steps };
         let (reply, acknowledged) = self.run(link, script, key, args, required > 0).await?;
         // An answer that says no changed nothing that a replica could lack.
-        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED");
+        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED" | "REPRIEVED");
         if acknowledged >= required || !changed {
             return Ok(reply);
         }
@@ -143,12 +144,24 @@ impl RedisStore {
         wait: bool,
     ) -> Result<(Reply, u32), StoreError> {
         let call = script.call(&self.0.keys.record(key), &arguments);
+        let (value, acknowledged) = self.exchange(link, script, &call, wait).await?;
+        Ok((understood(value, script, key)?, acknowledged))
+    }
+
+    /// Sends a step until it has an answer, while the connection breaks and time is left.
+    async fn exchange(
+        &self,
+        link: &Link,
+        script: &LuaScript,
+        call: &redis::Cmd,
+        wait: bool,
+    ) -> Result<(Value, u32), StoreError> {
         let started = Instant::now();
         let mut repeats = 0;
         loop {
             let mut live = link.get().await?;
-            let broken = match self.send(&mut live, script, &call, wait).await {
-                Ok((value, acknowledged)) => return Ok((understood(value, script, key)?, acknowledged)),
+            let broken = match self.send(&mut live, script, call, wait).await {
+                Ok(answered) => return Ok(answered),
                 Err(Unanswered::Error(error)) => return Err(error),
                 Err(Unanswered::Demoted(error)) => Some(error),
                 Err(Unanswered::Broken) => None,

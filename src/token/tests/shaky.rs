@@ -3,16 +3,18 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
-    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
+    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore,
+    RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::words::clock::ManualClock;
-use crate::words::ids::TokenKey;
+use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
 type Act = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
@@ -106,6 +108,30 @@ impl Store for Shaky {
 
     async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
         self.take("end", self.store.end(key, end)).await
+    }
+
+    async fn reprieve(&self, key: &TokenKey, reprieve: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        self.take("reprieve", self.store.reprieve(key, reprieve)).await
+    }
+
+    async fn permits(&self, provider: &ProviderId, ask: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        self.take("permits", self.store.permits(provider, ask)).await
+    }
+
+    async fn renew_permit(&self, provider: &ProviderId, id: &AttemptId, life: Duration) -> Result<(), StoreError> {
+        self.take("renew_permit", self.store.renew_permit(provider, id, life)).await
+    }
+
+    async fn report(&self, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
+        self.take("report", self.store.report(provider, report)).await
+    }
+
+    async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        self.take("freeze", self.store.freeze(provider, order)).await
+    }
+
+    async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        self.take("standing", self.store.standing(provider)).await
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {
