@@ -13,8 +13,9 @@ use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome,
-    RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
+    PermitAnswer, PermitAsk, ProviderStanding, RecordState, Renew, RenewOutcome, Report, Reported, Reprieve,
+    ReprieveOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -204,6 +205,30 @@ impl Store for FaultyStore {
 
     async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
         self.inner.end(key, end).await
+    }
+
+    async fn reprieve(&self, key: &TokenKey, reprieve: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        self.inner.reprieve(key, reprieve).await
+    }
+
+    async fn permits(&self, provider: &ProviderId, ask: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        self.inner.permits(provider, ask).await
+    }
+
+    async fn renew_permit(&self, provider: &ProviderId, id: &AttemptId, life: Duration) -> Result<(), StoreError> {
+        self.inner.renew_permit(provider, id, life).await
+    }
+
+    async fn report(&self, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
+        self.inner.report(provider, report).await
+    }
+
+    async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        self.inner.freeze(provider, order).await
+    }
+
+    async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        self.inner.standing(provider).await
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

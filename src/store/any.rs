@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
-    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore,
-    RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome,
+    Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
@@ -77,12 +77,7 @@ impl<C: Clock> Store for AnyStore<C> {
         on_either!(self, store => store.permits(provider, ask))
     }
 
-    async fn renew_permit(
-        &self,
-        provider: &ProviderId,
-        permit: &AttemptId,
-        life: Duration,
-    ) -> Result<(), StoreError> {
+    async fn renew_permit(&self, provider: &ProviderId, permit: &AttemptId, life: Duration) -> Result<(), StoreError> {
         on_either!(self, store => store.renew_permit(provider, permit, life))
     }
 

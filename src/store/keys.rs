@@ -41,7 +41,11 @@ impl KeyLayout {
     /// What the keys of each kind look like, and one that no record has: for trying out what may be done to them.
     pub fn nobodys(&self) -> [(String, String); 3] {
         let prefix = &self.prefix;
-        let kinds = [(format!("{prefix}:c:*"), "c:{}"), (format!("{prefix}:k:*"), "k:{nobody/-}"), (format!("{prefix}:p:*"), "p:{}")];
+        let kinds = [
+            (format!("{prefix}:c:*"), "c:{}"),
+            (format!("{prefix}:k:*"), "k:{nobody/-}"),
+            (format!("{prefix}:p:*"), "p:{}"),
+        ];
         kinds.map(|(pattern, name)| (pattern, format!("{prefix}:{name}")))
     }
 

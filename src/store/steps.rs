@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Lease,
-    RecordState, Renew, RenewOutcome, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome, Waiting,
+    RecordState, Renew, RenewOutcome, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome,
+    Waiting,
 };
 use super::record::{Intent, MOST, MOST_SPENT, Record};
 use crate::words::clock::{WallTime, millis};

@@ -17,8 +17,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use provider::{
-    Breaker, BreakerClass, Freeze, FreezeReason, Lesson, Limits, Opened, PermitAnswer, PermitAsk, ProviderStanding, Refusal,
-    Report, Reported, Reprieve, ReprieveOutcome, Stage, Suspect, Verdict, Wanted,
+    Breaker, BreakerClass, Freeze, FreezeReason, Lesson, Limits, Opened, PermitAnswer, PermitAsk, ProviderStanding,
+    Refusal, Report, Reported, Reprieve, ReprieveOutcome, Stage, Suspect, Verdict, Wanted,
 };
 pub use record::{RecordState, Sealed, Snapshot};
 pub use steps::{
@@ -104,10 +104,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ProviderStanding, StoreError>> + Send;
 
     /// How a provider stands. Changes nothing.
-    fn standing(
-        &self,
-        provider: &ProviderId,
-    ) -> impl Future<Output = Result<ProviderStanding, StoreError>> + Send;
+    fn standing(&self, provider: &ProviderId) -> impl Future<Output = Result<ProviderStanding, StoreError>> + Send;
 
     /// Tells `changes` of every record that was replaced by anybody, until the receiver is dropped. Reconnects by
     /// itself and says when it is blind.

@@ -135,8 +135,7 @@ impl RecordFile {
             |what: &str| StoreError::Unreadable(format!("{what} of a provider's record is not what it has to be"));
         let stored = self.load(&name)?.unwrap_or_default();
         let fields = unpack(&stored).ok_or_else(|| unreadable("the framing"))?;
-        let before =
-            ProviderRecord::from_fields(&fields).map_err(|bad| unreadable(&format!("the field {}", bad.0)))?;
+        let before = ProviderRecord::from_fields(&fields).map_err(|bad| unreadable(&format!("the field {}", bad.0)))?;
         let mut record = before.clone();
         let outcome = step(&mut record);
         if record != before {

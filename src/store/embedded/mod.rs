@@ -12,8 +12,8 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
-    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore,
-    RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome,
+    Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use super::provider::{self, ProviderRecord};
 use super::record::Record;
@@ -173,12 +173,7 @@ impl<C: Clock> Store for EmbeddedStore<C> {
         self.provider_step(provider, move |record, now| provider::steps::permits(record, now, &ask)).await
     }
 
-    async fn renew_permit(
-        &self,
-        provider: &ProviderId,
-        permit: &AttemptId,
-        life: Duration,
-    ) -> Result<(), StoreError> {
+    async fn renew_permit(&self, provider: &ProviderId, permit: &AttemptId, life: Duration) -> Result<(), StoreError> {
         let permit = permit.clone();
         self.provider_step(provider, move |record, now| provider::steps::renew(record, now, &permit, life)).await
     }

@@ -99,7 +99,7 @@ impl ProviderRecord {
     }
 
     /// The freeze, as it is told.
-    pub(super) fn frozen_at(&self, now: u64) -> Option<Freeze> {
+    pub(in crate::store) fn frozen_at(&self, now: u64) -> Option<Freeze> {
         self.freeze.as_ref().map(|frozen| Freeze {
             reason: frozen.reason,
             by: frozen.by.clone(),
@@ -109,7 +109,7 @@ impl ProviderRecord {
     }
 
     /// The open breaker, as it is told; nothing where it is closed.
-    pub(super) fn opened_at(&self, now: u64) -> Option<Opened> {
+    pub(in crate::store) fn opened_at(&self, now: u64) -> Option<Opened> {
         (self.opened > 0).then(|| Opened {
             wait: Duration::from_millis(self.open_until.saturating_sub(now)),
             class: self.class.unwrap_or(BreakerClass::Unavailable),

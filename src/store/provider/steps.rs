@@ -212,9 +212,9 @@ fn succeeded(record: &mut ProviderRecord, key: &TokenKey, since: Option<u64>, is
     }
     // What was sent before a refusal says nothing about it.
     let outlived = |listed: &Listed| since.is_some_and(|since| listed.at <= since);
-    record.suspects.retain(|listed| {
-        listed.suspect.key != *key && (listed.suspect.stage != Stage::Listed || !outlived(listed))
-    });
+    record
+        .suspects
+        .retain(|listed| listed.suspect.key != *key && (listed.suspect.stage != Stage::Listed || !outlived(listed)));
     for listed in record.suspects.iter_mut().filter(|listed| listed.suspect.stage == Stage::Spared) {
         listed.suspect.stage = Stage::Retry;
     }

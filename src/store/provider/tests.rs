@@ -40,7 +40,11 @@ fn tell(record: &mut ProviderRecord, now: u64, number: u64, lesson: Lesson) -> R
 }
 
 fn refusal() -> Lesson {
-    Lesson::Refused(Refusal { version: Version::first(GrantId::parse(&"0a".repeat(16)).unwrap()), fence: 1, probe: false })
+    Lesson::Refused(Refusal {
+        version: Version::first(GrantId::parse(&"0a".repeat(16)).unwrap()),
+        fence: 1,
+        probe: false,
+    })
 }
 
 fn failure() -> Lesson {

@@ -126,7 +126,8 @@ impl RedisStore {
         let link = if required > 0 { &self.0.outcomes } else { &self.0.steps };
         let (reply, acknowledged) = self.run(link, script, key, args, required > 0).await?;
         // An answer that says no changed nothing that a replica could lack.
-        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED" | "REPRIEVED");
+        let changed =
+            matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED" | "REPRIEVED");
         if acknowledged >= required || !changed {
             return Ok(reply);
         }

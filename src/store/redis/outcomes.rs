@@ -238,12 +238,7 @@ impl Store for RedisStore {
         providers::permits(self, provider, ask).await
     }
 
-    async fn renew_permit(
-        &self,
-        provider: &ProviderId,
-        permit: &AttemptId,
-        life: Duration,
-    ) -> Result<(), StoreError> {
+    async fn renew_permit(&self, provider: &ProviderId, permit: &AttemptId, life: Duration) -> Result<(), StoreError> {
         providers::renew(self, provider, permit, life).await
     }
 

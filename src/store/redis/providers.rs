@@ -57,27 +57,19 @@ pub(super) async fn renew(
     step(store, &store.0.scripts.renew_permit, provider, arguments, false).await.map(drop)
 }
 
-pub(super) async fn report(
-    store: &RedisStore,
-    provider: &ProviderId,
-    report: &Report,
-) -> Result<Reported, StoreError> {
+pub(super) async fn report(store: &RedisStore, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
     let script = &store.0.scripts.report;
-    let arguments = Arguments::default()
-        .text(report.permit.as_str())
-        .text(&short_name(&report.key))
-        .number(report.spread.into());
+    let arguments =
+        Arguments::default().text(report.permit.as_str()).text(&short_name(&report.key)).number(report.spread.into());
     let arguments = match &report.lesson {
         Lesson::Unused => arguments.text("unused"),
         Lesson::Neutral => arguments.text("neutral"),
         Lesson::Succeeded => arguments.text("succeeded"),
         Lesson::Failed(class, why) => arguments.text("failed").text(class.as_str()).text(why),
         Lesson::Held(wait) => arguments.text("held").number(span(*wait)),
-        Lesson::Refused(refusal) => arguments
-            .text("refused")
-            .text(&refusal.version.to_string())
-            .number(refusal.fence)
-            .flag(refusal.probe),
+        Lesson::Refused(refusal) => {
+            arguments.text("refused").text(&refusal.version.to_string()).number(refusal.fence).flag(refusal.probe)
+        }
     };
     let (reply, record, _) = step(store, script, provider, arguments, false).await?;
     let verdict = match reply.word.as_str() {
@@ -128,8 +120,9 @@ async fn step(
     let link = if required > 0 { &store.0.outcomes } else { &store.0.steps };
     let call = script.call(&store.0.keys.provider(provider), &arguments);
     let (value, acknowledged) = store.exchange(link, script, &call, required > 0).await?;
-    let unreadable =
-        |field: &str| StoreError::Unreadable(format!("the field {field} of a provider's record is not what it has to be"));
+    let unreadable = |field: &str| {
+        StoreError::Unreadable(format!("the field {field} of a provider's record is not what it has to be"))
+    };
     let reply = Reply::parse(value, script)?.map_err(|field| unreadable(&field))?;
     if acknowledged < required {
         let text = format!("{acknowledged} of {required} required redis replicas acknowledged {} in time", script.name);

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
-    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore,
-    RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome,
+    Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::words::clock::ManualClock;
 use crate::words::ids::{AttemptId, ProviderId, TokenKey};
