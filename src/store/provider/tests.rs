@@ -226,7 +226,10 @@ fn three_that_are_refused_together_open_the_breaker_and_are_pardoned() {
     assert_eq!(open_for(&record, now), None);
     request(&mut record, now, 1, Lesson::Succeeded);
     for n in 2..=4 {
-        let again = request(&mut record, now, n, refusal());
+        // Another lease than the first time.
+        let version = Version::first(GrantId::random());
+        let lesson = Lesson::Refused(Refusal { version, fence: 2, probe: false });
+        let again = request(&mut record, now, n, lesson);
         assert_eq!(again, Reported { verdict: Verdict::Suspend, pardoned: Vec::new() }, "{n}");
     }
     assert_eq!(open_for(&record, now), None);
