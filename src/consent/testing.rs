@@ -14,8 +14,9 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
-    PermitAnswer, PermitAsk, ProviderStanding, RecordState, Renew, RenewOutcome, Report, Reported, Reprieve,
-    ReprieveOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Grace, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState, Renew,
+    RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot,
+    Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -89,7 +90,7 @@ impl Bench {
             rejection_pause: hour,
             lease: hour,
             quarantine: hour,
-            hold: false,
+            grace: Some(Grace { window: hour, pause: Duration::ZERO }),
             create: None,
         };
         let key = TokenKey::Consent(consent.clone());
@@ -101,7 +102,7 @@ impl Bench {
 
     /// Ends the consent as an operator or a bank would.
     pub(crate) async fn revoke(&self, consent: &ConsentId) {
-        let end = End { grant: None, state: RecordState::Revoked, why: "asked" };
+        let end = End { grant: None, state: RecordState::Revoked, why: "asked".to_owned(), remembered: None };
         let ended = self.tokens.store().end(&TokenKey::Consent(consent.clone()), &end).await;
         assert_eq!(ended, Ok(EndOutcome::Ended));
     }
@@ -199,6 +200,10 @@ impl Store for FaultyStore {
         self.inner.restore(key, restore).await
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        self.inner.reassert(key, reassert).await
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         self.faulty(self.inner.seed(key, seed)).await
     }
@@ -229,6 +234,13 @@ impl Store for FaultyStore {
 
     async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
         self.inner.standing(provider).await
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        self.inner.reunite(process, pace, retell).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -30,8 +30,10 @@ use super::response::{Body, Reading, classify, is_whole_object};
 use super::settings::Registration;
 use super::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::net::tls::{TlsError, client_config};
+use crate::simulation::{self, Stream};
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::Clock;
+use crate::words::pace::paced;
 
 /// How much of an answer is read. Real ones are under 8 KiB.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -80,9 +82,6 @@ impl fmt::Debug for Connection {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 impl<C: Clock> HttpTokenEndpoint<C> {
     /// Prepares the endpoint of `registration`, at a bank that behaves like this.
     pub fn new(registration: Registration, behaviour: &BankBehaviour, clock: C) -> Result<Self, EndpointError> {
@@ -107,13 +106,16 @@ impl<C: Clock> HttpTokenEndpoint<C> {
         #[cfg(target_os = "linux")]
         rustix::net::sockopt::set_tcp_user_timeout(
             &tcp,
-            u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX),
+            u32::try_from(paced(UNACKNOWLEDGED).as_millis()).unwrap_or(u32::MAX),
         )?;
         Ok(tcp)
     }
 
     async fn open(&self) -> Result<Box<dyn Stream>, NotSent> {
         let unreachable = |error: io::Error| NotSent::Unreachable(error.to_string());
+        if let Some(host) = simulation::current() {
+            return host.dial(&self.host, self.port).await.map_err(unreachable);
+        }
         let tcp = self.tcp().await.map_err(unreachable)?;
         let Some((config, name)) = &self.tls else { return Ok(Box::new(tcp)) };
         let connected = TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await;

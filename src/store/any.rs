@@ -1,13 +1,14 @@
 //! The store that the configuration chose, without a virtual call.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
-    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome,
-    Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report, Reported,
+    Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
@@ -61,6 +62,10 @@ impl<C: Clock> Store for AnyStore<C> {
         on_either!(self, store => store.restore(key, restore))
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        on_either!(self, store => store.reassert(key, reassert))
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         on_either!(self, store => store.seed(key, seed))
     }
@@ -91,6 +96,13 @@ impl<C: Clock> Store for AnyStore<C> {
 
     async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
         on_either!(self, store => store.standing(provider))
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        on_either!(self, store => store.reunite(process, pace, retell));
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -23,9 +23,10 @@ pub mod steps;
 pub use any::AnyStore;
 pub use contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Breaker, BreakerClass, Change, Commit, CommitOutcome, End, EndOutcome, Fail,
-    FailOutcome, FailTo, Freeze, FreezeReason, Lease, Lesson, Limits, Opened, PermitAnswer, PermitAsk,
-    ProviderStanding, RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore,
-    RestoreOutcome, Sealed, Seed, SeedOutcome, Snapshot, Stage, Store, StoreError, Suspect, Verdict, Waiting, Wanted,
+    FailOutcome, FailTo, Freeze, FreezeReason, Grace, Holder, Lease, Lesson, Limits, Opened, Pace, PermitAnswer,
+    PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState, Refusal, Renew, RenewOutcome, Report,
+    Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome, Snapshot, Stage, Store,
+    StoreError, Suspect, Verdict, Waiting, Wanted,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, watch};
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
-    PermitAnswer, PermitAsk, ProviderStanding, RecordState, Renew, RenewOutcome, Report, Reported, Reprieve,
-    ReprieveOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
+    Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome,
+    Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store,
+    StoreError, Waiting,
 };
 use crate::token::Vault;
 use crate::words::ids::{AttemptId, ConsentId, GrantId, ProviderId, TokenKey, Version};
@@ -128,6 +129,7 @@ impl Shelf {
             life: Duration::from_secs(3_600),
             refresh: None,
             refresh_fingerprint: None,
+            granted_at: None,
             scope: record.scope.and_then(Scope::parse),
             bank_consent_id: None,
             consent_expires_at: None,
@@ -230,6 +232,13 @@ impl Store for Shelf {
         Err(never())
     }
 
+    async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        std::future::pending::<()>().await;
+    }
+
     async fn follow(&self, changes: mpsc::Sender<Change>) {
         let _ = changes.send(Change::Connected).await;
         changes.closed().await;
@@ -252,6 +261,10 @@ impl Store for Shelf {
     }
 
     async fn restore(&self, _: &TokenKey, _: &Restore) -> Result<RestoreOutcome, StoreError> {
+        Err(never())
+    }
+
+    async fn reassert(&self, _: &TokenKey, _: &Reassert) -> Result<ReassertOutcome, StoreError> {
         Err(never())
     }
 

@@ -118,8 +118,8 @@ async fn step(
 ) -> Result<(Reply, ProviderRecord, u64), StoreError> {
     let required = if lasting { store.0.replicas_required } else { 0 };
     let link = if required > 0 { &store.0.outcomes } else { &store.0.steps };
-    let call = script.call(&store.0.keys.provider(provider), &arguments);
-    let (value, acknowledged) = store.exchange(link, script, &call, required > 0).await?;
+    let key = store.0.keys.provider(provider);
+    let (value, acknowledged) = store.call_and_wait(link, script, &key, &arguments, required > 0).await?;
     let unreadable = |field: &str| {
         StoreError::Unreadable(format!("the field {field} of a provider's record is not what it has to be"))
     };

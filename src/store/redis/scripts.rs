@@ -16,6 +16,8 @@ const PROVIDER_COMMON: &str = include_str!("lua/provider/common.lua");
 pub(super) struct LuaScript {
     /// What errors call it.
     pub(super) name: &'static str,
+    /// Whether it gives somebody the right to refresh or to send, which takes a server that knows every intent.
+    pub(super) grants: bool,
     digest: String,
     text: String,
 }
@@ -29,6 +31,7 @@ pub(super) struct Scripts {
     pub(super) commit: LuaScript,
     pub(super) fail: LuaScript,
     pub(super) restore: LuaScript,
+    pub(super) reassert: LuaScript,
     pub(super) seed: LuaScript,
     pub(super) end: LuaScript,
     pub(super) reprieve: LuaScript,
@@ -37,6 +40,7 @@ pub(super) struct Scripts {
     pub(super) report: LuaScript,
     pub(super) freeze: LuaScript,
     pub(super) standing: LuaScript,
+    pub(super) beat: LuaScript,
 }
 
 impl Scripts {
@@ -49,6 +53,7 @@ impl Scripts {
             commit: LuaScript::new("COMMIT", include_str!("lua/commit.lua")),
             fail: LuaScript::new("FAIL", include_str!("lua/fail.lua")),
             restore: LuaScript::new("RESTORE", include_str!("lua/restore.lua")),
+            reassert: LuaScript::new("REASSERT", include_str!("lua/reassert.lua")),
             seed: LuaScript::new("SEED", include_str!("lua/seed.lua")),
             end: LuaScript::new("END", include_str!("lua/end.lua")),
             reprieve: LuaScript::new("REPRIEVE", include_str!("lua/reprieve.lua")),
@@ -57,6 +62,7 @@ impl Scripts {
             report: LuaScript::of_provider("REPORT", include_str!("lua/provider/report.lua")),
             freeze: LuaScript::of_provider("FREEZE", include_str!("lua/provider/freeze.lua")),
             standing: LuaScript::of_provider("PROVIDER READ", include_str!("lua/provider/read.lua")),
+            beat: LuaScript::apart("BEAT", include_str!("lua/beat.lua")),
         }
     }
 }
@@ -74,7 +80,13 @@ impl LuaScript {
     fn with(common: &str, name: &'static str, source: &str) -> Self {
         let (flags, body) = source.split_once('\n').unwrap_or((source, ""));
         let text = format!("{flags}\n{common}\n{body}");
-        Self { name, digest: redis::Script::new(&text).get_hash().to_owned(), text }
+        let grants = matches!(name, "BEGIN" | "ARM");
+        Self { name, grants, digest: redis::Script::new(&text).get_hash().to_owned(), text }
+    }
+
+    /// A script that works on no record.
+    fn apart(name: &'static str, text: &str) -> Self {
+        Self { name, grants: false, digest: redis::Script::new(text).get_hash().to_owned(), text: text.to_owned() }
     }
 
     /// The call by digest on one key.
@@ -204,6 +216,7 @@ mod tests {
             &scripts.commit,
             &scripts.fail,
             &scripts.restore,
+            &scripts.reassert,
             &scripts.seed,
             &scripts.end,
             &scripts.reprieve,

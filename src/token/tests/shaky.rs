@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Freeze,
-    PermitAnswer, PermitAsk, ProviderStanding, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome,
-    Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report, Reported,
+    Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::words::clock::ManualClock;
 use crate::words::ids::{AttemptId, ProviderId, TokenKey};
@@ -48,6 +48,16 @@ impl Shaky {
         act: impl FnOnce() -> F + Send + 'static,
     ) {
         *self.after.lock().expect("no panic") = Some((step, Box::new(|| Box::pin(act()))));
+    }
+
+    /// A record's bytes.
+    pub(super) fn raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+        self.store.raw(key)
+    }
+
+    /// Puts back what [`Shaky::raw`] read, as a store does that forgets.
+    pub(super) fn set_raw(&self, key: &TokenKey, raw: Option<Vec<u8>>) {
+        self.store.set_raw(key, raw);
     }
 
     /// How often this step was asked for.
@@ -102,6 +112,10 @@ impl Store for Shaky {
         self.take("restore", self.store.restore(key, restore)).await
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        self.take("reassert", self.store.reassert(key, reassert)).await
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         self.take("seed", self.store.seed(key, seed)).await
     }
@@ -132,6 +146,13 @@ impl Store for Shaky {
 
     async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
         self.take("standing", self.store.standing(provider)).await
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        self.store.reunite(process, pace, retell).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {
