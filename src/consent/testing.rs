@@ -14,8 +14,9 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    FailTo, Grace, Pace, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive,
-    ReviveOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    FailTo, Freeze, Grace, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState,
+    Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome,
+    Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -246,6 +247,30 @@ impl Store for FaultyStore {
 
     async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
         self.faulty(self.inner.history(key)).await
+    }
+
+    async fn reprieve(&self, key: &TokenKey, reprieve: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        self.inner.reprieve(key, reprieve).await
+    }
+
+    async fn permits(&self, provider: &ProviderId, ask: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        self.inner.permits(provider, ask).await
+    }
+
+    async fn renew_permit(&self, provider: &ProviderId, id: &AttemptId, life: Duration) -> Result<(), StoreError> {
+        self.inner.renew_permit(provider, id, life).await
+    }
+
+    async fn report(&self, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
+        self.inner.report(provider, report).await
+    }
+
+    async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        self.inner.freeze(provider, order).await
+    }
+
+    async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        self.inner.standing(provider).await
     }
 
     async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)

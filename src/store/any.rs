@@ -1,18 +1,20 @@
 //! The store that the configuration chose, without a virtual call.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
-    SeedOutcome, Snapshot, Store, StoreError,
+    Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report,
+    Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot,
+    Store, StoreError,
 };
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
 use crate::words::clock::{Clock, SystemClock};
-use crate::words::ids::TokenKey;
+use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
 /// One of the stores there are.
 #[derive(Clone, Debug)]
@@ -79,6 +81,30 @@ impl<C: Clock> Store for AnyStore<C> {
 
     async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
         on_either!(self, store => store.history(key))
+    }
+
+    async fn reprieve(&self, key: &TokenKey, reprieve: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        on_either!(self, store => store.reprieve(key, reprieve))
+    }
+
+    async fn permits(&self, provider: &ProviderId, ask: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        on_either!(self, store => store.permits(provider, ask))
+    }
+
+    async fn renew_permit(&self, provider: &ProviderId, permit: &AttemptId, life: Duration) -> Result<(), StoreError> {
+        on_either!(self, store => store.renew_permit(provider, permit, life))
+    }
+
+    async fn report(&self, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
+        on_either!(self, store => store.report(provider, report))
+    }
+
+    async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        on_either!(self, store => store.freeze(provider, order))
+    }
+
+    async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        on_either!(self, store => store.standing(provider))
     }
 
     async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)

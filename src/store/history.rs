@@ -7,8 +7,8 @@
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Event, EventKind, Fail, FailOutcome,
-    FailTo, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive,
-    ReviveOutcome, Seed, SeedOutcome,
+    FailTo, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Reprieve, ReprieveOutcome, Restore,
+    RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
 };
 use super::record::Record;
 use super::steps::span;
@@ -190,6 +190,16 @@ pub fn of_end(change: Change<'_>, end: &End, outcome: EndOutcome) -> Vec<Event> 
             vec![change.event(after, EventKind::Ended).because(Some(&end.why))]
         }
         EndOutcome::Ended | EndOutcome::NotFound => Vec::new(),
+    }
+}
+
+/// A suspension that was taken back because others were refused as well.
+pub fn of_reprieve(change: Change<'_>, reprieve: &Reprieve, outcome: ReprieveOutcome) -> Vec<Event> {
+    match (change.after, outcome) {
+        (Some(after), ReprieveOutcome::Reprieved) => {
+            vec![change.by(after, EventKind::Revived, &reprieve.attempt).because(Some("pardoned"))]
+        }
+        (_, ReprieveOutcome::Reprieved | ReprieveOutcome::NotNeeded) => Vec::new(),
     }
 }
 

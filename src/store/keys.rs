@@ -38,10 +38,19 @@ impl KeyLayout {
         format!("{}:ev", self.record(key))
     }
 
+    /// Where a provider's record lives: `<prefix>:p:{<provider>}`.
+    pub fn provider(&self, provider: &ProviderId) -> String {
+        format!("{}:p:{{{provider}}}", self.prefix)
+    }
+
     /// What the keys of each kind look like, and one that no record has: for trying out what may be done to them.
-    pub fn nobodys(&self) -> [(String, String); 2] {
+    pub fn nobodys(&self) -> [(String, String); 3] {
         let prefix = &self.prefix;
-        let kinds = [(format!("{prefix}:c:*"), "c:{}"), (format!("{prefix}:k:*"), "k:{nobody/-}")];
+        let kinds = [
+            (format!("{prefix}:c:*"), "c:{}"),
+            (format!("{prefix}:k:*"), "k:{nobody/-}"),
+            (format!("{prefix}:p:*"), "p:{}"),
+        ];
         kinds.map(|(pattern, name)| (pattern, format!("{prefix}:{name}")))
     }
 
@@ -83,6 +92,11 @@ pub fn parse_short_name(name: &str) -> Option<TokenKey> {
         }
         _ => None,
     }
+}
+
+/// The short name of a provider's record: `p:<provider>`.
+pub fn provider_name(provider: &ProviderId) -> String {
+    format!("p:{provider}")
 }
 
 /// The kind of a record, for error texts that must not name the consent.

@@ -4,6 +4,8 @@
 //! atomic steps of [`Store`], each of which compares (grant, generation) and may be repeated after a lost reply. Read
 //! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`history`] for what is told of
 //! a consent's past, [`seal`] for how tokens are
+//! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`provider`] for what replicas
+//! share about a bank, [`seal`] for how tokens are
 //! kept from whoever can read the store, and [`spill`] for the copy that bridges a store that is away. [`redis`] and
 //! [`embedded`] keep the same contract, held to it by the same tests; [`any`] is whichever the configuration chose.
 //!
@@ -14,6 +16,7 @@ pub mod contract;
 pub mod embedded;
 pub mod history;
 pub mod keys;
+pub mod provider;
 pub mod record;
 pub mod redis;
 pub mod seal;
@@ -22,10 +25,11 @@ pub mod steps;
 
 pub use any::AnyStore;
 pub use contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, EventKind, Fail,
-    FailOutcome, FailTo, Grace, Holder, Lease, MOST_EVENTS, Pace, Reassert, ReassertOutcome, RecordState, Renew,
-    RenewOutcome, Resealed, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store,
-    StoreError, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Breaker, BreakerClass, Change, Commit, CommitOutcome, End, EndOutcome, Event,
+    EventKind, Fail, FailOutcome, FailTo, Freeze, FreezeReason, Grace, Holder, Lease, Lesson, Limits, MOST_EVENTS,
+    Opened, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState, Refusal, Renew,
+    RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Resealed, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Stage, Store, StoreError, Suspect, Verdict, Waiting, Wanted,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Holder,
-    Lease, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome,
-    Sealed, Seed, SeedOutcome, Waiting,
+    Lease, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Reprieve, ReprieveOutcome, Restore,
+    RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Waiting,
 };
 use super::record::{Alternate, Intent, MOST, MOST_SPENT, Record};
 use crate::words::clock::{WallTime, millis};
@@ -258,6 +258,30 @@ fn not_spent(record: &mut Record, attempt: &AttemptId) {
         record.state = RecordState::Uncertain;
     }
 }
+
+/// Takes back a suspension, if the consent is suspended by exactly that refusal. The refused token was not spent by it; a
+/// send before that nobody has explained stays unexplained.
+pub fn reprieve(slot: &mut Option<Record>, reprieve: &Reprieve) -> ReprieveOutcome {
+    let Some(record) = slot.as_mut().filter(|record| record.state == RecordState::ReauthorizationRequired) else {
+        return ReprieveOutcome::NotNeeded;
+    };
+    let lease = format!("{} {}", reprieve.fence, reprieve.attempt.as_str());
+    if record.version != reprieve.version || record.failed_lease.as_ref() != Some(&lease) {
+        return ReprieveOutcome::NotNeeded;
+    }
+    record.why = Some(REFUSED_ONCE.to_owned());
+    if reprieve.uncertain {
+        record.state = RecordState::Uncertain;
+        record.sends = 1;
+        record.quarantine_from = 0;
+    } else {
+        record.state = RecordState::Active;
+    }
+    ReprieveOutcome::Reprieved
+}
+
+/// The class of a consent that was refused together with others and is tried once more.
+pub const REFUSED_ONCE: &str = "refused_once";
 
 /// Puts back a record of which the store remembers less.
 pub fn restore(slot: &mut Option<Record>, now: u64, restore: &Restore) -> RestoreOutcome {

@@ -29,6 +29,8 @@ mod commanding;
 // The steps of the refresh protocol, the same against every store.
 mod store_contract;
 
+// What replicas share about a provider, in every store.
+mod store_providers;
 // What only the Redis store does: outages, lost replies, replicas, TLS and access control.
 mod store_redis;
 

@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, watch};
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Pace, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome,
-    Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
+    Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState, Renew,
+    RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
+    SeedOutcome, Snapshot, Store, StoreError, Waiting,
 };
 use crate::token::Vault;
-use crate::words::ids::{ConsentId, GrantId, ProviderId, TokenKey, Version};
+use crate::words::ids::{AttemptId, ConsentId, GrantId, ProviderId, TokenKey, Version};
 use crate::words::secrets::AccessToken;
 use crate::words::token_set::Scope;
 
@@ -207,6 +208,30 @@ impl Store for Shelf {
     async fn end(&self, key: &TokenKey, _: &End) -> Result<EndOutcome, StoreError> {
         self.0.ended.send_modify(|ended| ended.push(key.clone()));
         Err(StoreError::Unavailable("it was noted".to_owned()))
+    }
+
+    async fn reprieve(&self, _: &TokenKey, _: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        Err(never())
+    }
+
+    async fn permits(&self, _: &ProviderId, _: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        Err(never())
+    }
+
+    async fn renew_permit(&self, _: &ProviderId, _: &AttemptId, _: Duration) -> Result<(), StoreError> {
+        Err(never())
+    }
+
+    async fn report(&self, _: &ProviderId, _: &Report) -> Result<Reported, StoreError> {
+        Err(never())
+    }
+
+    async fn freeze(&self, _: &ProviderId, _: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        Err(never())
+    }
+
+    async fn standing(&self, _: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        Err(never())
     }
 
     async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)

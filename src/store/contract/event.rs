@@ -65,7 +65,8 @@ pub enum EventKind {
     /// A replica told the store of a refresh token being spent, which it had forgotten: `held`, its lease is back, or
     /// `noted`.
     Reasserted,
-    /// A person had the kept refresh token tried again; `replaced`: the one of the grant that was replaced last.
+    /// The kept refresh token is tried again: a person said so; `replaced`: the one of the grant that was replaced last;
+    /// `pardoned`: the bank refused so many consents at once that the fault is not this one's.
     Revived,
     /// The consent ended.
     Ended,

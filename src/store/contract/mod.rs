@@ -6,9 +6,11 @@
 //! history.
 //!
 //! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
-//! outside, `steps` what each step asks and answers, `event` what the history of a record tells.
+//! outside, `steps` what each step asks and answers, `event` what the history of a record tells, `provider` what the steps on
+//! a provider's record do.
 
 mod event;
+mod provider;
 mod record;
 mod steps;
 
@@ -18,6 +20,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use event::{Event, EventKind, MOST_EVENTS, said_words};
+pub use provider::{
+    Breaker, BreakerClass, Freeze, FreezeReason, Lesson, Limits, Opened, PermitAnswer, PermitAsk, ProviderStanding,
+    Refusal, Report, Reported, Reprieve, ReprieveOutcome, Stage, Suspect, Verdict, Wanted,
+};
 pub use record::{RecordState, Sealed, Snapshot};
 pub use steps::{
     Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Grace,
@@ -25,7 +31,7 @@ pub use steps::{
     ReviveOutcome, Seed, SeedOutcome, Waiting,
 };
 
-use crate::words::ids::{TokenKey, Version};
+use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};
 
 /// Keeps records. One of the program's three seams.
 ///
@@ -80,6 +86,45 @@ pub trait Store: Send + Sync + 'static {
 
     /// The last events of a consent, oldest first. Nothing is told of client tokens.
     fn history(&self, key: &TokenKey) -> impl Future<Output = Result<Vec<Event>, StoreError>> + Send;
+    /// Takes back a suspension, if the consent is suspended by exactly that refusal, and tells every replica.
+    fn reprieve(
+        &self,
+        key: &TokenKey,
+        reprieve: &Reprieve,
+    ) -> impl Future<Output = Result<ReprieveOutcome, StoreError>> + Send;
+
+    /// Asks for leave to send token requests to a provider.
+    fn permits(
+        &self,
+        provider: &ProviderId,
+        ask: &PermitAsk,
+    ) -> impl Future<Output = Result<PermitAnswer, StoreError>> + Send;
+
+    /// Prolongs a permit while the bank thinks.
+    fn renew_permit(
+        &self,
+        provider: &ProviderId,
+        permit: &AttemptId,
+        life: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Gives a permit back, and says what it taught.
+    fn report(
+        &self,
+        provider: &ProviderId,
+        report: &Report,
+    ) -> impl Future<Output = Result<Reported, StoreError>> + Send;
+
+    /// Freezes a provider, or thaws it: `None`.
+    fn freeze(
+        &self,
+        provider: &ProviderId,
+        order: Option<&Freeze>,
+    ) -> impl Future<Output = Result<ProviderStanding, StoreError>> + Send;
+
+    /// How a provider stands. Changes nothing.
+    fn standing(&self, provider: &ProviderId) -> impl Future<Output = Result<ProviderStanding, StoreError>> + Send;
+
     /// Keeps leases from being granted by a server that came back and may have forgotten something, until every process
     /// has told it what it remembers: `retell` does so for this process, named `process`, and is repeated until it
     /// succeeds. Runs for as long as it is polled. Where nothing is ever forgotten it does nothing.

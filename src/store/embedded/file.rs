@@ -16,10 +16,11 @@ use redb::{
 use super::EmbeddedError;
 use crate::store::contract::{Event, MOST_EVENTS, StoreError};
 use crate::store::keys;
+use crate::store::provider::ProviderRecord;
 use crate::store::record::{Record, TOMBSTONE};
 use crate::store::steps;
 use crate::words::clock::millis;
-use crate::words::ids::{TokenKey, Version};
+use crate::words::ids::{ProviderId, TokenKey, Version};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 /// Lines by the record's short name and their number, which grows.
@@ -46,6 +47,14 @@ impl From<FileError> for StoreError {
     fn from(error: FileError) -> Self {
         Self::Unavailable(format!("the embedded store's file: {}", error.0))
     }
+}
+
+/// What is told of a record's past together with a change.
+#[derive(Default)]
+struct Happened<'a> {
+    events: &'a [Event],
+    /// Whether the past before it is forgotten.
+    anew: bool,
 }
 
 impl RecordFile {
@@ -85,7 +94,7 @@ impl RecordFile {
                     let record = unpack(value.value()).and_then(|fields| Record::from_fields(&fields).ok());
                     if let Some(mut record) = record {
                         shift(&mut record, back);
-                        shifted.push((name.value().to_owned(), pack(&record)));
+                        shifted.push((name.value().to_owned(), pack(record.to_fields())));
                     }
                 }
             }
@@ -99,19 +108,19 @@ impl RecordFile {
     }
 
     pub(super) fn read(&self, key: &TokenKey, now: u64) -> Result<Option<Record>, StoreError> {
-        let stored = self.load(key)?;
+        let stored = self.load(&keys::short_name(key))?;
         Ok(understand(key, stored.as_deref())?.filter(|record| !is_past(record, now)))
     }
 
-    fn load(&self, key: &TokenKey) -> Result<Option<Vec<u8>>, FileError> {
+    fn load(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
         let records = self.database.begin_read()?.open_table(RECORDS)?;
-        Ok(records.get(keys::short_name(key).as_str())?.map(|value| value.value().to_vec()))
+        Ok(records.get(name)?.map(|value| value.value().to_vec()))
     }
 
     /// What is told of the record's past, oldest first. A line that cannot be understood is passed over.
     pub(super) fn history(&self, key: &TokenKey, now: u64) -> Result<Vec<Event>, StoreError> {
         let name = keys::short_name(key);
-        let record = self.load(key)?.and_then(|stored| Record::from_fields(&unpack(&stored)?).ok());
+        let record = self.load(&name)?.and_then(|stored| Record::from_fields(&unpack(&stored)?).ok());
         if record.is_some_and(|record| is_past(&record, now)) {
             return Ok(Vec::new());
         }
@@ -136,7 +145,7 @@ impl RecordFile {
         step: impl FnOnce(&mut Option<Record>) -> (T, Vec<Event>),
     ) -> Result<(T, Option<Version>), StoreError> {
         let name = keys::short_name(key);
-        let stored = self.load(key)?;
+        let stored = self.load(&name)?;
         let before = understand(key, stored.as_deref())?;
         let mut slot = before.clone().filter(|record| !is_past(record, now));
         let (outcome, mut events) = step(&mut slot);
@@ -145,33 +154,58 @@ impl RecordFile {
         }
         if slot != before || !events.is_empty() {
             let anew = before.as_ref().is_some_and(|record| is_past(record, now));
-            self.write(&name, slot.as_ref(), now, &events, anew)?;
+            let packed = slot.as_ref().map(|record| pack(record.to_fields()));
+            let happened = Happened { events: &events, anew };
+            self.write(&name, packed.as_deref(), now, &happened, Durability::Immediate)?;
         }
         let told = slot.filter(|after| steps::is_told(before.as_ref(), after));
         Ok((outcome, told.map(|after| after.version)))
     }
 
+    /// Runs `step` on a provider's record and writes what became of it. What a restart may forget is not synced.
+    pub(super) fn change_provider<T>(
+        &self,
+        provider: &ProviderId,
+        now: u64,
+        step: impl FnOnce(&mut ProviderRecord) -> T,
+    ) -> Result<T, StoreError> {
+        let name = keys::provider_name(provider);
+        let unreadable =
+            |what: &str| StoreError::Unreadable(format!("{what} of a provider's record is not what it has to be"));
+        let stored = self.load(&name)?.unwrap_or_default();
+        let fields = unpack(&stored).ok_or_else(|| unreadable("the framing"))?;
+        let before = ProviderRecord::from_fields(&fields).map_err(|bad| unreadable(&format!("the field {}", bad.0)))?;
+        let mut record = before.clone();
+        let outcome = step(&mut record);
+        if record != before {
+            let lasting = record.differs_for_good(&before);
+            let durability = if lasting { Durability::Immediate } else { Durability::None };
+            self.write(&name, Some(&pack(record.to_fields())), now, &Happened::default(), durability)?;
+        }
+        Ok(outcome)
+    }
+
     fn write(
         &self,
         name: &str,
-        record: Option<&Record>,
+        record: Option<&[u8]>,
         now: u64,
-        events: &[Event],
-        anew: bool,
+        happened: &Happened<'_>,
+        durability: Durability,
     ) -> Result<(), FileError> {
         let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
+        transaction.set_durability(durability)?;
         {
             let mut records = transaction.open_table(RECORDS)?;
             match record {
-                Some(record) => drop(records.insert(name, pack(record).as_slice())?),
+                Some(record) => drop(records.insert(name, record)?),
                 None => drop(records.remove(name)?),
             }
             let mut lines = transaction.open_table(EVENTS)?;
-            if anew {
+            if happened.anew {
                 lines.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
             }
-            for event in events {
+            for event in happened.events {
                 append(&mut lines, name, event)?;
             }
             let mut numbers = transaction.open_table(NUMBERS)?;
@@ -221,9 +255,9 @@ fn understand(key: &TokenKey, stored: Option<&[u8]>) -> Result<Option<Record>, S
     Record::from_fields(&fields).map(Some).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
 }
 
-fn pack(record: &Record) -> Vec<u8> {
+fn pack(fields: Vec<(&'static str, Vec<u8>)>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1_024);
-    for (name, value) in record.to_fields() {
+    for (name, value) in fields {
         for part in [name.as_bytes(), &value] {
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bytes.extend_from_slice(part);
@@ -258,7 +292,7 @@ impl RecordFile {
     }
 
     pub(super) fn read_raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
-        self.load(key).ok().flatten()
+        self.load(&keys::short_name(key)).ok().flatten()
     }
 
     pub(super) fn remove_raw(&self, key: &TokenKey) {

@@ -6,18 +6,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
-    SeedOutcome, Snapshot, Store, StoreError,
+    Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report,
+    Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot,
+    Store, StoreError,
 };
+use super::provider::{self, ProviderRecord};
 use super::record::Record;
 use super::{history, steps};
 use crate::words::clock::Clock;
-use crate::words::ids::TokenKey;
+use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
 mod file;
 mod time;
@@ -107,6 +110,23 @@ impl<C: Clock> EmbeddedStore<C> {
         })
         .await
     }
+
+    /// [`EmbeddedStore::step`] on a provider's record.
+    async fn provider_step<T: Send + 'static>(
+        &self,
+        provider: &ProviderId,
+        step: impl FnOnce(&mut ProviderRecord, u64) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let closed = |_| StoreError::Unavailable("the embedded store is shutting down".into());
+        let turn = Arc::clone(&self.inner.turn).acquire_owned().await.map_err(closed)?;
+        let (inner, provider) = (Arc::clone(&self.inner), provider.clone());
+        blocking(move || {
+            let _turn = turn;
+            let now = inner.time.now();
+            inner.file.change_provider(&provider, now, |record| step(record, now))
+        })
+        .await
+    }
 }
 
 impl<C: Clock> Store for EmbeddedStore<C> {
@@ -168,6 +188,40 @@ impl<C: Clock> Store for EmbeddedStore<C> {
         blocking(move || inner.file.history(&key, inner.time.now())).await
     }
 
+    async fn reprieve(&self, key: &TokenKey, reprieve: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        let step = |slot: &mut Option<Record>, _: u64, asked: &Reprieve| steps::reprieve(slot, asked);
+        let tell = |change: history::Change<'_>, asked: &_, outcome: &_| history::of_reprieve(change, asked, *outcome);
+        self.step(key, reprieve, step, tell).await
+    }
+
+    async fn permits(&self, provider: &ProviderId, ask: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        let ask = ask.clone();
+        self.provider_step(provider, move |record, now| provider::steps::permits(record, now, &ask)).await
+    }
+
+    async fn renew_permit(&self, provider: &ProviderId, permit: &AttemptId, life: Duration) -> Result<(), StoreError> {
+        let permit = permit.clone();
+        self.provider_step(provider, move |record, now| provider::steps::renew(record, now, &permit, life)).await
+    }
+
+    async fn report(&self, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
+        let report = report.clone();
+        self.provider_step(provider, move |record, now| provider::steps::report(record, now, &report)).await
+    }
+
+    async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        let order = order.cloned();
+        self.provider_step(provider, move |record, now| {
+            provider::steps::freeze(record, now, order.as_ref());
+            record.standing(now)
+        })
+        .await
+    }
+
+    async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        self.provider_step(provider, |record, now| record.standing(now)).await
+    }
+
     // A file that syncs every step forgets nothing.
     async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)
     where
@@ -225,8 +279,6 @@ impl<C: Clock> EmbeddedStore<C> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::store::contract::{RecordState, Sealed};
     use crate::words::clock::{ManualClock, WallTime};

@@ -6,16 +6,17 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::scripts::{LuaScript, Reply};
-use super::{Lane, RedisStore, follow};
+use super::{Lane, RedisStore, follow, providers};
 use crate::store::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    FailTo, Holder, Lease, Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Revive,
-    ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting, said_words,
+    FailTo, Freeze, Holder, Lease, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew,
+    RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed,
+    Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting, said_words,
 };
 use crate::store::keys;
 use crate::store::record::Record;
 use crate::store::steps::{date, span, tombstone_state};
-use crate::words::ids::{GrantId, TokenKey, Version};
+use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
 use crate::words::token_set::Scope;
 
 impl Store for RedisStore {
@@ -274,6 +275,23 @@ impl Store for RedisStore {
         }
     }
 
+    async fn reprieve(&self, key: &TokenKey, reprieve: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        let script = &self.0.scripts.reprieve;
+        let arguments = self
+            .arguments(key)
+            .text(reprieve.attempt.as_str())
+            .number(reprieve.fence)
+            .text(&reprieve.version.grant.to_string())
+            .number(reprieve.version.generation)
+            .flag(reprieve.uncertain);
+        let reply = self.outcome(script, key, arguments).await?;
+        match reply.word.as_str() {
+            "REPRIEVED" => Ok(ReprieveOutcome::Reprieved),
+            "NOT_NEEDED" => Ok(ReprieveOutcome::NotNeeded),
+            _ => Err(unexpected(script)),
+        }
+    }
+
     async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
         let script = &self.0.scripts.history;
         let reply = self.step(Lane::Reads, script, key, self.arguments(key)).await?;
@@ -282,6 +300,26 @@ impl Store for RedisStore {
             "LINES" => Ok(reply.lines().filter_map(|line| Event::parse(&line)).collect()),
             _ => Err(unexpected(script)),
         }
+    }
+
+    async fn permits(&self, provider: &ProviderId, ask: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        providers::permits(self, provider, ask).await
+    }
+
+    async fn renew_permit(&self, provider: &ProviderId, permit: &AttemptId, life: Duration) -> Result<(), StoreError> {
+        providers::renew(self, provider, permit, life).await
+    }
+
+    async fn report(&self, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
+        providers::report(self, provider, report).await
+    }
+
+    async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        providers::freeze(self, provider, order).await
+    }
+
+    async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        providers::standing(self, provider).await
     }
 
     async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
@@ -312,6 +350,6 @@ fn current(reply: &Reply, key: &TokenKey) -> Result<Version, StoreError> {
     record(reply, key).map(|(record, _)| record.version)
 }
 
-fn unexpected(script: &LuaScript) -> StoreError {
+pub(super) fn unexpected(script: &LuaScript) -> StoreError {
     StoreError::Refused(format!("redis answers {} with an outcome it does not have", script.name))
 }

@@ -6,9 +6,11 @@
 use redis::{Cmd, Value};
 
 use crate::store::contract::{Sealed, StoreError};
+use crate::store::provider::ProviderRecord;
 use crate::store::record::Record;
 
 const COMMON: &str = include_str!("lua/common.lua");
+const PROVIDER_COMMON: &str = include_str!("lua/provider/common.lua");
 
 /// A script as the server knows it.
 pub(super) struct LuaScript {
@@ -34,6 +36,12 @@ pub(super) struct Scripts {
     pub(super) end: LuaScript,
     pub(super) revive: LuaScript,
     pub(super) history: LuaScript,
+    pub(super) reprieve: LuaScript,
+    pub(super) permits: LuaScript,
+    pub(super) renew_permit: LuaScript,
+    pub(super) report: LuaScript,
+    pub(super) freeze: LuaScript,
+    pub(super) standing: LuaScript,
     pub(super) beat: LuaScript,
 }
 
@@ -52,6 +60,12 @@ impl Scripts {
             end: LuaScript::new("END", include_str!("lua/end.lua")),
             revive: LuaScript::new("REVIVE", include_str!("lua/revive.lua")),
             history: LuaScript::new("HISTORY", include_str!("lua/history.lua")),
+            reprieve: LuaScript::new("REPRIEVE", include_str!("lua/reprieve.lua")),
+            permits: LuaScript::of_provider("PERMITS", include_str!("lua/provider/permits.lua")),
+            renew_permit: LuaScript::of_provider("PERMIT RENEW", include_str!("lua/provider/renew.lua")),
+            report: LuaScript::of_provider("REPORT", include_str!("lua/provider/report.lua")),
+            freeze: LuaScript::of_provider("FREEZE", include_str!("lua/provider/freeze.lua")),
+            standing: LuaScript::of_provider("PROVIDER READ", include_str!("lua/provider/read.lua")),
             beat: LuaScript::apart("BEAT", include_str!("lua/beat.lua")),
         }
     }
@@ -59,8 +73,17 @@ impl Scripts {
 
 impl LuaScript {
     fn new(name: &'static str, source: &str) -> Self {
+        Self::with(COMMON, name, source)
+    }
+
+    /// A step on a provider's record.
+    fn of_provider(name: &'static str, source: &str) -> Self {
+        Self::with(PROVIDER_COMMON, name, source)
+    }
+
+    fn with(common: &str, name: &'static str, source: &str) -> Self {
         let (flags, body) = source.split_once('\n').unwrap_or((source, ""));
-        let text = format!("{flags}\n{COMMON}\n{body}");
+        let text = format!("{flags}\n{common}\n{body}");
         let grants = matches!(name, "BEGIN" | "ARM");
         Self { name, grants, digest: redis::Script::new(&text).get_hash().to_owned(), text }
     }
@@ -157,6 +180,11 @@ impl Reply {
         self.fields.into_iter().filter_map(|(_, line)| String::from_utf8(line).ok())
     }
 
+    /// A provider's record after the step, and the server's time.
+    pub(super) fn provider(&self) -> Result<(ProviderRecord, u64), &'static str> {
+        ProviderRecord::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
+    }
+
     /// The record after the step, and the server's time.
     pub(super) fn record(&self) -> Result<(Record, u64), &'static str> {
         Record::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
@@ -201,13 +229,18 @@ mod tests {
             &scripts.seed,
             &scripts.end,
             &scripts.revive,
+            &scripts.reprieve,
+            &scripts.permits,
+            &scripts.renew_permit,
+            &scripts.report,
+            &scripts.freeze,
         ];
         for script in writers {
             assert!(script.text.starts_with("#!lua flags=allow-oom\n"), "{}", script.name);
             assert!(script.text.contains("local function load()"), "{}", script.name);
         }
-        for script in [&scripts.read, &scripts.history] {
-            assert!(script.text.starts_with("#!lua flags=no-writes,allow-oom\n"), "{}", script.name);
+        for reader in [&scripts.read, &scripts.history, &scripts.standing] {
+            assert!(reader.text.starts_with("#!lua flags=no-writes,allow-oom\n"), "{}", reader.name);
         }
     }
 

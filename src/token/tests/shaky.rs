@@ -3,17 +3,19 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
-    SeedOutcome, Snapshot, Store, StoreError,
+    Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report,
+    Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot,
+    Store, StoreError,
 };
 use crate::words::clock::ManualClock;
-use crate::words::ids::TokenKey;
+use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
 type Act = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
@@ -129,6 +131,30 @@ impl Store for Shaky {
 
     async fn history(&self, key: &TokenKey) -> Result<Vec<Event>, StoreError> {
         self.take("history", self.store.history(key)).await
+    }
+
+    async fn reprieve(&self, key: &TokenKey, reprieve: &Reprieve) -> Result<ReprieveOutcome, StoreError> {
+        self.take("reprieve", self.store.reprieve(key, reprieve)).await
+    }
+
+    async fn permits(&self, provider: &ProviderId, ask: &PermitAsk) -> Result<PermitAnswer, StoreError> {
+        self.take("permits", self.store.permits(provider, ask)).await
+    }
+
+    async fn renew_permit(&self, provider: &ProviderId, id: &AttemptId, life: Duration) -> Result<(), StoreError> {
+        self.take("renew_permit", self.store.renew_permit(provider, id, life)).await
+    }
+
+    async fn report(&self, provider: &ProviderId, report: &Report) -> Result<Reported, StoreError> {
+        self.take("report", self.store.report(provider, report)).await
+    }
+
+    async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
+        self.take("freeze", self.store.freeze(provider, order)).await
+    }
+
+    async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
+        self.take("standing", self.store.standing(provider)).await
     }
 
     async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
