@@ -236,8 +236,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 return self.end(self.later(None), why, refusal).await;
             }
             TokenOutcome::InvalidGrant => {
-                self.count("invalid_grant", took);
-                return self.refused().await;
+                return self.refused(took).await;
             }
             TokenOutcome::Unknown { why } => why,
             TokenOutcome::Unreadable { why, body } => {
@@ -262,12 +261,24 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     }
 
     /// `invalid_grant`. Somebody may have been faster, so the store is read first; what it holds decides.
-    async fn refused(&self) -> Round {
+    async fn refused(&self, took: Duration) -> Round {
         if let Ok(Some(now)) = self.core.store.read(&self.errand.key).await
             && now.version != self.lease.base
         {
+            let overtaken = now.version.is_newer_than(self.lease.base) && now.version.grant == self.lease.base.grant;
+            self.count(if overtaken { LATE_SEND } else { "invalid_grant" }, took);
+            if overtaken {
+                // Only a process that stood still, or was cut off, for longer than lease and quarantine comes here.
+                tracing::error!(
+                    key = ?self.errand.key,
+                    provider = %self.errand.provider,
+                    attempt = self.attempt.as_str(),
+                    "A refresh token was sent after its lease had passed to somebody else, who has a newer one by now."
+                );
+            }
             return Round::Again(Duration::ZERO);
         }
+        self.count("invalid_grant", took);
         if self.errand.client.is_some() {
             let refusal = Err(TokenError::Misconfigured { why: "invalid_grant".to_owned() });
             return self.end(self.later(None), "invalid_client", refusal).await;
@@ -382,6 +393,8 @@ pub(super) const MISCONFIGURED: &[&str] = &[
     "redirect",
     "request_impossible",
 ];
+/// The class of a refresh token that two have sent: the bank may take the second for theft.
+const LATE_SEND: &str = "late_send";
 /// The class of a consent that cannot be refreshed: it lasts as long as its access token.
 pub(super) const NO_REFRESH_TOKEN: &str = "no_refresh_token";
 /// The class of a failure that the record itself is the cause of.
