@@ -178,6 +178,8 @@ impl App {
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
         let following = tokio::spawn(async move { follower.follow().await });
+        let reuniter = tokens.clone();
+        let reuniting = tokio::spawn(async move { reuniter.reunite().await });
         let reacher = tokens.clone();
         let reaching = tokio::spawn(async move {
             match reacher.store() {
@@ -225,6 +227,7 @@ impl App {
             }
         }
         following.abort();
+        reuniting.abort();
         reaching.abort();
     }
 }

@@ -11,6 +11,7 @@
 //! | floor | room | what it is |
 //! | --- | --- | --- |
 //! | ground | [`words`] | ids, secrets, clocks, token sets, problem types, bank behaviour, metric handles |
+//! | | [`simulation`] | where a simulation may take the machine's place, in builds with debug assertions |
 //! | first | [`http`] | pure rules over targets, headers and routes |
 //! | | [`net`] | sockets: TLS, servers, shutdown |
 //! | second | [`oauth`] | the bank's token endpoint: what is asked, and what its answers mean |
@@ -43,6 +44,7 @@ pub mod profiles;
 pub mod proxy;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod simulation;
 pub mod store;
 pub mod telemetry;
 pub mod token;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Every room and its floor.
 const FLOORS: &[(&str, u8)] = &[
+    ("simulation", 0),
     ("words", 0),
     ("http", 1),
     ("net", 1),
@@ -27,7 +28,8 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// Neighbours that may know each other: who imports, and what.
-const NEIGHBOURS: &[(&str, &str)] = &[("net", "http"), ("consent", "token"), ("config", "profiles")];
+const NEIGHBOURS: &[(&str, &str)] =
+    &[("net", "http"), ("consent", "token"), ("config", "profiles"), ("words", "simulation")];
 
 /// The sandbox is a peer of the program, not a part of it: it knows sockets, HTTP and words, and only the command line
 /// knows it.

@@ -30,6 +30,7 @@ use super::response::{Body, Reading, classify, is_whole_object};
 use super::settings::Registration;
 use super::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::net::tls::{TlsError, client_config};
+use crate::simulation::{self, Stream};
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::Clock;
 use crate::words::pace::paced;
@@ -81,9 +82,6 @@ impl fmt::Debug for Connection {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 impl<C: Clock> HttpTokenEndpoint<C> {
     /// Prepares the endpoint of `registration`, at a bank that behaves like this.
     pub fn new(registration: Registration, behaviour: &BankBehaviour, clock: C) -> Result<Self, EndpointError> {
@@ -115,6 +113,9 @@ impl<C: Clock> HttpTokenEndpoint<C> {
 
     async fn open(&self) -> Result<Box<dyn Stream>, NotSent> {
         let unreachable = |error: io::Error| NotSent::Unreachable(error.to_string());
+        if let Some(host) = simulation::current() {
+            return host.dial(&self.host, self.port).await.map_err(unreachable);
+        }
         let tcp = self.tcp().await.map_err(unreachable)?;
         let Some((config, name)) = &self.tls else { return Ok(Box::new(tcp)) };
         let connected = TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await;

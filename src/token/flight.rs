@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::error::TokenError;
+use crate::simulation;
 use crate::words::ids::{ProviderId, TokenKey, Version};
 
 /// How a flight turned out: the cache holds the token, or there is none.
@@ -123,7 +124,7 @@ impl Flights {
         board.insert(key.clone(), boarded);
         drop(board);
         let cockpit = Cockpit { key: key.clone(), board: Arc::clone(&self.board), outcome: sender, news };
-        self.tasks.spawn(work(cockpit));
+        self.tasks.spawn(simulation::task(work(cockpit)));
         Some(Seat { outcome, late: false })
     }
 
@@ -138,12 +139,12 @@ impl Flights {
 
     /// Runs work that must finish but that nobody waits for.
     pub(super) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(work);
+        self.tasks.spawn(simulation::task(work));
     }
 
     /// Runs work that may be cut off when the process ends.
     pub(super) fn detach_idle(work: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(work);
+        tokio::spawn(simulation::task(work));
     }
 
     /// Resolves once every flight has ended.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::{digest, rand};
 
+use crate::simulation;
+
 /// The name of a consent: 1 to 128 of `A-Z a-z 0-9 . _ ~ : -`, not `.` or `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsentId(Arc<str>);
@@ -249,6 +251,9 @@ impl fmt::Display for Fingerprint {
 /// # Panics
 /// If the operating system has no random numbers, in which case nothing here can be done safely.
 pub fn random() -> [u8; 16] {
+    if let Some(host) = simulation::current() {
+        return host.random();
+    }
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).expect("the operating system provides random numbers");
     bytes

@@ -32,5 +32,8 @@ mod store_redis;
 // Random walks through the steps, on which every store must agree.
 mod store_agreement;
 
+// What a server that came back is told before it grants a lease.
+mod store_reunion;
+
 // Whether a server is fit to keep consents.
 mod store_doctor;

@@ -29,6 +29,7 @@ pub(super) async fn follow(connector: &Connector, channel: &str, changes: &mpsc:
     let (mut pause, mut complained) = (FIRST_PAUSE, false);
     loop {
         let listened = tokio::select! {
+            biased;
             listened = listen(connector, channel, changes) => listened,
             () = changes.closed() => return,
         };
@@ -45,8 +46,9 @@ pub(super) async fn follow(connector: &Connector, channel: &str, changes: &mpsc:
             Err(Gone) => return,
         }
         tokio::select! {
-            () = sleep(jittered(pause)) => {}
+            biased;
             () = changes.closed() => return,
+            () = sleep(jittered(pause)) => {}
         }
     }
 }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::simulation::{self, DiskStep};
 use crate::words::ids::{hex, random};
 
 pub mod entry;
@@ -156,8 +157,12 @@ impl Inner {
         let write = || {
             let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
             file.write_all(text)?;
+            simulation::disk(DiskStep::Written(&unfinished))?;
             file.sync_all()?;
-            fs::rename(&unfinished, self.path.join(&finished))?;
+            simulation::disk(DiskStep::Synced(&unfinished))?;
+            let named = self.path.join(&finished);
+            fs::rename(&unfinished, &named)?;
+            simulation::disk(DiskStep::Renamed(&unfinished, &named))?;
             sync_directory(&self.path)
         };
         write().map_err(|error| {
@@ -181,7 +186,8 @@ impl Inner {
     }
 
     fn remove(&self, handle: &SpillHandle) -> Result<(), SpillError> {
-        match fs::remove_file(self.path.join(&handle.0)) {
+        let path = self.path.join(&handle.0);
+        match fs::remove_file(&path).and_then(|()| simulation::disk(DiskStep::Removed(&path))) {
             Ok(()) => {
                 self.count_one_less();
                 Ok(())
@@ -214,6 +220,8 @@ fn finish_partial_files(path: &Path) -> Result<(), SpillError> {
         let file = path.join(&name);
         let text = fs::read(&file).map_err(failed("be read"))?;
         if format::from_json(&text).is_ok() {
+            // Its writer may have died before the sync, and the machine may be next.
+            File::open(&file).and_then(|file| file.sync_all()).map_err(failed("be written"))?;
             fs::rename(&file, file.with_extension(ENDING)).map_err(failed("be written"))?;
         } else {
             fs::remove_file(&file).map_err(failed("be cleared"))?;
@@ -232,7 +240,8 @@ fn ending(name: &str) -> Option<&str> {
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    File::open(path)?.sync_all()?;
+    simulation::disk(DiskStep::DirectorySynced(path))
 }
 
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> SpillError {
@@ -243,6 +252,11 @@ async fn blocking<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce() -> Result<T, SpillError> + Send + 'static,
 ) -> Result<T, SpillError> {
+    if let Some(host) = simulation::current() {
+        let done = work();
+        tokio::time::sleep(host.disk_took()).await;
+        return done;
+    }
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or(Err(SpillError::Io { doing, kind: io::ErrorKind::Other }))
 }
