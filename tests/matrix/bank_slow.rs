@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::house::{
-    REAUTHORIZE, SERVED, Scene, UNCERTAIN, asked, at, calling, digest, lost, story, told, until, until_told,
+    REAUTHORIZE, SERVED, Scene, UNCERTAIN, asked, at, calling, digest, lost, provider, story, told, until, until_told,
 };
 use crate::support::bank::Bank;
 use crate::support::link::{Flow, Link, Toward, Trap};
@@ -175,14 +175,14 @@ async fn f23_tokens_whose_identity_token_is_rubbish_are_stored_and_used() {
 #[tokio::test(flavor = "multi_thread")]
 async fn f24_answers_without_a_refresh_token_or_with_an_absurd_life_are_kept_within_bounds() {
     let scene = Scene::set().await;
-    let replica = scene.replica();
+    let replica = provider(scene.replica(), "default_expires_in: 90s");
     let sidecar = replica.start().await;
     let faults = [
         (json!({ "omit_refresh_token": true }), 7_200_000, true),
         (json!({ "same_refresh_token": true }), 7_200_000, true),
-        (json!({ "expires_in": "missing" }), 60_000, false),
-        (json!({ "expires_in": 0 }), 60_000, false),
-        (json!({ "expires_in": -1 }), 60_000, false),
+        (json!({ "expires_in": "missing" }), 90_000, false),
+        (json!({ "expires_in": 0 }), 90_000, false),
+        (json!({ "expires_in": -1 }), 90_000, false),
         (json!({ "expires_in": "3600" }), 3_600_000, false),
         (json!({ "expires_in": 1e18 }), 30 * 24 * 3_600_000_u64, false),
     ];

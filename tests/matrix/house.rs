@@ -40,6 +40,17 @@ pub(crate) fn at(bank: &Bank, port: u16, more: &str) -> Replica {
     paced(Replica::new(bank, &format!("  redis: {{url: \"redis://127.0.0.1:{port}/0\"{more}}}\n")))
 }
 
+/// At a bank that has said that it takes a spent refresh token for a minute.
+pub(crate) fn tolerant(replica: Replica) -> Replica {
+    provider(replica, "reuse_grace: 60s")
+}
+
+/// With one more setting of the bank.
+pub(crate) fn provider(replica: Replica, setting: &str) -> Replica {
+    let end = "    ca_file: ca.pem\n  norsk-gjeld";
+    replica.change(end, &end.replace("\n", &format!("\n    {setting}\n")))
+}
+
 /// One more Redis has to have an intent and an outcome.
 pub(crate) const ONE_REPLICA: &str = ", replicas_required: 1, replica_wait: 500ms";
 

@@ -143,3 +143,29 @@ async fn f42_the_old_key_opens_until_it_is_taken_out_and_then_its_records_are_le
     assert_eq!(scene.redis.cli(&["DUMP", &key("left")]), before);
     assert!(scene.asked(&other.bank_id).await.is_empty());
 }
+
+/// An older copy of the whole record, every part of which opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn f41_an_older_copy_of_a_record_is_found_out_by_whoever_remembers_a_newer_one() {
+    let scene = Scene::set().await;
+    let replica = scene.replica();
+    let sidecar = replica.start().await;
+    let granted = scene.bank.grant(0).await;
+    sidecar.import("c-1", &granted).await;
+    scene.redis.cli(&["COPY", &key("c-1"), "older"]);
+    scene.bank.fault("abn-token", 1, json!({ "expires_in": 6 })).await;
+    until_told(&sidecar, "c-1", SERVED).await;
+    sidecar.until("it is committed", async || scene.record("c-1")["gen"] == "2").await;
+    scene.redis.cli(&["COPY", "older", &key("c-1"), "REPLACE"]);
+    assert_eq!(scene.record("c-1")["gen"], "1");
+    sidecar
+        .until_within(40, "the token has expired and is refreshed", async || {
+            sidecar.balances("c-1").await;
+            scene.asked(&granted.bank_id).await.len() >= 2
+        })
+        .await;
+    assert_eq!(scene.asked(&granted.bank_id).await, ["granted", "granted"], "the spent refresh token is not sent");
+    until_told(&sidecar, "c-1", SERVED).await;
+    sidecar.until("it is committed", async || scene.record("c-1")["gen"] == "3").await;
+    assert_eq!(metric(&sidecar, "consentry_store_errors_total{kind=\"rolled_back\"}").await, 1, "it is counted");
+}

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use crate::house::{
-    FAILPOINTS, REAUTHORIZE, SERVED, Scene, UNCERTAIN, calling, failing, lost, story, until_frozen, until_killed,
-    until_told,
+    FAILPOINTS, REAUTHORIZE, SERVED, Scene, UNCERTAIN, calling, failing, lost, story, tolerant, until_frozen,
+    until_killed, until_told,
 };
 use crate::support::link::{Flow, Link, Toward};
 
@@ -201,4 +201,23 @@ async fn f07_with_the_embedded_store_the_next_start_commits_the_spill_too() {
     let sidecar = replica.start().await;
     sidecar.until("it is replayed", async || sidecar.consent("c-1").await["generation"] == 2).await;
     assert_eq!(scene.asked(&granted.bank_id).await, ["granted"]);
+}
+
+/// A bank that takes a spent refresh token for a while gives the answer again.
+#[tokio::test(flavor = "multi_thread")]
+async fn f05_at_a_bank_with_a_grace_the_answer_that_was_lost_is_asked_for_again_and_nothing_is_lost() {
+    let scene = Scene::set().await;
+    scene.bank.control(http::Method::PATCH, "/abn-amro/settings", &json!({ "grace_s": 60 })).await;
+    let (doomed, other) = (tolerant(scene.replica()), tolerant(scene.replica()));
+    let (mut doomed, other) = tokio::join!(doomed.start(), other.start());
+    let granted = scene.bank.grant(0).await;
+    other.import("c-1", &granted).await;
+    scene.bank.fault("abn-token", 1, json!({ "delay_ms": 60_000 })).await;
+    drop(calling(&doomed, "c-1"));
+    other.until("the bank has been asked", async || scene.bank.refreshes().await == 1).await;
+    doomed.program.kill();
+    until_told(&other, "c-1", SERVED).await;
+    assert_eq!(scene.asked(&granted.bank_id).await, ["granted", "granted-in-grace"]);
+    assert_eq!((scene.bank.reuse_events().await, lost(&other, "lost_reply").await), (0, 0));
+    other.until("it is committed", async || scene.record("c-1")["gen"] == "2").await;
 }
