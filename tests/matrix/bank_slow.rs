@@ -246,7 +246,7 @@ async fn f27_a_no_that_is_about_us_or_about_haste_touches_no_consent() {
         rogue.next_token_answer((bytes, Then::Hold));
         let answer = sidecar.balances(&consent).await;
         assert_eq!(story(&[wanted]), [told(&answer)], "{why}");
-        sidecar.until("it is written down", async || scene.record(&consent).get("why").is_some()).await;
+        sidecar.until("it is written down", async || scene.record(&consent).contains_key("why")).await;
         let after = scene.record(&consent);
         assert_eq!((after["st"].as_str(), after["why"].as_str(), &after["rt"]), ("active", why, &before["rt"]));
         if why == "rate_limited" {

@@ -48,7 +48,7 @@ pub(crate) fn tolerant(replica: Replica) -> Replica {
 /// With one more setting of the bank.
 pub(crate) fn provider(replica: Replica, setting: &str) -> Replica {
     let end = "    ca_file: ca.pem\n  norsk-gjeld";
-    replica.change(end, &end.replace("\n", &format!("\n    {setting}\n")))
+    replica.change(end, &end.replace('\n', &format!("\n    {setting}\n")))
 }
 
 /// One more Redis has to have an intent and an outcome.
@@ -91,8 +91,7 @@ impl Scene {
 /// What stands in Redis, as `redis-cli HGETALL` prints it.
 pub(crate) fn record(redis: &RedisServer, consent: &str) -> BTreeMap<String, String> {
     let printed = redis.cli(&["HGETALL", &key(consent)]);
-    let texts: Vec<_> =
-        printed.lines().filter_map(|line| Some(line.split_once(") \"")?.1.strip_suffix('"')?)).collect();
+    let texts: Vec<_> = printed.lines().filter_map(|line| line.split_once(") \"")?.1.strip_suffix('"')).collect();
     texts.chunks_exact(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
 }
 
