@@ -84,7 +84,14 @@ fn every_field_of_a_record_is_described() {
 #[test]
 fn every_file_that_a_document_names_is_there() {
     let mut seen = 0;
-    for document in ["README.md", "docs/architecture.md", "docs/refresh.md", "docs/performance.md", "docs/errors.md"] {
+    for document in [
+        "README.md",
+        "docs/architecture.md",
+        "docs/refresh.md",
+        "docs/performance.md",
+        "docs/errors.md",
+        "docs/fault-matrix.md",
+    ] {
         let text = read(document);
         for name in text.split('`').skip(1).step_by(2).filter(|name| is_source(name)) {
             seen += 1;
@@ -193,4 +200,35 @@ fn every_metric_is_described_with_what_to_do() {
     }
     assert!(seen > 15, "only {seen} metrics were found, so the test does not see them");
     assert_eq!(seen, rows.len(), "and nothing else is");
+}
+
+#[test]
+fn every_row_of_the_fault_matrix_names_its_tests_or_says_why_there_is_none() {
+    let text = read("docs/fault-matrix.md");
+    let mut tests = Vec::new();
+    for file in fs::read_dir("tests/matrix").expect("the folder") {
+        let source = read(file.expect("readable").path().to_str().expect("a plain name"));
+        let attributed =
+            source.split("#[tokio::test").skip(1).filter_map(|after| after.split_once("async fn f")?.1.split_once('('));
+        tests.extend(attributed.map(|(name, _)| format!("f{name}")));
+    }
+    assert!(tests.len() > 40, "only {} tests were found, so this one does not see them", tests.len());
+    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| F")).collect();
+    assert_eq!(rows.len(), 47);
+    for (number, row) in (1..).zip(rows) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [name, _, _, held] = cells.as_slice() else { panic!("{row}: four cells are needed") };
+        assert_eq!(*name, format!("F{number}"));
+        let own = format!("f{number:02}_");
+        let named: Vec<_> = held.split('`').skip(1).step_by(2).filter(|name| name.starts_with('f')).collect();
+        let there: Vec<_> = tests.iter().filter(|test| test.starts_with(&own)).map(String::as_str).collect();
+        for test in &there {
+            assert!(named.contains(test), "{name} does not name {test}");
+        }
+        for test in &named {
+            assert!(there.contains(test), "{name} names {test}, which is not there");
+        }
+        let reason = held.strip_prefix("Not tested: ").is_some_and(|reason| reason.len() > 40);
+        assert!(reason == named.is_empty(), "{name} needs a test or a reason, and not both");
+    }
 }

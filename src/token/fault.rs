@@ -43,6 +43,8 @@ pub(super) async fn point(name: &str) {
         "freeze" => {
             tracing::warn!(name, "Frozen at a failpoint.");
             let _ = kill_process(getpid(), Signal::STOP);
+            // The signal may stop another thread first.
+            std::thread::sleep(std::time::Duration::from_millis(100));
             return;
         }
         _ => tracing::warn!(name, "Stopped at a failpoint."),

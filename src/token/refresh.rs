@@ -303,8 +303,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 return self.end(self.later(None), why, refusal).await;
             }
             TokenOutcome::InvalidGrant => {
-                self.count("invalid_grant", took);
-                return self.refused().await;
+                return self.refused(took).await;
             }
             TokenOutcome::Unknown { why } => why,
             TokenOutcome::Unreadable { why, body } => {
@@ -329,9 +328,15 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     }
 
     /// `invalid_grant`. Somebody may have been faster, so the store is read first; what it holds decides.
-    async fn refused(&self) -> Round {
+    async fn refused(&self, took: Took) -> Round {
+        self.count("invalid_grant", took);
         let now = self.core.store.read(&self.errand.key).await.ok().flatten();
-        if now.as_ref().is_some_and(|now| now.version != self.lease.base) {
+        if let Some(now) = now.as_ref().filter(|now| now.version != self.lease.base) {
+            let overtaken = now.version.is_newer_than(self.lease.base) && now.version.grant == self.lease.base.grant;
+            if overtaken && self.errand.client.is_none() {
+                // Only a process that stood still, or was cut off, for longer than lease and quarantine comes here.
+                loss::sent_late(&self.core.metrics, self.errand, &self.attempt);
+            }
             return Round::Again(Duration::ZERO);
         }
         if self.errand.client.is_some() {

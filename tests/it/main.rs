@@ -3,6 +3,7 @@
 
 // What the tests stand on: servers, certificates, faults.
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "the other test binary uses the rest")]
 mod support;
 
 // However many ask, one token request; and whose token reaches which bank.

@@ -16,7 +16,7 @@ use crate::store_contract::{
     HOUR, arm, begin, commit, consent, end, fail, granted, next, read, renew, restore, seed, seeded,
 };
 use crate::support::authority::Authority;
-use crate::support::fault_link::FaultLink;
+use crate::support::link::{Flow, Link, Toward};
 use crate::support::redis::{RedisOptions, RedisServer, free_port, settings};
 use crate::support::scripted_redis::ScriptedRedis;
 
@@ -174,7 +174,7 @@ async fn a_server_that_comes_back_is_used_again() {
 #[tokio::test]
 async fn a_lost_reply_costs_nothing_but_time() {
     let server = RedisServer::start().await;
-    let link = FaultLink::to(server.port()).await;
+    let link = Link::to(server.port()).await;
     let (store, key) = (RedisStore::connect(&settings(link.port())).unwrap(), consent());
     // The first walk makes the scripts known; from then on the reply that is lost is the step's own.
     walk_through_every_step(&store, &consent(), || {}).await;
@@ -217,7 +217,7 @@ async fn walk_through_every_step(store: &RedisStore, key: &TokenKey, before_each
 #[tokio::test]
 async fn a_link_that_loses_every_reply_ends_in_unavailable() {
     let server = RedisServer::start().await;
-    let link = FaultLink::to(server.port()).await;
+    let link = Link::to(server.port()).await;
     let store = RedisStore::connect(&settings(link.port())).unwrap();
     store.ping().await.unwrap();
     link.cut_replies(100);
@@ -279,7 +279,7 @@ async fn a_follower_is_told_when_it_is_blind() {
 #[tokio::test]
 async fn a_connection_that_died_without_a_word_is_noticed() {
     let server = RedisServer::start().await;
-    let link = FaultLink::to(server.port()).await;
+    let link = Link::to(server.port()).await;
     let impatient = RedisSettings { command_timeout: Duration::from_millis(200), ..settings(link.port()) };
     let store = RedisStore::connect(&impatient).unwrap();
     let (sender, mut changes) = mpsc::channel(16);
@@ -289,7 +289,7 @@ async fn a_connection_that_died_without_a_word_is_noticed() {
     });
     assert_eq!(next(&mut changes).await, Change::Connected);
     store.ping().await.unwrap();
-    link.freeze();
+    link.set(Toward::Client, Flow::Swallow);
     let outcome = timeout(Duration::from_secs(2), store.read(&consent())).await.unwrap();
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
     let told = timeout(Duration::from_secs(8), changes.recv()).await.unwrap();

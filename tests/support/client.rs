@@ -46,13 +46,18 @@ impl App {
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         let what = format!("{} {}", request.method(), request.uri());
+        self.try_send(request).await.unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+
+    /// The answer, or why there is none.
+    pub(crate) async fn try_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         let exchange = async {
-            let response = self.0.request(request).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+            let response = self.0.request(request).await.map_err(|error| format!("{error:?}"))?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.unwrap_or_else(|error| panic!("{what}: {error:?}")).to_bytes();
-            Answer { status: head.status, headers: head.headers, body }
+            let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
+            Ok(Answer { status: head.status, headers: head.headers, body })
         };
-        timeout(Duration::from_secs(60), exchange).await.unwrap_or_else(|_| panic!("{what}: no answer within a minute"))
+        timeout(Duration::from_secs(60), exchange).await.map_err(|_| "no answer within a minute".to_owned())?
     }
 
     pub(crate) async fn get(&self, url: &str, headers: &[(&str, &str)]) -> Answer {

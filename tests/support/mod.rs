@@ -8,8 +8,8 @@ pub(crate) mod bank;
 pub(crate) mod bench;
 // An app's calls.
 pub(crate) mod client;
-// A link to a server that can be cut at the worst moment.
-pub(crate) mod fault_link;
+// A link to a server that can break in every way a network does.
+pub(crate) mod link;
 // The real binary, as a process.
 pub(crate) mod program;
 // A real `redis-server` process of a test's own.

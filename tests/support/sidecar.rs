@@ -94,6 +94,11 @@ impl Replica {
         self.environment.clear();
     }
 
+    /// Starts the next process without this variable.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.environment.retain(|(known, _)| known != name);
+    }
+
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
@@ -221,11 +226,16 @@ impl Sidecar {
 
     /// Waits until a condition holds, ten seconds at most.
     pub(crate) async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        self.until_within(10, what, condition).await;
+    }
+
+    /// Waits until a condition holds, so many seconds at most.
+    pub(crate) async fn until_within(&self, seconds: u64, what: &str, condition: impl AsyncFn() -> bool) {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
         while !condition().await {
             assert!(
                 tokio::time::Instant::now() < deadline,
-                "not within ten seconds: {what}\n{}",
+                "not within {seconds} seconds: {what}\n{}",
                 self.program.output()
             );
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
