@@ -26,6 +26,8 @@ pub(crate) struct Manners {
     /// How long a spent token is taken again.
     pub(crate) grace: Option<Duration>,
     pub(crate) slow: u64,
+    /// It answers when nobody waits any more.
+    pub(crate) endless: u64,
     pub(crate) error_before: u64,
     pub(crate) error_after: u64,
     pub(crate) truncated: u64,
@@ -35,7 +37,17 @@ pub(crate) struct Manners {
 
 impl Manners {
     pub(crate) const fn good(life: Duration) -> Self {
-        Self { life, grace: None, slow: 0, error_before: 0, error_after: 0, truncated: 0, hung_up: 0, busy: 0 }
+        Self {
+            life,
+            grace: None,
+            slow: 0,
+            endless: 0,
+            error_before: 0,
+            error_after: 0,
+            truncated: 0,
+            hung_up: 0,
+            busy: 0,
+        }
     }
 }
 
@@ -73,8 +85,9 @@ pub(crate) struct Standing {
 }
 
 impl Bank {
-    pub(crate) fn new(name: String, manners: Manners, chance: Chance, trace: Arc<Trace>) -> Arc<Self> {
-        let books = Books { manners, closed: false, chance, requests: 0, grants: Vec::new() };
+    /// The `number`th of two, so that each request in a history has a number of its own.
+    pub(crate) fn new(number: u64, name: String, manners: Manners, chance: Chance, trace: Arc<Trace>) -> Arc<Self> {
+        let books = Books { manners, closed: false, chance, requests: number, grants: Vec::new() };
         Arc::new(Self { name, trace, books: Mutex::new(books) })
     }
 
@@ -124,7 +137,7 @@ impl Bank {
         let Some((consent, serial)) = read_request(&mut line).await else { return };
         let (request, manners, mut chance) = {
             let mut books = self.books();
-            books.requests += 1;
+            books.requests += 2;
             let request = books.requests;
             (request, books.manners, books.chance.fork(request))
         };
@@ -144,10 +157,10 @@ impl Bank {
             let _ = line.write_all(json(400, r#"{"error":"invalid_grant"}"#).as_bytes()).await;
             return;
         };
-        let think = match chance.below(1_000) {
-            n if n < 3 && manners.slow > 0 => 115_000..150_000,
-            n if (n as u64) < manners.slow => 1_000..70_000,
-            _ => 1..60,
+        let think = match () {
+            () if chance.happens(manners.endless) => 115_000..150_000,
+            () if chance.happens(manners.slow) => 1_000..70_000,
+            () => 1..60,
         };
         sleep(chance.millis(think)).await;
         self.books().issue(consent, next, self.trace.now() + millis(manners.life));
@@ -222,7 +235,9 @@ fn json(code: u16, body: &str) -> String {
 fn status(code: u16, body: &str) -> String {
     let length = body.len();
     let pause = if code == 429 { "retry-after: 2\r\n" } else { "" };
-    format!("HTTP/1.1 {code} Said\r\ncontent-type: text/html\r\n{pause}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+    format!(
+        "HTTP/1.1 {code} Said\r\ncontent-type: text/html\r\n{pause}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
 }
 
 /// The consent and the serial number of the refresh token in the request; `None` if it never came whole.
@@ -243,6 +258,7 @@ async fn read_request(line: &mut Line) -> Option<(usize, u64)> {
 fn whole_body(read: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(read).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
-    let length: usize = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())?;
+    let length: usize =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())?;
     (body.len() == length).then_some(body)
 }

@@ -20,6 +20,8 @@ use crate::chance::Chance;
 #[derive(Debug)]
 pub(crate) struct Disk {
     directory: PathBuf,
+    /// Whether it does as it is told when it is told to sync.
+    syncs: bool,
     state: State,
     /// The states before each step that is still under way, with the time by which all of its sequence is done.
     under_way: Vec<(Option<Instant>, State)>,
@@ -38,9 +40,9 @@ struct State {
 }
 
 impl Disk {
-    pub(crate) fn new(directory: PathBuf) -> Self {
+    pub(crate) fn new(directory: PathBuf, syncs: bool) -> Self {
         let (state, kept) = (State::default(), BTreeSet::new());
-        Self { directory, state, under_way: Vec::new(), next_file: 0, kept, failing: 0 }
+        Self { directory, syncs, state, under_way: Vec::new(), next_file: 0, kept, failing: 0 }
     }
 
     /// Takes note of a step, or refuses it.
@@ -57,6 +59,7 @@ impl Disk {
                 state.names.insert(name(path), self.next_file);
                 state.written.insert(self.next_file, fs::read(path)?);
             }
+            DiskStep::Synced(_) | DiskStep::DirectorySynced(_) if !self.syncs => {}
             DiskStep::Synced(path) => {
                 if let Some(file) = state.names.get(&name(path)) {
                     let content = state.written.get(file).cloned().unwrap_or_default();
@@ -111,9 +114,13 @@ impl Disk {
         took
     }
 
-    /// The process dies now. Says of which attempts the spills are left.
-    pub(crate) fn crash(&mut self, chance: &mut Chance, power: bool) -> Vec<String> {
+    /// The process dies now. Says of which attempts the spills are left, and which spills that counted are not.
+    pub(crate) fn crash(&mut self, chance: &mut Chance, power: bool) -> (Vec<String>, Vec<String>) {
         self.under_way.retain(|(done, _)| done.is_none_or(|done| done > Instant::now()));
+        let whole = self.under_way.first().map_or(&self.state, |(_, state)| state);
+        let counted = attempts(&whole.names, &whole.written);
+        let removed_since = |attempt: &&String| attempts(&self.state.names, &self.state.written).contains(*attempt);
+        let counted: Vec<_> = counted.iter().filter(removed_since).cloned().collect();
         let cut = chance.below(self.under_way.len() + 1);
         if let Some((_, state)) = self.under_way.drain(..).nth(cut) {
             self.state = state;
@@ -129,7 +136,8 @@ impl Disk {
             .collect();
         write_back(&self.directory, &left).expect("the simulation's own directory is writable");
         self.kept = attempts(&self.state.names, &self.state.written);
-        self.kept.iter().cloned().collect()
+        let gone = counted.into_iter().filter(|attempt| !self.kept.contains(attempt)).collect();
+        (self.kept.iter().cloned().collect(), gone)
     }
 
     fn lose_power(&mut self, chance: &mut Chance) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::bank::Manners;
+use crate::oracle::Cause;
 use crate::redis::Fsync;
 
 /// What may happen in a family's histories.
@@ -47,19 +48,21 @@ pub(crate) struct Family {
     pub(crate) required: u32,
     pub(crate) manners: Manners,
     pub(crate) faults: Faults,
+    /// Which losses nobody can help here.
+    pub(crate) unavoidable: &'static [Cause],
 }
 
-const LIFE: Duration = Duration::from_secs(75);
+const LIFE: Duration = Duration::from_secs(60);
 
 const BASE: Family = Family {
     name: "",
     replicas: 3,
     consents: 4,
-    lasts: Duration::from_secs(900),
+    lasts: Duration::from_secs(420),
     fsync: Fsync::Always,
     store_replicas: 0,
     required: 0,
-    manners: Manners { slow: 30, ..Manners::good(LIFE) },
+    manners: Manners { slow: 30, endless: 3, ..Manners::good(LIFE) },
     faults: Faults {
         network: 4,
         cuts: true,
@@ -74,10 +77,17 @@ const BASE: Family = Family {
         wrongly: false,
         outages: false,
     },
+    unavoidable: &[Cause::W1, Cause::W2],
 };
 
 /// Nothing happens but slow banks and a network that is as it should be.
-pub(crate) const QUIET: Family = Family { name: "quiet", faults: Faults { network: 0, ..CALM }, ..BASE };
+pub(crate) const QUIET: Family = Family {
+    name: "quiet",
+    manners: Manners { slow: 60, ..Manners::good(LIFE) },
+    faults: CALM,
+    unavoidable: &[],
+    ..BASE
+};
 
 const CALM: Faults = Faults {
     network: 0,
@@ -98,8 +108,7 @@ const CALM: Faults = Faults {
 pub(crate) const CALM_STORE: Family = Family { name: "calm-store", ..BASE };
 
 /// A store that restarts, and syncs before it answers.
-pub(crate) const ALWAYS: Family =
-    Family { name: "always", faults: Faults { restarts: true, ..BASE.faults }, ..BASE };
+pub(crate) const ALWAYS: Family = Family { name: "always", faults: Faults { restarts: true, ..BASE.faults }, ..BASE };
 
 /// A store with one replica, which must acknowledge and may be promoted.
 pub(crate) const ONE_REPLICA: Family = Family {
@@ -124,16 +133,21 @@ pub(crate) const BAD_BANKS: Family = Family {
     name: "bad-banks",
     manners: Manners {
         error_before: 40,
-        error_after: 8,
-        truncated: 8,
-        hung_up: 8,
+        error_after: 4,
+        truncated: 4,
+        hung_up: 4,
         busy: 30,
         slow: 60,
+        endless: 5,
         ..Manners::good(LIFE)
     },
     faults: Faults { outages: true, ..BASE.faults },
     ..BASE
 };
+
+/// Banks that think for long, before and after they have taken a token.
+pub(crate) const SLOW_BANKS: Family =
+    Family { name: "slow-banks", manners: Manners { slow: 150, ..Manners::good(LIFE) }, ..ALWAYS };
 
 /// Banks that take the last spent refresh token again for a while.
 pub(crate) const TOLERANT: Family = Family {
@@ -144,18 +158,27 @@ pub(crate) const TOLERANT: Family = Family {
 };
 
 /// Full disks: a refresh goes on without a spill.
-pub(crate) const FULL_DISKS: Family =
-    Family { name: "full-disks", faults: Faults { disks: true, restarts: true, ..BASE.faults }, ..BASE };
+pub(crate) const FULL_DISKS: Family = Family {
+    name: "full-disks",
+    faults: Faults { disks: true, restarts: true, ..BASE.faults },
+    unavoidable: &[Cause::W1, Cause::W2, Cause::NoSpill],
+    ..BASE
+};
 
 /// Processes that stand still for longer than the protocol allows for.
-pub(crate) const STALLS: Family =
-    Family { name: "stalls", faults: Faults { long_stops: true, ..BASE.faults }, ..BASE };
+pub(crate) const STALLS: Family = Family {
+    name: "stalls",
+    faults: Faults { long_stops: true, ..BASE.faults },
+    unavoidable: &[Cause::W1, Cause::W2, Cause::W5, Cause::Away],
+    ..BASE
+};
 
 /// A store that forgets up to two seconds when it restarts.
 pub(crate) const EVERY_SECOND: Family = Family {
     name: "every-second",
     fsync: Fsync::EverySecond,
     faults: Faults { restarts: true, ..BASE.faults },
+    unavoidable: &[Cause::W1, Cause::W2, Cause::W7],
     ..BASE
 };
 
@@ -165,12 +188,22 @@ pub(crate) const WRONG_PROMOTION: Family = Family {
     store_replicas: 2,
     required: 1,
     faults: Faults { failovers: true, wrongly: true, ..BASE.faults },
+    unavoidable: &[Cause::W1, Cause::W2, Cause::W7],
     ..BASE
 };
 
-/// Stores that keep what they acknowledge: nothing may be lost but by W1 and W2.
-pub(crate) const FAITHFUL: &[Family] =
-    &[QUIET, CALM_STORE, ALWAYS, ONE_REPLICA, TWO_OF_TWO, BAD_BANKS, TOLERANT, FULL_DISKS];
-
-/// Where more is at stake than a client can help: W5 and W7.
-pub(crate) const BEYOND: &[Family] = &[STALLS, EVERY_SECOND, WRONG_PROMOTION];
+/// Every family, to be found by its name.
+pub(crate) const ALL: &[Family] = &[
+    QUIET,
+    CALM_STORE,
+    ALWAYS,
+    ONE_REPLICA,
+    TWO_OF_TWO,
+    BAD_BANKS,
+    SLOW_BANKS,
+    TOLERANT,
+    FULL_DISKS,
+    STALLS,
+    EVERY_SECOND,
+    WRONG_PROMOTION,
+];

@@ -67,13 +67,16 @@ pub(crate) async fn rage(world: Arc<World>, mut chance: Chance) {
     let mut at_peace_from = vec![Instant::now(); world.replicas.len()];
     let mut store_at_peace_from = Instant::now();
     loop {
-        sleep(chance.millis(500..12_000)).await;
+        sleep(chance.millis(300..7_000)).await;
         let fault = possible[chance.below(possible.len())];
         let which = chance.below(world.replicas.len());
         let replica = &world.replicas[which];
-        let away = Duration::from_millis(1 + chance.among(0..LONGEST_AWAY) * chance.among(0..LONGEST_AWAY) / LONGEST_AWAY);
+        let away =
+            Duration::from_millis(1 + chance.among(0..LONGEST_AWAY) * chance.among(0..LONGEST_AWAY) / LONGEST_AWAY);
         let takes_away = match fault {
-            Fault::Kill | Fault::Power | Fault::Stop | Fault::LongStop | Fault::CutFromStore | Fault::CutFromBanks => true,
+            Fault::Kill | Fault::Power | Fault::Stop | Fault::LongStop | Fault::CutFromStore | Fault::CutFromBanks => {
+                true
+            }
             Fault::ResetStore
             | Fault::ResetBanks
             | Fault::Calendar
@@ -128,10 +131,13 @@ fn befall(world: &Arc<World>, fault: Fault, replica: &Arc<Replica>, away: Durati
             let replica = replica.machine.replica;
             world.trace.add(What::Cut { replica, from });
             route.set_cut(true);
-            later(away, Box::new(move || {
-                world.trace.add(What::Healed { replica, from });
-                route.set_cut(false);
-            }))
+            later(
+                away,
+                Box::new(move || {
+                    world.trace.add(What::Healed { replica, from });
+                    route.set_cut(false);
+                }),
+            )
         }
         Fault::ResetStore | Fault::ResetBanks => {
             let from = if fault == Fault::ResetStore { "store" } else { "bank" };
@@ -146,7 +152,7 @@ fn befall(world: &Arc<World>, fault: Fault, replica: &Arc<Replica>, away: Durati
             now
         }
         Fault::DiskFull => {
-            world.trace.add(What::Machine(format!("r{}: disk full", replica.machine.replica)));
+            world.trace.add(What::DiskFull { replica: replica.machine.replica });
             replica.machine.disk.lock().expect("one thread").failing = 800;
             let replica = Arc::clone(replica);
             later(away * 3, Box::new(move || replica.machine.disk.lock().expect("one thread").failing = 0))
@@ -154,7 +160,8 @@ fn befall(world: &Arc<World>, fault: Fault, replica: &Arc<Replica>, away: Durati
         Fault::StoreRestart => {
             world.redis.crash_primary();
             let world = Arc::clone(world);
-            later(away, Box::new(move || world.redis.restart_primary()))
+            // Nobody reaches it meanwhile, so it may take longer than any lease.
+            later(away * 4, Box::new(move || world.redis.restart_primary()))
         }
         Fault::StoreFailover => fail_over(world, away, chance),
         Fault::StoreLink => {

@@ -101,7 +101,10 @@ impl Process {
     pub(crate) fn kill(&self, power: bool) {
         self.change(|gate| gate.dead = true);
         let mut chance = self.chance.lock().expect("one thread");
-        let spills = self.machine.disk.lock().expect("one thread").crash(&mut chance, power);
+        let (spills, gone) = self.machine.disk.lock().expect("one thread").crash(&mut chance, power);
+        for attempt in gone {
+            self.trace.add(What::Broken(format!("the spill of {attempt} counted, and a crash took it")));
+        }
         self.trace.add(What::Killed { pid: self.pid, power, spills });
     }
 

@@ -11,6 +11,7 @@
 //! ```
 
 mod bank;
+mod broken;
 mod chance;
 mod disk;
 mod families;

@@ -63,8 +63,7 @@ impl Rates {
 
 impl Route {
     pub(crate) fn new(chance: Chance) -> Arc<Self> {
-        let state =
-            RouteState { cut: false, rates: Rates::default(), chance, waiting: Vec::new(), pipes: Vec::new() };
+        let state = RouteState { cut: false, rates: Rates::default(), chance, waiting: Vec::new(), pipes: Vec::new() };
         Arc::new(Self { state: Mutex::new(state) })
     }
 

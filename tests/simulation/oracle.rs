@@ -16,6 +16,8 @@ pub(crate) enum Cause {
     W1,
     /// The process with the answer died before it was on the disk or in the store.
     W2,
+    /// The same, longer after the answer, because the disk took no spill.
+    NoSpill,
     /// A process stood still between its intent and its sending for longer than lease and quarantine.
     W5,
     /// The store lost what it had acknowledged, and nobody remembered.
@@ -27,14 +29,26 @@ pub(crate) enum Cause {
 /// What the oracle makes of a history.
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
-    /// Consents that were lost, and why.
-    pub(crate) lost: Vec<(usize, Cause)>,
-    /// What must never happen: about which consent, and what.
-    pub(crate) faults: Vec<(Option<usize>, String)>,
+    /// Consents that were lost, why, and when.
+    pub(crate) lost: Vec<(usize, Cause, u64)>,
+    /// What must never happen.
+    pub(crate) faults: Vec<Finding>,
     /// Refresh tokens the banks took.
     pub(crate) rotations: usize,
     /// Probes: refresh tokens that came again, and were recorded to.
     pub(crate) probes: usize,
+    /// Expired tokens that were served because their answers had been under way for so long.
+    pub(crate) overdue: usize,
+}
+
+/// What must never happen, and did.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    /// About which consent, if about one.
+    pub(crate) consent: Option<usize>,
+    /// When it was over.
+    pub(crate) at: u64,
+    pub(crate) text: String,
 }
 
 /// A presentation that a bank took, and what became of its answer.
@@ -48,10 +62,14 @@ struct Taken {
     attempt: Option<String>,
 }
 
+/// The end of every history.
+const END: u64 = u64::MAX;
 /// Longer away than this, and a process may come back after a probe: less than lease and quarantine, with a margin.
 const LONG_AWAY: u64 = 40_000;
 /// The same between intent and sending.
 const LONG_STOP: u64 = 45_000;
+/// The longest that a spill takes to be on the disk.
+const TO_DISK: u64 = 1_000;
 /// When nobody waits for an answer any more.
 const PATIENCE: u64 = 119_000;
 
@@ -61,25 +79,28 @@ pub(crate) fn judge(family: Family, history: &History) -> Judgement {
     let mut judgement = Judgement::default();
     for event in events {
         if let What::Broken(text) = &event.what {
-            judgement.faults.push((None, format!("at {} ms: {text}", event.at)));
+            judgement.faults.push(Finding { consent: None, at: event.at, text: text.clone() });
         }
     }
+    judgement.expired(events);
     let calm = events.iter().find(|event| matches!(event.what, What::Calm)).map_or(0, |event| event.at);
     for consent in 0..family.consents {
         let story = Story::of(events, consent);
         judgement.rotations += story.taken.len();
         judgement.probes += story.probes;
-        judgement.faults.extend(story.unrecorded.iter().map(|text| (Some(consent), text.clone())));
+        let mut find = |at, text| judgement.faults.push(Finding { consent: Some(consent), at, text });
+        story.unrecorded.iter().for_each(|(at, text)| find(*at, text.clone()));
         let standing = history.standings[consent];
         if !standing.alive {
+            let died = story.death.map_or(END, |(at, ..)| at);
             match story.cause() {
-                Ok(cause) => judgement.lost.push((consent, cause)),
-                Err(text) => judgement.faults.push((Some(consent), text)),
+                Ok(cause) => judgement.lost.push((consent, cause, died)),
+                Err(text) => find(died, text),
             }
         }
         let rotated_since = story.taken.iter().any(|taken| taken.at >= calm && taken.told == Told::Whole);
         if standing.alive && !rotated_since {
-            judgement.faults.push((Some(consent), "it was not refreshed after the last fault".to_owned()));
+            find(END, "it was not refreshed after the last fault".to_owned());
         }
         for replica in 0..family.replicas {
             let last = &history.last[&(replica, consent)];
@@ -89,11 +110,42 @@ pub(crate) fn judge(family: Family, history: &History) -> Judgement {
             };
             if !right {
                 let text = format!("alive: {}, and in the end r{replica} answers {last:?}", standing.alive);
-                judgement.faults.push((Some(consent), text));
+                find(END, text);
             }
         }
     }
     judgement
+}
+
+impl Judgement {
+    /// No app may be handed a token that has expired. Its life is counted from when its answer arrives, so the time that
+    /// the answer was under way is forgiven, and counted.
+    fn expired(&mut self, events: &[Event]) {
+        let mut answers: BTreeMap<(usize, u64), u64> = BTreeMap::new();
+        let (mut sent, mut late): (BTreeMap<u64, u64>, BTreeMap<u64, u64>) = (BTreeMap::new(), BTreeMap::new());
+        for event in events {
+            match &event.what {
+                What::Presented { request, consent, verdict: Verdict::Rotated { serial, .. }, .. } => {
+                    answers.insert((*consent, *serial), *request);
+                }
+                What::Answered { request } => drop(sent.insert(*request, event.at)),
+                What::Heard { request } => {
+                    let under_way = sent.get(request).map_or(0, |sent| event.at - sent);
+                    late.insert(*request, under_way);
+                }
+                What::Served { by, consent, serial, left } if *left <= 0 => {
+                    let under_way = answers.get(&(*consent, *serial)).and_then(|request| late.get(request));
+                    if *left + i64::try_from(under_way.copied().unwrap_or_default()).unwrap_or_default() > 0 {
+                        self.overdue += 1;
+                    } else {
+                        let text = format!("{by:?} serves token {serial}, which has expired {} ms ago", -left);
+                        self.faults.push(Finding { consent: Some(*consent), at: event.at, text });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// What happened to one consent.
@@ -104,13 +156,12 @@ struct Story<'a> {
     /// The presentation that killed the grant.
     death: Option<(u64, u64, Pid)>,
     probes: usize,
-    unrecorded: Vec<String>,
+    unrecorded: Vec<(u64, String)>,
 }
 
 impl<'a> Story<'a> {
     fn of(events: &'a [Event], consent: usize) -> Self {
-        let mut story =
-            Self { events, consent, taken: Vec::new(), death: None, probes: 0, unrecorded: Vec::new() };
+        let mut story = Self { events, consent, taken: Vec::new(), death: None, probes: 0, unrecorded: Vec::new() };
         let mut intents: BTreeMap<Pid, (u64, Stored)> = BTreeMap::new();
         let mut seen: BTreeMap<u64, Vec<(u64, Pid)>> = BTreeMap::new();
         for event in events {
@@ -140,16 +191,9 @@ impl<'a> Story<'a> {
     }
 
     /// A refresh token may come again only under an intent that says so.
-    fn check_recorded(
-        &mut self,
-        at: u64,
-        serial: u64,
-        by: Pid,
-        intent: Option<&(u64, Stored)>,
-        before: &[(u64, Pid)],
-    ) {
+    fn check_recorded(&mut self, at: u64, serial: u64, by: Pid, intent: Option<&(u64, Stored)>, before: &[(u64, Pid)]) {
         let Some((armed_at, record)) = intent else {
-            self.unrecorded.push(format!("at {at} ms {by:?} presents {serial} and has never written an intent"));
+            self.unrecorded.push((at, format!("{by:?} presents {serial} and has never written an intent")));
             return;
         };
         // A bank that said "not processed" leaves nothing to record, and neither does one whose turning down is known.
@@ -160,10 +204,9 @@ impl<'a> Story<'a> {
         if record.sends >= 2 {
             self.probes += 1;
         } else if !self.is_excused(unexplained[0].0, at, *armed_at, by) {
-            self.unrecorded.push(format!(
-                "at {at} ms {by:?} presents {serial} again, under an intent that records {} sending(s)",
-                record.sends
-            ));
+            let sends = record.sends;
+            let text = format!("{by:?} presents {serial} again, under an intent that records {sends} sending(s)");
+            self.unrecorded.push((at, text));
         }
     }
 
@@ -206,7 +249,14 @@ impl<'a> Story<'a> {
         if let Some((at, spills)) = &killed {
             let spilled = taken.attempt.as_ref().is_some_and(|attempt| spills.contains(attempt));
             if !spilled && kept.is_none_or(|kept| kept > *at) {
-                return Ok(Cause::W2);
+                let awake = at - heard - self.stood_still(taken.by, heard, *at);
+                if awake <= TO_DISK {
+                    return Ok(Cause::W2);
+                }
+                if self.disk_was_full(taken.by) {
+                    return Ok(Cause::NoSpill);
+                }
+                return Err(format!("{:?} died {awake} ms after it had the answer, and had not kept it", taken.by));
             }
         }
         let forgot = |what: &What| match what {
@@ -248,26 +298,28 @@ impl<'a> Story<'a> {
         ))
     }
 
-    /// The answer never reached a living process: whether anybody but the client is to blame.
+    /// The answer had not been read when the token came again: whether anybody but its client is to blame.
     fn unheard(&self, taken: &Taken, died: u64) -> Result<Cause, String> {
-        let answered = self.when(|what| matches!(what, What::Answered { request } if *request == taken.request));
-        let killed = self.killed(taken.by, taken.at).is_some_and(|(at, _)| at <= answered.unwrap_or(died) + 20_000);
-        let waited = answered.unwrap_or(died).saturating_sub(taken.at);
+        let happened = |wanted: fn(&What) -> Option<u64>| self.when(|what| wanted(what) == Some(taken.request));
+        let answered = happened(|what| if let What::Answered { request } = what { Some(*request) } else { None });
+        let hung_up = happened(|what| if let What::HungUp { request } = what { Some(*request) } else { None });
+        let broke = happened(|what| if let What::LineBroke { request } = what { Some(*request) } else { None });
+        let over = answered.map_or(died, |answered| answered.min(died));
+        // It may have died while the bank was still thinking, and no process after it is told.
+        let killed = self.killed(taken.by, 0).is_some_and(|(at, _)| at <= died);
         let armed = self.last_intent(taken.by, taken.at).map_or(taken.at, |(armed, _)| armed);
-        let no_patience_left = answered.unwrap_or(died).saturating_sub(armed) > PATIENCE;
-        let hung_up = self.between(taken.at, died).any(|what| matches!(what, What::HungUp { request } if *request == taken.request));
-        if taken.told != Told::Whole || killed || no_patience_left || !hung_up || self.line_broke(taken) {
+        if taken.told != Told::Whole || killed || broke.is_some() || over.saturating_sub(armed) > PATIENCE {
             return Ok(Cause::W1);
         }
-        if self.away(taken.by, taken.at, died) > LONG_AWAY {
+        if self.away(taken.by, armed, died) > LONG_AWAY {
             return Ok(Cause::Away);
         }
-        Err(format!("{:?} hung up on the bank {waited} ms after it had taken {}, for no reason", taken.by, taken.serial))
+        let did = if hung_up.is_some() { "hung up on the bank" } else { "still waited for the bank" };
+        Err(format!("{:?} {did}, which had taken {} at {} ms", taken.by, taken.serial, taken.at))
     }
 
-    /// Whether the network took the answer.
-    fn line_broke(&self, taken: &Taken) -> bool {
-        self.when(|what| matches!(what, What::LineBroke { request } if *request == taken.request)).is_some()
+    fn disk_was_full(&self, by: Pid) -> bool {
+        self.when(|what| matches!(what, What::DiskFull { replica } if *replica == by.replica)).is_some()
     }
 
     fn when(&self, is: impl Fn(&What) -> bool) -> Option<u64> {

@@ -64,28 +64,91 @@ pub(crate) struct Stored {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Granted { consent: usize },
-    Presented { request: u64, consent: usize, serial: u64, by: Pid, verdict: Verdict },
-    Answered { request: u64 },
-    Heard { request: u64 },
+    Granted {
+        consent: usize,
+    },
+    Presented {
+        request: u64,
+        consent: usize,
+        serial: u64,
+        by: Pid,
+        verdict: Verdict,
+    },
+    Answered {
+        request: u64,
+    },
+    Heard {
+        request: u64,
+    },
     /// The client gave up the connection before it had the whole answer.
-    HungUp { request: u64 },
+    HungUp {
+        request: u64,
+    },
     /// The network did.
-    LineBroke { request: u64 },
-    Wrote { server: usize, offset: u64, consent: usize, by: Pid, step: &'static str, record: Stored },
-    Saw { by: Pid, consent: usize, generation: u64 },
-    Forgot { consent: usize, had: Option<Stored>, has: Option<Stored>, acknowledged: bool },
+    LineBroke {
+        request: u64,
+    },
+    Wrote {
+        server: usize,
+        offset: u64,
+        consent: usize,
+        by: Pid,
+        step: &'static str,
+        record: Stored,
+    },
+    Saw {
+        by: Pid,
+        consent: usize,
+        generation: u64,
+    },
+    Forgot {
+        consent: usize,
+        had: Option<Stored>,
+        has: Option<Stored>,
+        acknowledged: bool,
+    },
     Store(String),
-    Started { pid: Pid },
-    Killed { pid: Pid, power: bool, spills: Vec<String> },
-    Stopped { pid: Pid },
-    Continued { pid: Pid },
-    Cut { replica: usize, from: &'static str },
-    Healed { replica: usize, from: &'static str },
-    Spilled { pid: Pid, attempt: String },
+    Started {
+        pid: Pid,
+    },
+    Killed {
+        pid: Pid,
+        power: bool,
+        spills: Vec<String>,
+    },
+    Stopped {
+        pid: Pid,
+    },
+    Continued {
+        pid: Pid,
+    },
+    Cut {
+        replica: usize,
+        from: &'static str,
+    },
+    Healed {
+        replica: usize,
+        from: &'static str,
+    },
+    Spilled {
+        pid: Pid,
+        attempt: String,
+    },
+    DiskFull {
+        replica: usize,
+    },
     Machine(String),
-    Served { by: Pid, consent: usize, serial: u64, left: i64 },
-    Denied { by: Pid, consent: usize, why: String },
+    Served {
+        by: Pid,
+        consent: usize,
+        serial: u64,
+        left: i64,
+    },
+    Denied {
+        by: Pid,
+        consent: usize,
+        why: String,
+    },
     Calm,
     Broken(String),
 }
@@ -111,9 +174,8 @@ impl What {
             | Self::Presented { consent, .. }
             | Self::Wrote { consent, .. }
             | Self::Saw { consent, .. }
-            | Self::Forgot { consent, .. }
-            | Self::Denied { consent, .. } => *consent == of,
-            Self::Served { .. } => false,
+            | Self::Forgot { consent, .. } => *consent == of,
+            Self::Served { .. } | Self::Denied { .. } => false,
             Self::Answered { .. }
             | Self::Heard { .. }
             | Self::HungUp { .. }
@@ -126,6 +188,7 @@ impl What {
             | Self::Cut { .. }
             | Self::Healed { .. }
             | Self::Spilled { .. }
+            | Self::DiskFull { .. }
             | Self::Machine(_)
             | Self::Calm
             | Self::Broken(_) => true,

@@ -27,6 +27,8 @@ use crate::trace::{Event, Pid, Trace, What};
 pub(crate) struct Protocol {
     pub(crate) timing: Timing,
     pub(crate) spill: bool,
+    /// Whether syncing a file or a directory does anything.
+    pub(crate) syncs: bool,
     /// How many replicas the program waits for, where that is not what the family says.
     pub(crate) waits_for: Option<u32>,
     pub(crate) edit: fn(&str) -> String,
@@ -34,7 +36,7 @@ pub(crate) struct Protocol {
 
 impl Protocol {
     pub(crate) const SHIPPING: Self =
-        Self { timing: Timing::STANDARD, spill: true, waits_for: None, edit: str::to_owned };
+        Self { timing: Timing::STANDARD, spill: true, syncs: true, waits_for: None, edit: str::to_owned };
 }
 
 pub(crate) struct World {
@@ -59,10 +61,9 @@ pub(crate) struct History {
 
 /// How long after the last fault every consent that is not lost must be served again: a lease and a quarantine, the life
 /// of an access token that is waited out, a back-off, and the time to do it all.
-const RECOVERY: Duration = Duration::from_secs(300);
+const RECOVERY: Duration = Duration::from_secs(200);
 
 struct Wiring {
-    trace: Arc<Trace>,
     redis: Arc<Redis>,
     banks: Vec<Arc<Bank>>,
 }
@@ -83,11 +84,8 @@ impl Servers for Wiring {
 /// Runs the history of `seed`, on a runtime of its own whose clock jumps whenever nobody has anything to do.
 pub(crate) fn run(seed: u64, family: Family, protocol: Protocol) -> History {
     let home = tempfile::Builder::new().prefix("consentry-simulation").tempdir_in(memory()).expect("a directory");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     runtime.block_on(live(seed, family, protocol, home.path()))
 }
 
@@ -107,10 +105,10 @@ async fn live(seed: u64, family: Family, protocol: Protocol, directory: &Path) -
     let shape = (family.store_replicas, usize::try_from(required).expect("few"));
     let redis = Redis::new(family.fsync, shape, protocol.edit, chance.fork(1), Arc::clone(&trace));
     let bank = |(number, name): (u64, &&str)| {
-        Bank::new((*name).to_owned(), family.manners, chance.fork(10 + number), Arc::clone(&trace))
+        Bank::new(number, (*name).to_owned(), family.manners, chance.fork(10 + number), Arc::clone(&trace))
     };
     let banks: Vec<_> = (0..).zip(&PROVIDERS).map(bank).collect();
-    let wiring = Wiring { trace: Arc::clone(&trace), redis: Arc::clone(&redis), banks: banks.clone() };
+    let wiring = Wiring { redis: Arc::clone(&redis), banks: banks.clone() };
     let servers: Arc<dyn Servers> = Arc::new(wiring);
     let settings = Settings { timing: protocol.timing, spill: protocol.spill, replicas_required: required };
     let replica = |number: usize| {
@@ -119,7 +117,7 @@ async fn live(seed: u64, family: Family, protocol: Protocol, directory: &Path) -
         std::fs::create_dir_all(&directory).expect("a directory");
         let machine = Machine {
             replica: number,
-            disk: Mutex::new(Disk::new(directory.clone())),
+            disk: Mutex::new(Disk::new(directory.clone(), protocol.syncs)),
             directory,
             clock: MachineClock::new(),
             routes: BTreeMap::from([("store", Route::new(own.fork(1))), ("bank", Route::new(own.fork(2)))]),
@@ -191,13 +189,15 @@ impl World {
         match outcome {
             Ok((of, serial)) => {
                 if *of != consent || wrong {
-                    self.trace.add(What::Broken(format!("{by:?} serves a token of consent {of} for {consent}, wrong bank: {wrong}")));
+                    self.trace.add(What::Broken(format!(
+                        "{by:?} serves a token of consent {of} for {consent}, wrong bank: {wrong}"
+                    )));
                 }
-                let left = self.bank_of(*of).life_left(*of, *serial);
-                if left.is_none_or(|left| left <= 0) {
-                    self.trace.add(What::Broken(format!("{by:?} serves token {serial} of consent {of} with {left:?} ms left")));
-                }
-                self.trace.add(What::Served { by, consent, serial: *serial, left: left.unwrap_or_default() });
+                let Some(left) = self.bank_of(*of).life_left(*of, *serial) else {
+                    let text = format!("{by:?} serves token {serial} of consent {of}, which was never issued");
+                    return self.trace.add(What::Broken(text));
+                };
+                self.trace.add(What::Served { by, consent, serial: *serial, left });
             }
             Err(why) => self.trace.add(What::Denied { by, consent, why: why.clone() }),
         }
@@ -207,7 +207,7 @@ impl World {
     async fn calm_down(self: &Arc<Self>) {
         faults::end(self);
         // What was under way ends by itself: processes that are down or stand still, a store on its way back.
-        sleep(Duration::from_secs(45)).await;
+        sleep(Duration::from_secs(70)).await;
         if !self.redis.is_primary_up() {
             self.redis.restart_primary();
         }
@@ -237,11 +237,12 @@ impl World {
                         outcome
                     }));
                     let outcome = timeout(Duration::from_secs(30), asking).await;
-                    let outcome = outcome.map_or_else(|_| Err("no answer at all".to_owned()), |done| done.expect("no panic"));
+                    let outcome =
+                        outcome.map_or_else(|_| Err("no answer at all".to_owned()), |done| done.expect("no panic"));
                     last.insert((number, consent), outcome);
                 }
             }
-            sleep(Duration::from_secs(4)).await;
+            sleep(Duration::from_secs(8)).await;
         }
         last
     }

@@ -44,7 +44,8 @@ struct Engine {
 pub(crate) fn run(text: &str, keys: &[Vec<u8>], arguments: &[Vec<u8>], ground: Ground) -> (Reply, Ground) {
     GROUND.set(ground);
     let reply = ENGINE.with(|engine| engine.run(text, keys, arguments));
-    let reply = reply.unwrap_or_else(|error| Reply::Error(format!("ERR {}", error.to_string().replace(['\r', '\n'], " "))));
+    let reply =
+        reply.unwrap_or_else(|error| Reply::Error(format!("ERR {}", error.to_string().replace(['\r', '\n'], " "))));
     (reply, GROUND.take())
 }
 
@@ -73,7 +74,8 @@ impl Engine {
             function
         } else {
             // The first line is for Redis, not for Lua.
-            let body = text.split_once('\n').filter(|(first, _)| first.starts_with("#!")).map_or(text, |(_, body)| body);
+            let body =
+                text.split_once('\n').filter(|(first, _)| first.starts_with("#!")).map_or(text, |(_, body)| body);
             let function = self.lua.load(body).into_function()?;
             self.compiled.borrow_mut().insert(text.to_owned(), function.clone());
             function

@@ -390,7 +390,10 @@ impl Redis {
             node.become_copy(data.clone(), offset);
         });
         drop(state);
-        self.say(format!("server {new} is promoted in place of {old}, which is {}", if misled.is_some() { "not told" } else { "dead" }));
+        self.say(format!(
+            "server {new} is promoted in place of {old}, which is {}",
+            if misled.is_some() { "not told" } else { "dead" }
+        ));
         self.tell_lost(lost);
         self.progress.notify_waiters();
     }
@@ -409,11 +412,13 @@ impl Redis {
             let node = &mut state.nodes[index];
             if node.role == Role::Stale {
                 let before = node.base;
-                lost.extend(node.effects_after(before).iter().filter(|effect| effect.acknowledged).map(|effect| Lost {
-                    key: effect.key.clone(),
-                    had: effect.value.clone(),
-                    has: data.get(&effect.key).cloned(),
-                    acknowledged: true,
+                lost.extend(node.effects_after(before).iter().filter(|effect| effect.acknowledged).map(|effect| {
+                    Lost {
+                        key: effect.key.clone(),
+                        had: effect.value.clone(),
+                        has: data.get(&effect.key).cloned(),
+                        acknowledged: true,
+                    }
                 }));
             }
             node.role = Role::Replica;
