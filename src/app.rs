@@ -178,6 +178,8 @@ impl App {
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
         let following = tokio::spawn(async move { follower.follow().await });
+        let reuniter = tokens.clone();
+        let reuniting = tokio::spawn(async move { reuniter.reunite().await });
         let reacher = tokens.clone();
         let reaching = tokio::spawn(async move {
             match reacher.store() {
@@ -225,6 +227,7 @@ impl App {
             }
         }
         following.abort();
+        reuniting.abort();
         reaching.abort();
     }
 }
@@ -239,7 +242,11 @@ pub fn tokens(
     spill: Option<SpillDirectory>,
     metrics: Metrics,
 ) -> Result<AppTokens, StartError> {
-    Timing::STANDARD.check().map_err(StartError::Timing)?;
+    let timing = Timing::at_pace();
+    timing.check().map_err(StartError::Timing)?;
+    if timing != Timing::STANDARD {
+        tracing::warn!(?timing, "The protocol's time runs at a pace for tests.");
+    }
     let clock = SystemClock;
     let mut endpoints = BTreeMap::new();
     for (provider, registration) in registrations {
@@ -262,7 +269,7 @@ pub fn tokens(
         spill,
         spill_required: spill_settings.is_some_and(|spill| spill.required),
         settings,
-        timing: Timing::STANDARD,
+        timing,
         metrics,
         replica,
     }))

@@ -53,7 +53,7 @@ fn the_constants_of_the_protocol_are_those_that_are_described() {
         ("quarantine", timing.quarantine),
         ("send", timing.send),
         ("spill kept", timing.spill_keep),
-        ("spill kept unused", timing.spill_keep_unused),
+        ("reunion", timing.reunion),
         ("rejection pause", timing.rejection_pause),
     ];
     for (name, value) in described {

@@ -116,6 +116,10 @@ pub async fn import<S: Store, E: TokenEndpoint, C: Clock>(
         SeedOutcome::Missing => return Err(ImportError::Missing),
         SeedOutcome::Spent(current) => return Err(ImportError::Spent { current }),
     };
+    // Should the store forget it, this process does not. It was stored, whether or not it can be read again now.
+    if let Err(error) = tokens.remember(consent).await {
+        tracing::warn!(?consent, %error, "An imported token set could not be read again.");
+    }
     tracing::info!(?consent, provider = %seed.provider, %version, ?made, "A token set was imported.");
     Ok(Imported { made, view: ConsentView::of_import(consent, &seed, version, clock) })
 }
@@ -137,7 +141,7 @@ pub(super) async fn sow<S: Store, C: Clock>(
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(error @ StoreError::Refused(_))) => return Err(ImportError::StoreRefused(error.to_string())),
             Ok(Err(error @ StoreError::Unreadable(_))) => return Err(ImportError::Unreadable(error.to_string())),
-            Ok(Err(error @ StoreError::Unavailable(_))) => error.to_string(),
+            Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Reuniting))) => error.to_string(),
             Err(_) => "the token store did not answer in time".to_owned(),
         };
         if tries == TRIES {

@@ -92,7 +92,7 @@ pub(super) async fn show_within<S: Store, C: Clock>(
     match timeout(patience, store.read(&key)).await {
         Ok(Ok(Some(snapshot))) => Ok(ConsentView::of_record(consent, &snapshot, clock)),
         Ok(Ok(None)) => Err(ShowError::Unknown),
-        Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_)))) => {
+        Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::Reuniting))) => {
             Err(ShowError::StoreUnavailable(error.to_string()))
         }
         Ok(Err(error @ StoreError::Unreadable(_))) => Err(ShowError::Unreadable(error.to_string())),

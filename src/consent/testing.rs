@@ -13,8 +13,9 @@ use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome,
-    RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Grace,
+    Pace, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome,
+    Snapshot, Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -88,7 +89,7 @@ impl Bench {
             rejection_pause: hour,
             lease: hour,
             quarantine: hour,
-            hold: false,
+            grace: Some(Grace { window: hour, pause: Duration::ZERO }),
             create: None,
         };
         let key = TokenKey::Consent(consent.clone());
@@ -100,7 +101,7 @@ impl Bench {
 
     /// Ends the consent as an operator or a bank would.
     pub(crate) async fn revoke(&self, consent: &ConsentId) {
-        let end = End { grant: None, state: RecordState::Revoked, why: "asked" };
+        let end = End { grant: None, state: RecordState::Revoked, why: "asked".to_owned(), remembered: None };
         let ended = self.tokens.store().end(&TokenKey::Consent(consent.clone()), &end).await;
         assert_eq!(ended, Ok(EndOutcome::Ended));
     }
@@ -198,12 +199,23 @@ impl Store for FaultyStore {
         self.inner.restore(key, restore).await
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        self.inner.reassert(key, reassert).await
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         self.faulty(self.inner.seed(key, seed)).await
     }
 
     async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
         self.inner.end(key, end).await
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        self.inner.reunite(process, pace, retell).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -33,6 +33,7 @@ use crate::net::tls::{TlsError, client_config};
 use crate::simulation::{self, Stream};
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::Clock;
+use crate::words::pace::paced;
 
 /// How much of an answer is read. Real ones are under 8 KiB.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -105,7 +106,7 @@ impl<C: Clock> HttpTokenEndpoint<C> {
         #[cfg(target_os = "linux")]
         rustix::net::sockopt::set_tcp_user_timeout(
             &tcp,
-            u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX),
+            u32::try_from(paced(UNACKNOWLEDGED).as_millis()).unwrap_or(u32::MAX),
         )?;
         Ok(tcp)
     }

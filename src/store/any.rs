@@ -1,10 +1,13 @@
 //! The store that the configuration chose, without a virtual call.
 
+use std::future::Future;
+
 use tokio::sync::mpsc;
 
 use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
-    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Pace,
+    Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store,
+    StoreError,
 };
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
@@ -58,12 +61,23 @@ impl<C: Clock> Store for AnyStore<C> {
         on_either!(self, store => store.restore(key, restore))
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        on_either!(self, store => store.reassert(key, reassert))
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         on_either!(self, store => store.seed(key, seed))
     }
 
     async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
         on_either!(self, store => store.end(key, end))
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        on_either!(self, store => store.reunite(process, pace, retell));
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -40,6 +40,11 @@ impl KeyLayout {
         kinds.map(|(pattern, name)| (pattern, format!("{prefix}:{name}")))
     }
 
+    /// Where processes say that they live: `<prefix>:roster`.
+    pub fn roster(&self) -> String {
+        format!("{}:roster", self.prefix)
+    }
+
     /// The channel on which every replaced record is told.
     pub fn changes(&self) -> String {
         format!("{}:changes", self.prefix)

@@ -21,8 +21,8 @@ pub mod steps;
 pub use any::AnyStore;
 pub use contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Lease, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store,
-    StoreError, Waiting,
+    Grace, Holder, Lease, Pace, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome,
+    Sealed, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

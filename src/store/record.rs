@@ -85,14 +85,29 @@ pub struct Record {
     pub failures: u32,
     /// `why`: the class of the last one, or why the consent ended.
     pub why: Option<String>,
-    /// `alt_rt`, `alt_ver`: the refresh token of a commit that lost a race, and the version it is sealed for.
-    pub alt: Option<(Sealed, Version)>,
+    /// `alt_rt`, `alt_ver`, `alt_fp`: the refresh token of a commit that lost a race.
+    pub alt: Option<Alternate>,
     /// `old_rt`, `old_ver`: the refresh token of the grant that was replaced last, and the version it is sealed for.
     pub replaced: Option<(Sealed, Version)>,
     /// `forced_at`: when a refresh that a rejection forced was committed.
     pub forced_at: Option<u64>,
     /// `ended_at`: when a tombstone was put up.
     pub ended_at: u64,
+    /// `g_at`: when this grant was stored first.
+    pub granted_at: u64,
+    /// `ra`: the last attempt that told again of an intent which the store had forgotten.
+    pub reasserted: Option<AttemptId>,
+}
+
+/// A refresh token that came second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alternate {
+    /// The token.
+    pub refresh: Sealed,
+    /// The version it is sealed for.
+    pub version: Version,
+    /// Its fingerprint.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// The durable note that a refresh token is being spent.
@@ -144,6 +159,8 @@ impl Record {
             replaced: None,
             forced_at: None,
             ended_at: 0,
+            granted_at: 0,
+            reasserted: None,
         }
     }
 
@@ -187,6 +204,7 @@ impl Record {
             life: Duration::from_millis(self.life),
             refresh: self.refresh.clone(),
             refresh_fingerprint: self.refresh_fingerprint,
+            granted_at: (self.granted_at > 0).then(|| WallTime::from_millis(self.granted_at)),
             scope: self.scope.clone(),
             bank_consent_id: self.bank_consent_id.clone(),
             consent_expires_at: self.consent_until.map(WallTime::from_millis),
@@ -244,10 +262,18 @@ impl Record {
             not_before: time("next")?,
             failures: count("fails")?,
             why: fields.text("why"),
-            alt: fields.sealed("alt_rt").zip(fields.parsed("alt_ver", Version::parse)?),
+            alt: match (fields.sealed("alt_rt"), fields.parsed("alt_ver", Version::parse)?) {
+                (Some(refresh), Some(version)) => {
+                    let fingerprint = fields.parsed("alt_fp", Fingerprint::parse)?;
+                    Some(Alternate { refresh, version, fingerprint })
+                }
+                (None, _) | (_, None) => None,
+            },
             replaced: fields.sealed("old_rt").zip(fields.parsed("old_ver", Version::parse)?),
             forced_at: fields.number("forced_at")?,
             ended_at: time("ended_at")?,
+            granted_at: time("g_at")?,
+            reasserted: attempt("ra"),
             provider,
             version: Version { grant, generation },
         })
@@ -294,9 +320,10 @@ impl Record {
         put("next", number(self.not_before));
         put("fails", number(self.failures.into()));
         put("why", text(self.why.as_deref()));
-        if let Some((refresh, version)) = &self.alt {
+        if let Some(Alternate { refresh, version, fingerprint }) = &self.alt {
             put("alt_rt", sealed(Some(refresh)));
             put("alt_ver", Some(version.to_string().into()));
+            put("alt_fp", fingerprint.map(|fingerprint| fingerprint.to_string().into()));
         }
         if let Some((refresh, version)) = &self.replaced {
             put("old_rt", sealed(Some(refresh)));
@@ -304,6 +331,8 @@ impl Record {
         }
         put("forced_at", self.forced_at.map(|at| at.to_string().into()));
         put("ended_at", number(self.ended_at));
+        put("g_at", number(self.granted_at));
+        put("ra", text(self.reasserted.as_ref().map(AttemptId::as_str)));
         fields
     }
 }
@@ -372,10 +401,16 @@ mod tests {
             not_before: 1_700,
             failures: 2,
             why: Some("timeout".into()),
-            alt: Some((Sealed::from_bytes([8]), version)),
+            alt: Some(Alternate {
+                refresh: Sealed::from_bytes([8]),
+                version,
+                fingerprint: Some(Fingerprint::from_bytes([4; 16])),
+            }),
             replaced: Some((Sealed::from_bytes([9]), Version::first(GrantId::random()))),
             forced_at: Some(1_200),
             ended_at: 4,
+            granted_at: 3,
+            reasserted: Some(AttemptId::new("replica/boot", 1)),
             ..Record::empty(ProviderId::parse("bank").unwrap(), version.grant)
         }
     }
@@ -419,6 +454,8 @@ mod tests {
             "old_ver",
             "forced_at",
             "ended_at",
+            "alt_fp",
+            "g_at",
         ];
         for name in checked {
             let mut fields = stored(&full());

@@ -14,10 +14,11 @@
 use std::time::Duration;
 
 use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Lease,
-    RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Holder,
+    Lease, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed,
+    SeedOutcome, Waiting,
 };
-use super::record::{Intent, MOST, MOST_SPENT, Record};
+use super::record::{Alternate, Intent, MOST, MOST_SPENT, Record};
 use crate::words::clock::{WallTime, millis};
 use crate::words::ids::{AttemptId, Fence, Fingerprint, Version};
 
@@ -74,11 +75,15 @@ pub fn begin(slot: &mut Option<Record>, now: u64, begin: &Begin) -> BeginOutcome
         record.quarantine_from = now;
     }
     if record.state == RecordState::Uncertain {
-        let free = record.quarantine_from + span(begin.quarantine);
+        // Within its grace the bank takes the token once more, and there is no use in waiting until the window is over.
+        let sent = record.intent.as_ref().map(|intent| intent.at);
+        let graced = begin.grace.filter(|grace| sent.is_some_and(|at| now < at + span(grace.window)));
+        let quarantine = graced.map_or(begin.quarantine, |grace| grace.pause.min(begin.quarantine));
+        let free = record.quarantine_from + span(quarantine);
         if now < free {
             return wait(Waiting::Quarantine, free - now, record);
         }
-        if begin.hold && remaining > 0 {
+        if graced.is_none() && remaining > 0 {
             return wait(Waiting::Hold, remaining, record);
         }
     }
@@ -105,7 +110,7 @@ fn grant_lease(record: &mut Record, now: u64, begin: &Begin) -> BeginOutcome {
 
 fn granted(record: &Record, now: u64) -> BeginOutcome {
     let probe = record.state == RecordState::Uncertain;
-    let lease = Lease { fence: record.fence, base: record.version, probe, alt: record.alt.clone() };
+    let lease = Lease { fence: record.fence, base: record.version, probe, alternate: record.alt.is_some() };
     BeginOutcome::Granted(lease, record.snapshot(now))
 }
 
@@ -169,7 +174,9 @@ pub fn commit(slot: &mut Option<Record>, now: u64, commit: &Commit) -> CommitOut
     if current.generation > commit.base.generation {
         let differs = commit.refresh_fingerprint != record.refresh_fingerprint;
         if current == next && differs {
-            record.alt = commit.refresh.clone().map(|refresh| (refresh, next)).or(record.alt.take());
+            let fingerprint = commit.refresh_fingerprint;
+            let second = commit.refresh.clone().map(|refresh| Alternate { refresh, version: next, fingerprint });
+            record.alt = second.or(record.alt.take());
         }
         return CommitOutcome::Superseded { current };
     }
@@ -203,6 +210,7 @@ pub fn fail(slot: &mut Option<Record>, now: u64, fail: &Fail) -> FailOutcome {
         let repeated = record.failed_lease.as_ref() == Some(&lease);
         return if repeated { FailOutcome::Recorded } else { FailOutcome::Lost };
     }
+    let alternate = record.alt.take_if(|alt| fail.to == FailTo::Alternate && alt.version == record.version);
     match fail.to {
         FailTo::Released => not_spent(record, &fail.attempt),
         FailTo::Active { backoff } => {
@@ -214,12 +222,18 @@ pub fn fail(slot: &mut Option<Record>, now: u64, fail: &Fail) -> FailOutcome {
             record.sends = record.sends.max(1);
             record.quarantine_from = now;
         }
-        FailTo::ReauthorizationRequired => {
+        FailTo::ReauthorizationRequired | FailTo::Alternate => {
             record.state = RecordState::ReauthorizationRequired;
             record.intent = None;
             record.sends = 0;
             record.quarantine_from = 0;
         }
+    }
+    if let Some(alternate) = alternate {
+        remember_spent(record, record.refresh_fingerprint);
+        record.state = RecordState::Active;
+        record.refresh = Some(alternate.refresh);
+        record.refresh_fingerprint = alternate.fingerprint;
     }
     record.holder = None;
     record.lease_until = 0;
@@ -249,13 +263,15 @@ fn not_spent(record: &mut Record, attempt: &AttemptId) {
 pub fn restore(slot: &mut Option<Record>, now: u64, restore: &Restore) -> RestoreOutcome {
     if let Some(record) = slot {
         let current = record.version;
-        if record.is_tombstone() {
+        let same = current.grant == restore.version.grant;
+        let later_than = |time| !same && restore.granted_at.map_or(0, date) > time;
+        if record.is_tombstone() && !later_than(record.ended_at) {
             return RestoreOutcome::Gone;
         }
         if current == restore.version && record.committed_by.as_ref() == Some(&restore.attempt) {
             return RestoreOutcome::Restored;
         }
-        if !restore.version.is_newer_than(current) {
+        if !later_than(record.granted_at) && !restore.version.is_newer_than(current) {
             return RestoreOutcome::NotNeeded { current };
         }
     }
@@ -279,7 +295,49 @@ pub fn restore(slot: &mut Option<Record>, now: u64, restore: &Restore) -> Restor
     record.certificate.clone_from(&restore.certificate);
     record.committed_by = Some(restore.attempt.clone());
     record.committed_back = false;
+    record.granted_at = restore.granted_at.map_or(0, date);
+    record.ended_at = 0;
     RestoreOutcome::Restored
+}
+
+/// Takes note of a refresh token that is being spent, or may have been. A holder has its lease back unless somebody was
+/// granted a later one and armed it: then its send is counted as one that nobody has explained.
+pub fn reassert(slot: &mut Option<Record>, now: u64, reassert: &Reassert) -> ReassertOutcome {
+    let Some(record) = slot else { return ReassertOutcome::Missing };
+    if record.version != reassert.base || record.is_tombstone() {
+        return ReassertOutcome::Moved;
+    }
+    if !record.state.is_usable() {
+        return ReassertOutcome::Noted;
+    }
+    let Some(Holder { attempt, fence, lease }) = &reassert.holder else {
+        if matches!(record.state, RecordState::Active | RecordState::Leased) {
+            record.state = RecordState::Uncertain;
+            record.sends = record.sends.max(1);
+            record.quarantine_from = now;
+            record.holder = None;
+            record.lease_until = 0;
+        }
+        return ReassertOutcome::Noted;
+    };
+    let armed = record.state == RecordState::Armed;
+    if armed && record.holder.as_ref() == Some(attempt) && intends(record, attempt) {
+        record.lease_until = now + span(*lease);
+        return ReassertOutcome::Held(record.fence);
+    }
+    if !intends(record, attempt) && record.reasserted.as_ref() != Some(attempt) {
+        record.sends = record.sends.saturating_add(1);
+    }
+    record.reasserted = Some(attempt.clone());
+    if armed && record.fence >= *fence {
+        return ReassertOutcome::Noted;
+    }
+    record.fence = record.fence.max(*fence) + 1;
+    record.state = RecordState::Armed;
+    record.holder = Some(attempt.clone());
+    record.lease_until = now + span(*lease);
+    record.intent = Some(Intent { attempt: attempt.clone(), version: record.version, at: now });
+    ReassertOutcome::Held(record.fence)
 }
 
 /// Stores the first token set of a new grant.
@@ -328,6 +386,7 @@ pub fn seed(slot: &mut Option<Record>, now: u64, seed: &Seed) -> SeedOutcome {
     };
     record.provider = seed.provider.clone();
     record.version = first;
+    record.granted_at = now;
     record.fence += 1;
     settle(record);
     tokens.store(record, now);
@@ -349,6 +408,11 @@ fn is_spent(record: &Record, fingerprint: Fingerprint) -> bool {
 
 /// Ends a consent for good. The generation grows, so that whoever remembers the last one hears of something newer.
 pub fn end(slot: &mut Option<Record>, now: u64, end: &End) -> EndOutcome {
+    if let (None, Some((provider, version))) = (slot.as_ref(), &end.remembered)
+        && end.grant.is_none_or(|grant| grant == version.grant)
+    {
+        *slot = Some(Record { version: *version, ..Record::empty(provider.clone(), version.grant) });
+    }
     let Some(record) = slot else { return EndOutcome::NotFound };
     if end.grant.is_some_and(|grant| grant != record.version.grant) {
         return EndOutcome::NotFound;
@@ -362,7 +426,7 @@ pub fn end(slot: &mut Option<Record>, now: u64, end: &End) -> EndOutcome {
     record.version = record.version.next();
     record.fence += 1;
     record.state = tombstone_state(end.state);
-    record.why = Some(end.why.to_owned());
+    record.why = Some(end.why.clone());
     record.access = None;
     record.refresh = None;
     record.refresh_fingerprint = None;
@@ -403,6 +467,7 @@ fn settle(record: &mut Record) {
     record.alt = None;
     record.forced_at = None;
     record.failed_lease = None;
+    record.reasserted = None;
 }
 
 struct Tokens<'a> {

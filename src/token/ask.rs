@@ -9,15 +9,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::cache::Held;
 use super::flight::{Cockpit, Outcome};
+use super::memory::Recollection;
 use super::refresh::{MISCONFIGURED, NO_REFRESH_TOKEN, Refresh, UNREADABLE};
 use super::timing::{jittered, min_ttl};
 use super::{ClientGrant, Core, TokenError, follow, refused_by, storeless};
 use crate::oauth::TokenEndpoint;
-use crate::store::{Begin, BeginOutcome, FailTo, Snapshot, Store, StoreError, Waiting};
+use crate::store::{Begin, BeginOutcome, FailTo, Grace, Snapshot, Store, StoreError, Waiting};
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
 
@@ -49,6 +50,8 @@ pub(super) enum Round {
     Land(Outcome),
     /// Ask again, after so long or when the store tells of a change.
     Again(Duration),
+    /// The store came back and grants nothing yet. Ask again in a moment.
+    Shut,
     /// Ask again once the provider has room for one more token request.
     Queue(Arc<Semaphore>),
 }
@@ -86,6 +89,8 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
                 let _ = timeout(at_most.min(jittered(pause)), cockpit.nudged()).await;
                 pause = (pause * 2).min(LAST_POLL);
             }
+            Round::Shut if started.elapsed() >= errand.patience => return Err(TokenError::StoreUnavailable),
+            Round::Shut => sleep(jittered(LAST_POLL)).await,
             Round::Queue(permits) => {
                 let left = errand.patience.saturating_sub(started.elapsed());
                 match timeout(left, permits.acquire_owned()).await {
@@ -111,6 +116,10 @@ async fn look<S: Store, E: TokenEndpoint, C: Clock>(
     let (epoch, asked) = (core.link.epoch(), core.clock.boot());
     // A store that does not answer says so to BEGIN, too.
     let snapshot = core.store.read(&errand.key).await.ok().flatten()?;
+    // BEGIN shows the same, and puts back what is remembered.
+    if let Recollection::Behind(_) = core.memories.learn(&errand.key, &snapshot, asked) {
+        return None;
+    }
     if snapshot.provider != errand.provider || !snapshot.state.is_usable() {
         return None;
     }
@@ -125,6 +134,8 @@ async fn look<S: Store, E: TokenEndpoint, C: Clock>(
 
 pub(super) const FIRST_POLL: Duration = Duration::from_millis(25);
 const LAST_POLL: Duration = Duration::from_millis(250);
+/// A quarantine with no more left than this is sat out.
+const SHORT_PAUSE: Duration = Duration::from_secs(5);
 /// How long a token that still serves is left alone at most, once the store has said that there is something to wait for.
 const QUIET_REST: Duration = Duration::from_secs(5);
 
@@ -145,12 +156,19 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         rejection_pause: core.timing.rejection_pause,
         lease: core.timing.lease,
         quarantine: core.timing.quarantine,
-        hold: provider.behaviour.reuse_grace.is_none(),
+        grace: provider.behaviour.reuse_grace.map(|window| Grace { window, pause: core.timing.grace_pause(window) }),
         create: errand.client.is_some().then(GrantId::random),
     };
     let epoch = core.link.epoch();
     let asked = core.clock.boot();
-    match core.store.begin(&errand.key, &begin).await {
+    let answered = core.store.begin(&errand.key, &begin).await;
+    match core.put_back(errand, answered.as_ref().ok(), asked).await {
+        Ok(false) => {}
+        Ok(true) => return Round::Again(Duration::ZERO),
+        Err(error) => return Round::Land(store_failed(core, errand, &attempt, error).await),
+    }
+    match answered {
+        Err(StoreError::Reuniting) if errand.client.is_none() => Round::Shut,
         Err(error) => Round::Land(store_failed(core, errand, &attempt, error).await),
         Ok(BeginOutcome::Unknown) => {
             core.cache.forget_at(&errand.key, &errand.provider);
@@ -182,13 +200,48 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
         }
         Ok(BeginOutcome::Granted(lease, snapshot)) => {
             core.cache.displace(&errand.key, snapshot.version);
-            let refresh = Refresh { core, errand, cockpit, attempt, lease, snapshot, asked, epoch };
+            let spent = core.spendings.begin(&errand.key, &attempt, lease.base, lease.fence);
+            let refresh = Refresh { core, errand, cockpit, attempt, lease, spent, snapshot, asked, epoch };
+            // After an outage whoever has an answer gets to tell the store before anybody asks the bank again.
+            if let Some(rest) = refresh.too_early_to_probe() {
+                refresh.report(FailTo::Released, "settling").await;
+                return waited(errand, Waiting::Quarantine, rest, &refresh.snapshot);
+            }
             // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
             let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
                 refresh.report(FailTo::Released, "queued").await;
                 return Round::Queue(Arc::clone(&provider.permits));
             };
             refresh.run(&provider.endpoint, room).await
+        }
+    }
+}
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
+    /// Compares what a BEGIN shows with what is remembered. Where the store shows less, it is put back, and BEGIN has to be
+    /// asked again: `true`.
+    async fn put_back(
+        self: &Arc<Self>,
+        errand: &Errand,
+        begun: Option<&BeginOutcome>,
+        asked: BootInstant,
+    ) -> Result<bool, StoreError> {
+        let memory = match begun {
+            Some(BeginOutcome::Unknown) => self.memories.of_missing(&errand.key, &errand.provider),
+            Some(
+                BeginOutcome::Refused(snapshot)
+                | BeginOutcome::Fresh(snapshot)
+                | BeginOutcome::Wait(_, _, snapshot)
+                | BeginOutcome::Granted(_, snapshot),
+            ) => match self.memories.learn(&errand.key, snapshot, asked) {
+                Recollection::Behind(memory) => Some(memory),
+                Recollection::Current => None,
+            },
+            None => None,
+        };
+        match memory {
+            Some(memory) => self.bring_back(&errand.key, &memory).await.map(|()| true),
+            None => Ok(false),
         }
     }
 }
@@ -222,6 +275,10 @@ fn waited(errand: &Errand, waiting: Waiting, wait: Duration, snapshot: &Snapshot
     }
     match waiting {
         Waiting::Busy => Round::Again(wait.max(Duration::from_millis(1))),
+        // A bank's grace is short, and so is the pause in it.
+        Waiting::Quarantine if wait <= errand.patience.min(SHORT_PAUSE) => {
+            Round::Again(wait.max(Duration::from_millis(1)))
+        }
         Waiting::Quarantine | Waiting::Hold => Round::Land(Err(TokenError::Uncertain { retry_after: wait })),
         Waiting::Backoff => {
             let why = snapshot.why.clone().unwrap_or_else(|| "unknown".to_owned());
@@ -291,7 +348,7 @@ async fn store_failed<S: Store, E: TokenEndpoint, C: Clock>(
             tracing::error!(key = ?errand.key, error = why, "A stored record cannot be read. It is left as it is.");
             Err(TokenError::Unreadable { why })
         }
-        StoreError::Unavailable(_) | StoreError::Refused(_) => {
+        StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::Reuniting => {
             tracing::warn!(key = ?errand.key, %error, "The token store did not answer.");
             core.link.store_is_away(core.clock.boot(), core.timing.store_pause);
             match &errand.client {

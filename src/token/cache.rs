@@ -214,25 +214,42 @@ impl Standing {
 }
 
 /// The link to the store's changes: whether it is up, and how often it was re-established.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Link {
     epoch: AtomicU64,
     up: AtomicBool,
     away_until: AtomicU64,
+    /// When the store was last found away, or was connected to.
+    together_since: AtomicU64,
+    /// When changes ceased to arrive.
+    lost_at: AtomicU64,
 }
 
 impl Link {
+    /// Not up yet.
+    pub(super) fn new(now: BootInstant) -> Self {
+        Self {
+            epoch: AtomicU64::new(0),
+            up: AtomicBool::new(false),
+            away_until: AtomicU64::new(0),
+            together_since: AtomicU64::new(now.as_millis()),
+            lost_at: AtomicU64::new(now.as_millis()),
+        }
+    }
+
     /// The epoch a token that is read from here on belongs to.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    pub(super) fn connected(&self) {
+    pub(super) fn connected(&self, now: BootInstant) {
+        self.together_since.fetch_max(now.as_millis(), Ordering::AcqRel);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.up.store(true, Ordering::Release);
     }
 
-    pub(super) fn lost(&self) {
+    pub(super) fn lost(&self, now: BootInstant) {
+        self.lost_at.store(now.as_millis(), Ordering::Release);
         self.up.store(false, Ordering::Release);
     }
 
@@ -247,6 +264,21 @@ impl Link {
     /// Notes that the store failed, and for how long that is taken as given.
     pub(super) fn store_is_away(&self, now: BootInstant, pause: Duration) {
         self.away_until.store(now.plus(pause).as_millis(), Ordering::Release);
+        self.together_since.fetch_max(now.as_millis(), Ordering::AcqRel);
+    }
+
+    /// How long ago changes last arrived from the store; nothing while they do.
+    pub(super) fn last_heard(&self, now: BootInstant) -> Duration {
+        if self.is_up() {
+            Duration::ZERO
+        } else {
+            now.since(BootInstant::from_millis(self.lost_at.load(Ordering::Acquire)))
+        }
+    }
+
+    /// How long the store has been reached without a failure that was noticed.
+    pub(super) fn in_touch_for(&self, now: BootInstant) -> Duration {
+        now.since(BootInstant::from_millis(self.together_since.load(Ordering::Acquire)))
     }
 
     pub(super) fn is_store_away(&self, now: BootInstant) -> bool {
@@ -294,17 +326,17 @@ mod tests {
 
     #[test]
     fn an_entry_is_verified_only_in_its_own_epoch_and_while_the_link_is_up() {
-        let link = Link::default();
+        let link = Link::new(BootInstant::default());
         let verified = |held: &Held| held.at_hand(BootInstant::from_millis(0), &link, false).verified;
         let before = held(Version::first(GrantId::random()), link.epoch());
         assert!(!verified(&before), "nothing was ever connected");
-        link.connected();
+        link.connected(BootInstant::default());
         let during = held(Version::first(GrantId::random()), link.epoch());
         assert!(verified(&during));
         assert!(!verified(&before));
-        link.lost();
+        link.lost(BootInstant::default());
         assert!(!verified(&during));
-        link.connected();
+        link.connected(BootInstant::default());
         assert!(!verified(&during), "changes may have been missed in between");
     }
 
@@ -321,8 +353,8 @@ mod tests {
 
     #[test]
     fn a_verdict_counts_while_the_link_is_up_nothing_has_moved_and_the_consent_runs() {
-        let (standings, link) = (Standings::new(10), Link::default());
-        link.connected();
+        let (standings, link) = (Standings::new(10), Link::new(BootInstant::default()));
+        link.connected(BootInstant::default());
         let at = BootInstant::from_millis;
         let bank = ProviderId::parse("bank").expect("valid");
         let standing = || Standing {
@@ -343,7 +375,7 @@ mod tests {
         standings.put(&key(), read_before_a_move);
         assert_eq!(get(1_000), None, "it may have been this record that moved");
         standings.put(&key(), standing());
-        link.lost();
+        link.lost(BootInstant::default());
         assert_eq!(get(1_000), None, "nobody would tell of a change");
     }
 

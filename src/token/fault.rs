@@ -1,22 +1,53 @@
-//! Named places where a test may stop the program.
+//! Named places where a test may stop the program, end it, or make it stand still.
 //!
-//! Only builds with debug assertions have them. `CONSENTRY_FAILPOINTS` names the places, separated by commas; a flight
-//! that reaches one stays there, so that the process can be killed at exactly that step.
+//! Only builds with debug assertions have them. `CONSENTRY_FAILPOINTS` names places, separated by commas, each with what
+//! happens there: `after-arm` or `after-arm=stop` keeps every flight that comes there for ever; `after-arm=kill` ends the
+//! process as `kill -9` does; `after-arm=freeze` stops it as `kill -STOP` does, the first time, and the flight goes on
+//! when the process does. The places stand between any two steps that last:
+//!
+//! | place | what has happened by then |
+//! | --- | --- |
+//! | `after-begin` | the lease is granted |
+//! | `after-connect` | the bank is connected to, and nothing is sent |
+//! | `after-arm` | the intent is durable, the guard has looked at the clock, and nothing is sent |
+//! | `after-reply` | the bank's answer is in memory |
+//! | `after-spill` | the answer is on disk, synced |
+//! | `before-commit` | a COMMIT is about to go to the store, at a replay too |
+//! | `after-commit` | spill and COMMIT are done, and the spill is still there |
 
-/// Stays here for ever if this place is named. In a release build, nothing at all.
+/// Does here what this place is named for. In a release build, nothing at all.
 #[cfg(debug_assertions)]
 pub(super) async fn point(name: &str) {
-    use std::sync::OnceLock;
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-    static NAMED: OnceLock<Vec<String>> = OnceLock::new();
-    let named = NAMED.get_or_init(|| {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    static NAMED: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
         let names = std::env::var("CONSENTRY_FAILPOINTS").unwrap_or_default();
-        names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        let point = |named: &str| {
+            let (name, action) = named.trim().split_once('=').unwrap_or((named.trim(), "stop"));
+            (name.to_owned(), action.to_owned())
+        };
+        names.split(',').map(point).collect()
     });
-    if named.iter().any(|armed| armed == name) {
-        tracing::warn!(name, "Stopped at a failpoint.");
-        std::future::pending::<()>().await;
+    static FROZEN: AtomicBool = AtomicBool::new(false);
+
+    let Some((_, action)) = NAMED.iter().find(|(named, _)| named == name) else { return };
+    match action.as_str() {
+        "kill" => {
+            tracing::warn!(name, "Killed at a failpoint.");
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
+        "freeze" if FROZEN.swap(true, Ordering::AcqRel) => return,
+        "freeze" => {
+            tracing::warn!(name, "Frozen at a failpoint.");
+            let _ = kill_process(getpid(), Signal::STOP);
+            return;
+        }
+        _ => tracing::warn!(name, "Stopped at a failpoint."),
     }
+    std::future::pending::<()>().await;
 }
 
 #[cfg(not(debug_assertions))]

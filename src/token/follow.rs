@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::ask::hold;
 use super::flight::Cockpit;
+use super::memory::Recollection;
 use super::{Core, refused_by};
 use crate::oauth::TokenEndpoint;
 use crate::store::{Change, Store};
@@ -25,12 +26,12 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
         while let Some(change) = changes.recv().await {
             match change {
                 Change::Connected => {
-                    core.link.connected();
+                    core.link.connected(core.clock.boot());
                     core.metrics.store_connected.set(1);
                     tracing::info!("Changes arrive from the token store.");
                 }
                 Change::Lost => {
-                    core.link.lost();
+                    core.link.lost(core.clock.boot());
                     core.metrics.store_connected.set(0);
                     tracing::warn!("Changes no longer arrive from the token store. Tokens are checked before use.");
                 }
@@ -67,6 +68,13 @@ fn read_again<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, k
     let seat = core.flights.board(&key.clone(), provider, |cockpit| async move {
         let (epoch, asked) = (flying.link.epoch(), flying.clock.boot());
         let outcome = match flying.store.read(&key).await {
+            Ok(Some(snapshot)) if let Recollection::Behind(memory) = flying.memories.learn(&key, &snapshot, asked) => {
+                // It stays marked as overtaken either way, and the next call asks for itself.
+                if let Err(error) = flying.bring_back(&key, &memory).await {
+                    tracing::warn!(?key, %error, "What the store has forgotten could not be put back yet.");
+                }
+                Ok(())
+            }
             Ok(Some(snapshot)) => match refused_by(snapshot.state) {
                 None => hold(&flying, &cockpit, &key, &snapshot, asked, epoch),
                 Some(refusal) => {

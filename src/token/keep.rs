@@ -44,6 +44,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
     cockpit: &Cockpit,
     obtained: Obtained<'_>,
 ) -> Outcome {
+    fault::point("after-reply").await;
     let (epoch, read_at) = (core.link.epoch(), core.clock.boot());
     let entry = match core.to_spill(errand, &obtained) {
         Ok(entry) => entry,
@@ -79,6 +80,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
         };
         if safe && !told {
             core.put(errand, &obtained, read_at, epoch);
+            core.remember_obtained(&entry);
             cockpit.announce(Ok(()));
             told = true;
         }
@@ -90,10 +92,12 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
         // With neither done the token is in memory alone. Not using it would make nothing better.
         if !told {
             core.put(errand, &obtained, read_at, epoch);
+            core.remember_obtained(&entry);
             cockpit.announce(Ok(()));
         }
         core.commit_until_known(&errand.key, &entry).await
     };
+    fault::point("after-commit").await;
     core.committed(&errand.key, outcome, handle);
     Ok(())
 }
@@ -162,6 +166,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         self.metrics.tokens_cached.set(i64::try_from(self.cache.len()).unwrap_or(i64::MAX));
     }
 
+    fn remember_obtained(&self, entry: &SpillEntry) {
+        if let Some(restore) = entry.to_restore(self.clock.wall()) {
+            self.memories.obtained(&entry.key, restore, self.clock.boot());
+        }
+    }
+
     fn to_spill(&self, errand: &Errand, obtained: &Obtained<'_>) -> Result<SpillEntry, VaultError> {
         let (set, snapshot) = (obtained.set, obtained.snapshot);
         let next = set.refresh.as_ref().or(obtained.spent);
@@ -182,6 +192,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
             bank_consent_id: snapshot.bank_consent_id.clone(),
             consent_expires_at: snapshot.consent_expires_at,
             certificate,
+            granted_at: snapshot.granted_at,
             forced: obtained.forced,
         };
         Ok(SpillEntry {
@@ -196,6 +207,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
 
     async fn spill_out(&self, spill: &SpillDirectory, entry: SpillEntry) -> Result<SpillHandle, SpillError> {
         let written = spill.write(entry).await;
+        fault::point("after-spill").await;
         let kind = if written.is_ok() { "written" } else { "failed" };
         self.metrics.spills.get_or_create(&KindLabels { kind }).inc();
         if let Err(error) = &written {
@@ -286,12 +298,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         }
         if let (Some(spill), Some(handle)) = (self.spill.clone(), spill) {
             // Longer than the store's word, which a store that crashes may yet take back.
-            let keep = match outcome {
-                CommitOutcome::Stored { .. } => self.timing.spill_keep,
-                CommitOutcome::Superseded { .. } | CommitOutcome::Gone | CommitOutcome::Missing => {
-                    self.timing.spill_keep_unused
-                }
-            };
+            let keep = self.timing.spill_keep;
             Flights::detach_idle(async move {
                 sleep(keep).await;
                 if let Err(error) = spill.remove(handle).await {

@@ -14,9 +14,12 @@ mod fault;
 mod flight;
 mod follow;
 mod keep;
+mod memory;
 mod recover;
 mod refresh;
+mod reunion;
 pub mod settings;
+mod spending;
 mod storeless;
 #[cfg(test)]
 mod tests;
@@ -38,11 +41,13 @@ pub use vault::{Vault, VaultError};
 
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::SpillDirectory;
-use crate::store::{End, RecordState, Store};
+use crate::store::{End, RecordState, Store, StoreError};
 use crate::token::ask::{Errand, Urgency};
 use crate::token::cache::{Cache, Link, Standing, Standings};
 use crate::token::decide::{Decision, decide};
 use crate::token::flight::{Flights, Landing};
+use crate::token::memory::Memories;
+use crate::token::spending::Spendings;
 
 use crate::token::settings::TokenSettings;
 use crate::token::timing::Timing;
@@ -121,6 +126,8 @@ struct Core<S, E, C> {
     providers: BTreeMap<ProviderId, Provider<E>>,
     cache: Cache,
     standings: Standings,
+    memories: Memories,
+    spendings: Spendings,
     link: Link,
     flights: Flights,
     timing: Timing,
@@ -156,6 +163,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             let permits = Arc::new(Semaphore::new(settings.max_in_flight.max(1)));
             Some((id, Provider { behaviour: settings.behaviour, endpoint, permits }))
         });
+        let now = parts.clock.boot();
         let core = Core {
             store: parts.store,
             clock: parts.clock,
@@ -165,7 +173,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             providers: providers.collect(),
             cache: Cache::new(parts.settings.cache_capacity),
             standings: Standings::new(parts.settings.cache_capacity),
-            link: Link::default(),
+            memories: Memories::new(parts.settings.cache_capacity),
+            spendings: Spendings::default(),
+            link: Link::new(now),
             flights: Flights::new(parts.settings.max_flights),
             timing: parts.timing,
             metrics: parts.metrics,
@@ -281,8 +291,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
                 let record = core.store.read(&key).await?;
                 let Some(record) = record.filter(|record| record.provider == provider) else { return Ok(()) };
                 let grant = Some(record.version.grant);
-                let end = End { grant, state: RecordState::Revoked, why: "bank_says_ended" };
-                core.store.end(&key, &end).await.map(|_| core.cache.forget(&key))
+                let why = "bank_says_ended".to_owned();
+                let end = End { grant, state: RecordState::Revoked, why, remembered: None };
+                core.store.end(&key, &end).await?;
+                core.cache.forget(&key);
+                core.look_again(&key).await
             };
             if let Err(error) = ended.await {
                 tracing::warn!(?key, %error, "Could not record that the bank ended a consent.");
@@ -290,9 +303,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         });
     }
 
+    /// Reads a record that was changed by hand, so that this process remembers it.
+    pub async fn remember(&self, consent: &ConsentId) -> Result<(), StoreError> {
+        self.core.look_again(&TokenKey::Consent(consent.clone())).await
+    }
+
     /// Reads the store's changes until the process ends, and keeps the cache in step with them.
     pub async fn follow(&self) {
         follow::run(&self.core).await;
+    }
+
+    /// Tells a store that came back what it may have forgotten, for as long as it is polled. Without this a server that
+    /// restarted or was promoted is asked for leases at once.
+    pub async fn reunite(&self) {
+        reunion::run(&self.core).await;
     }
 
     /// Replays what an earlier process spilled; see [`Replay`].

@@ -123,6 +123,7 @@ fn as_snapshot(entry: &SpillEntry, tokens: &SpilledTokens, now: crate::words::cl
         consent_expires_at: tokens.consent_expires_at,
         consent_remaining: tokens.consent_expires_at.map(|end| end.checked_since(now).unwrap_or_default()),
         certificate: tokens.certificate.clone(),
+        granted_at: tokens.granted_at,
         holder: Some(entry.attempt.clone()),
         sends: 0,
         failures: 0,

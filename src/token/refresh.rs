@@ -14,11 +14,13 @@ use tokio::time::{Instant, sleep, timeout};
 use super::ask::{Errand, FIRST_POLL, Round, hold};
 use super::flight::{Cockpit, Outcome};
 use super::keep::{self, Obtained};
+use super::spending::Spent;
 use super::timing::{backoff, jittered, min_ttl, spread};
-use super::{Core, LOST_REPLY, TokenError};
+use super::{Core, LOST_REPLY, TokenError, fault};
 use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::{
-    Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, Renew, RenewOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, ReassertOutcome, Renew, RenewOutcome, Snapshot, Store,
+    StoreError,
 };
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::AttemptId;
@@ -33,6 +35,8 @@ pub(super) struct Refresh<'a, S, E, C> {
     pub(super) cockpit: &'a Cockpit,
     pub(super) attempt: AttemptId,
     pub(super) lease: Lease,
+    /// Notes, for a store that may forget it, that this lease's refresh token is being spent.
+    pub(super) spent: Spent,
     pub(super) snapshot: Snapshot,
     /// When the lease was asked for, and in which epoch of the link.
     pub(super) asked: BootInstant,
@@ -70,6 +74,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     }
 
     async fn try_once(&self, endpoint: &E) -> Tried {
+        fault::point("after-begin").await;
         let spent = match self.what_to_spend() {
             Ok(spent) => spent,
             Err((to, why, outcome)) => return Tried::Ended(to, why, outcome),
@@ -83,6 +88,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             Ok(Err(not_sent)) => return Tried::NotSent(not_sent),
             Err(_) => return Tried::NotSent(NotSent::Unreachable("it took too long".to_owned())),
         };
+        fault::point("after-connect").await;
         if spent.is_some() {
             match self.arm().await {
                 Ok(ArmOutcome::Armed) => {}
@@ -109,6 +115,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 return Tried::Ended(FailTo::Released, NO_REFRESH_TOKEN, refusal);
             }
         };
+        fault::point("after-arm").await;
         let started = Instant::now();
         let outcome = self.spend(endpoint, connection, &request).await;
         Tried::Answered { outcome, spent, took: started.elapsed() }
@@ -143,15 +150,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     /// Writes the intent, repeating the same step while its answer is lost and the lease allows.
     async fn arm(&self) -> Result<ArmOutcome, StoreError> {
         let timing = &self.core.timing;
-        let arm = Arm {
-            attempt: self.attempt.clone(),
-            fence: self.lease.fence,
-            base: self.lease.base,
-            lease: timing.armed_lease,
-            probe: self.lease.probe,
-        };
         let give_up = self.asked.plus(timing.lease.saturating_sub(timing.margin * 2));
         loop {
+            let Some(fence) = self.spent.spending.arm().await else { return Ok(ArmOutcome::Lost) };
+            let arm = Arm {
+                attempt: self.attempt.clone(),
+                fence,
+                base: self.lease.base,
+                lease: timing.armed_lease,
+                probe: self.lease.probe,
+            };
             let begun = self.core.clock.boot();
             let outcome = self.core.store.arm(&self.errand.key, &arm).await;
             let now = self.core.clock.boot();
@@ -179,14 +187,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             }
             loop {
                 sleep(self.core.timing.renewal).await;
-                let renew = Renew {
-                    attempt: self.attempt.clone(),
-                    fence: self.lease.fence,
-                    lease: self.core.timing.armed_lease,
-                };
+                let Some(fence) = self.spent.spending.fence().await else { return };
+                let lease = self.core.timing.armed_lease;
+                let renew = Renew { attempt: self.attempt.clone(), fence, lease };
                 match self.core.store.renew(&self.errand.key, &renew).await {
-                    Ok(RenewOutcome::Renewed) => {}
-                    Ok(RenewOutcome::Lost) => return,
+                    Ok(RenewOutcome::Lost) if self.has_lost_its_place().await => return,
+                    Ok(RenewOutcome::Renewed | RenewOutcome::Lost) => {}
                     Err(_) => self.core.count_store_error("renew"),
                 }
             }
@@ -198,6 +204,33 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             () = lost => TokenOutcome::Unknown { why: "fence_lost" },
             () = sleep(self.core.timing.send) => TokenOutcome::Unknown { why: "no_answer" },
         }
+    }
+
+    /// Whether the answer is no longer worth waiting for. A store that forgot the lease is told of it again. Whoever lost it
+    /// to somebody else hangs up, unless the bank takes the token once more: then the answer may still be the newest.
+    async fn has_lost_its_place(&self) -> bool {
+        let lease = self.core.timing.armed_lease;
+        let behaviour = self.core.providers.get(&self.errand.provider).map(|provider| &provider.behaviour);
+        let tolerant = behaviour.is_some_and(|behaviour| behaviour.reuse_grace.is_some());
+        match self.spent.spending.reassert(&self.core.store, lease).await {
+            Ok(ReassertOutcome::Held(_) | ReassertOutcome::Missing) => false,
+            Ok(ReassertOutcome::Noted) => !tolerant,
+            Ok(ReassertOutcome::Moved) if tolerant => match self.core.store.read(&self.errand.key).await {
+                Ok(Some(now)) => now.version.grant != self.lease.base.grant || !now.state.is_usable(),
+                Ok(None) | Err(_) => false,
+            },
+            Ok(ReassertOutcome::Moved) => true,
+            Err(_) => {
+                self.core.count_store_error("reassert");
+                false
+            }
+        }
+    }
+
+    /// How long a probe has to wait because this process has not been in touch with the store for long enough.
+    pub(super) fn too_early_to_probe(&self) -> Option<Duration> {
+        let touch = self.core.link.in_touch_for(self.core.clock.boot());
+        self.core.timing.reunion.checked_sub(touch).filter(|rest| self.lease.probe && !rest.is_zero())
     }
 
     /// What follows from the bank's answer. A token set is kept before anything else, a count or a log line included.
@@ -269,6 +302,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             let refusal = Err(TokenError::Misconfigured { why: "invalid_grant".to_owned() });
             return self.end(self.later(None), "invalid_client", refusal).await;
         }
+        if self.lease.alternate {
+            tracing::warn!(key = ?self.errand.key, "The bank refused a refresh token. The one that came second is tried.");
+            self.report(FailTo::Alternate, "alternate").await;
+            return Round::Again(Duration::ZERO);
+        }
         let why = if self.lease.probe { LOST_REPLY } else { "revoked_or_expired" };
         if self.lease.probe {
             let labels = LossLabels { provider: self.errand.provider.as_str().to_owned(), cause: why };
@@ -323,18 +361,21 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
 
     /// Whether there is nothing left to tell the store.
     async fn report_once(&self, to: FailTo, why: &'static str) -> bool {
-        let fail = Fail { attempt: self.attempt.clone(), fence: self.lease.fence, base: self.lease.base, to, why };
-        match self.core.store.fail(&self.errand.key, &fail).await {
-            Ok(FailOutcome::Recorded | FailOutcome::Lost) => true,
-            Err(error @ (StoreError::Unreadable(_) | StoreError::Refused(_))) => {
-                tracing::error!(key = ?self.errand.key, why, %error, "The end of a lease is not taken by the store.");
-                true
+        let tell = async |fence| {
+            let fail = Fail { attempt: self.attempt.clone(), fence, base: self.lease.base, to, why };
+            match self.core.store.fail(&self.errand.key, &fail).await {
+                Ok(FailOutcome::Recorded | FailOutcome::Lost) => true,
+                Err(error @ (StoreError::Unreadable(_) | StoreError::Refused(_))) => {
+                    tracing::error!(key = ?self.errand.key, why, %error, "The end of a lease is not taken by the store.");
+                    true
+                }
+                Err(StoreError::Unavailable(_) | StoreError::Reuniting) => {
+                    self.core.count_store_error("fail");
+                    false
+                }
             }
-            Err(StoreError::Unavailable(_)) => {
-                self.core.count_store_error("fail");
-                false
-            }
-        }
+        };
+        self.spent.spending.end(tell).await
     }
 
     fn later(&self, asked_for: Option<Duration>) -> FailTo {
@@ -357,7 +398,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
 fn unavailable(why: &str, to: FailTo) -> Outcome {
     let retry_after = match to {
         FailTo::Active { backoff } => backoff,
-        FailTo::Released | FailTo::Uncertain | FailTo::ReauthorizationRequired => Duration::ZERO,
+        FailTo::Released | FailTo::Uncertain | FailTo::ReauthorizationRequired | FailTo::Alternate => Duration::ZERO,
     };
     Err(TokenError::EndpointUnavailable { why: why.to_owned(), retry_after })
 }

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use crate::oauth::UNACKNOWLEDGED;
+use crate::store::Pace;
 use crate::words::ids::random;
+use crate::words::pace::paced;
 
 /// How long each step of a refresh may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +33,11 @@ pub struct Timing {
     pub verification: Duration,
     /// How long a store that failed is taken to be away without asking again, by requests that have a token at hand.
     pub store_pause: Duration,
-    /// How long a spill stays after the store acknowledged its commit.
+    /// How long a spill stays after the outcome of its commit was known.
     pub spill_keep: Duration,
-    /// How long a spill stays whose commit the store turned down: what it turned it down for may not be durable yet.
-    pub spill_keep_unused: Duration,
+    /// How long a process that could not reach the store, or has just started, leaves probes to others: whoever has an
+    /// answer to commit gets there first.
+    pub reunion: Duration,
 }
 
 impl Timing {
@@ -51,8 +54,57 @@ impl Timing {
         verification: Duration::from_secs(1),
         store_pause: Duration::from_millis(250),
         spill_keep: Duration::from_secs(10),
-        spill_keep_unused: Duration::from_secs(600),
+        reunion: Duration::from_secs(10),
     };
+
+    /// How a store that came back is told what it may have forgotten.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            beat: self.renewal,
+            look: Duration::from_millis(100).min(self.renewal / 10),
+            alive: self.renewal * 8,
+            patience: self.armed_lease + self.quarantine,
+            rest: self.renewal * 3,
+        }
+    }
+
+    /// Within a bank's grace of so long, how long after an unknown outcome nobody sends.
+    pub fn grace_pause(&self, window: Duration) -> Duration {
+        Duration::from_secs(5).min(window / 4).min(self.quarantine)
+    }
+
+    /// [`Timing::STANDARD`], at the pace of a test in a build that has one. How long a request waits for the store stays:
+    /// that is about the machine and not about the protocol.
+    pub fn at_pace() -> Self {
+        let Self {
+            lease,
+            armed_lease,
+            renewal,
+            quarantine,
+            margin,
+            connect,
+            send,
+            rejection_pause,
+            verification,
+            store_pause,
+            spill_keep,
+            reunion,
+        } = Self::STANDARD;
+        Self {
+            lease: paced(lease),
+            armed_lease: paced(armed_lease),
+            renewal: paced(renewal),
+            quarantine: paced(quarantine),
+            margin: paced(margin),
+            connect: paced(connect),
+            send: paced(send),
+            rejection_pause: paced(rejection_pause),
+            verification,
+            store_pause,
+            spill_keep: paced(spill_keep),
+            reunion: paced(reunion),
+        }
+    }
 
     /// Checks that a lease outlasts what happens under it, and that the quarantine outlasts the longest stall the
     /// protocol is meant to survive.
@@ -66,7 +118,7 @@ impl Timing {
         if self.quarantine < self.armed_lease + 2 * self.margin {
             return Err("the quarantine must outlast an armed lease, with a margin on both sides");
         }
-        if self.quarantine < UNACKNOWLEDGED + 2 * self.margin {
+        if self.quarantine < paced(UNACKNOWLEDGED) + 2 * self.margin {
             return Err(
                 "the quarantine must outlast a request that lingers in the kernel, with a margin on both sides",
             );

@@ -9,6 +9,8 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::pace::shifted;
+
 /// Gives the time. One of the program's three seams.
 pub trait Clock: Clone + Send + Sync + 'static {
     /// Milliseconds since the machine booted, suspended time included.
@@ -110,7 +112,7 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place where the machine's calendar clock is read")]
     fn wall(&self) -> WallTime {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        WallTime(since.map_or(0, millis))
+        WallTime(shifted(since.map_or(0, millis)))
     }
 }
 

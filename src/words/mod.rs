@@ -2,12 +2,14 @@
 //!
 //! Plain values, no I/O, nothing async. Read [`ids`] and [`secrets`] first: what names a consent and what must
 //! never be printed. [`token_set`] is what a bank answers, [`clock`] is where time comes from, [`bank`] is what a
-//! provider profile says about a bank's behaviour, [`problem`] is every answer of our own, [`metrics`] every number.
+//! provider profile says about a bank's behaviour, [`problem`] is every answer of our own, [`metrics`] every number,
+//! [`pace`] what tests may do to time.
 
 pub mod bank;
 pub mod clock;
 pub mod ids;
 pub mod metrics;
+pub mod pace;
 pub mod problem;
 pub mod secrets;
 pub mod token_set;

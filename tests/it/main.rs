@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 // What the tests stand on: servers, certificates, faults.
+#[path = "../support/mod.rs"]
 mod support;
 
 // However many ask, one token request; and whose token reaches which bank.
@@ -30,6 +31,9 @@ mod store_redis;
 
 // Random walks through the steps, on which every store must agree.
 mod store_agreement;
+
+// What a server that came back is told before it grants a lease.
+mod store_reunion;
 
 // Whether a server is fit to keep consents.
 mod store_doctor;

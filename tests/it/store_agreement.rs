@@ -7,14 +7,17 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use consentry::store::{
-    Begin, BeginOutcome, Commit, EmbeddedStore, End, FailTo, RecordState, RedisStore, Restore, Seed, Snapshot, Store,
+    Begin, BeginOutcome, Commit, EmbeddedStore, End, FailTo, Grace, Holder, Reassert, RecordState, RedisStore, Restore,
+    Seed, Snapshot, Store,
 };
 use consentry::words::clock::{SystemClock, WallTime};
 use consentry::words::ids::{Fence, GrantId, TokenKey, Version};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::store_contract::{HOUR, arm, begin, commit, consent, end, fail, fingerprint, renew, restore, sealed, seed};
+use crate::store_contract::{
+    HOUR, arm, attempt, bank, begin, commit, consent, end, fail, fingerprint, renew, restore, sealed, seed,
+};
 use crate::support::redis::RedisServer;
 
 /// One step of a walk. Numbers choose among a few attempts, fences, versions and fingerprints. `None`, and a
@@ -26,9 +29,10 @@ enum Step {
     Renew { who: Option<u64>, fence: Option<Fence>, lease: bool },
     Commit { who: Option<u64>, base: u8, mark: u8, refresh: bool, forced: bool, life: bool },
     Fail { who: Option<u64>, fence: Option<Fence>, base: u8, to: u8 },
-    Restore { who: u64, version: u8, mark: u8 },
+    Restore { who: u64, version: u8, mark: u8, granted: Option<bool> },
+    Reassert { who: Option<u64>, fence: Option<Fence>, base: u8, lease: bool, held: bool },
     Seed { grant: bool, expected: Option<u8>, mark: u8, over: bool },
-    End { grant: Option<bool> },
+    End { grant: Option<bool>, remembered: Option<u8> },
 }
 
 #[test]
@@ -86,7 +90,7 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
                 rejection_pause: hour(pause),
                 lease: hour(lease),
                 quarantine: hour(quarantine),
-                hold,
+                grace: (!hold).then_some(Grace { window: hour(pause), pause: hour(rejected.is_some()) }),
                 ..begin(who)
             };
             match store.begin(key, &begin).await.unwrap() {
@@ -131,6 +135,7 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
                 1 => FailTo::Active { backoff: Duration::ZERO },
                 2 => FailTo::Uncertain,
                 3 => FailTo::ReauthorizationRequired,
+                4 => FailTo::Alternate,
                 _ => FailTo::Released,
             };
             format!(
@@ -138,9 +143,23 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
                 store.fail(key, &fail(who.unwrap_or(holder), fence.unwrap_or(held), version(base), to)).await.unwrap()
             )
         }
-        Step::Restore { who, version: number, mark } => {
-            let restore = Restore { refresh_fingerprint: Some(fingerprint(mark)), ..restore(who, version(number)) };
+        Step::Restore { who, version: number, mark, granted } => {
+            // Long ago, or a day from now.
+            let granted_at = granted.map(|later| if later { u64::from(u32::MAX) * 1_000 } else { 1 });
+            let restore = Restore {
+                refresh_fingerprint: Some(fingerprint(mark)),
+                granted_at: granted_at.map(WallTime::from_millis),
+                ..restore(who, version(number))
+            };
             format!("{:?}", store.restore(key, &restore).await.unwrap())
+        }
+        Step::Reassert { who, fence, base, lease, held: holds } => {
+            let holder = holds.then(|| Holder {
+                attempt: attempt(who.unwrap_or(holder)),
+                fence: fence.unwrap_or(held),
+                lease: hour(lease),
+            });
+            format!("{:?}", store.reassert(key, &Reassert { base: version(base), holder }).await.unwrap())
         }
         Step::Seed { grant, expected, mark, over } => {
             let seed = Seed {
@@ -151,9 +170,10 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
             };
             format!("{:?}", store.seed(key, &seed).await.unwrap())
         }
-        Step::End { grant } => {
+        Step::End { grant, remembered } => {
             let grant = grant.map(|grant| grants[usize::from(grant)]);
-            let end = End { state: RecordState::Denied, ..end(grant) };
+            let remembered = remembered.map(|number| (bank(), version(number)));
+            let end = End { state: RecordState::Denied, remembered, ..end(grant) };
             format!("{:?}", store.end(key, &end).await.unwrap())
         }
     };
@@ -165,7 +185,8 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
 
 fn shown(snapshot: &Snapshot) -> String {
     let (remaining, backoff) = (near(snapshot.remaining), near(snapshot.backoff));
-    let timeless = Snapshot { remaining: Duration::ZERO, backoff: Duration::ZERO, ..snapshot.clone() };
+    let granted_at = snapshot.granted_at.map(|at| WallTime::from_millis(at.as_millis() / 100_000_000));
+    let timeless = Snapshot { remaining: Duration::ZERO, backoff: Duration::ZERO, granted_at, ..snapshot.clone() };
     format!("{timeless:?} remaining {remaining} backoff {backoff}")
 }
 
@@ -194,10 +215,15 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (a_who.clone(), a_base.clone(), mark.clone(), yes(), yes(), yes()).prop_map(
             |(who, base, mark, refresh, forced, life)| Step::Commit { who, base, mark, refresh, forced, life }
         ),
-        4 => (a_who, a_fence, a_base, 0..5_u8).prop_map(|(who, fence, base, to)| Step::Fail { who, fence, base, to }),
-        1 => (who, version, mark.clone()).prop_map(|(who, version, mark)| Step::Restore { who, version, mark }),
+        4 => (a_who.clone(), a_fence.clone(), a_base.clone(), 0..6_u8).prop_map(|(who, fence, base, to)| Step::Fail { who, fence, base, to }),
+        1 => (who, version.clone(), mark.clone(), proptest::option::of(yes()))
+            .prop_map(|(who, version, mark, granted)| Step::Restore { who, version, mark, granted }),
+        3 => (a_who, a_fence, a_base, yes(), proptest::bool::weighted(0.8)).prop_map(
+            |(who, fence, base, lease, held)| Step::Reassert { who, fence, base, lease, held }
+        ),
         3 => (yes(), some_version, mark, proptest::bool::weighted(0.1))
             .prop_map(|(grant, expected, mark, over)| Step::Seed { grant, expected, mark, over }),
-        1 => proptest::option::weighted(0.8, yes()).prop_map(|grant| Step::End { grant }),
+        1 => (proptest::option::weighted(0.8, yes()), proptest::option::of(version))
+            .prop_map(|(grant, remembered)| Step::End { grant, remembered }),
     ]
 }

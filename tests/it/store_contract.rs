@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use consentry::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Lease, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store,
-    Waiting,
+    Grace, Holder, Lease, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed,
+    Seed, SeedOutcome, Snapshot, Store, Waiting,
 };
 use consentry::words::clock::WallTime;
 use consentry::words::ids::{
@@ -83,6 +83,14 @@ suite! {
     an_end_wipes_the_tokens_and_leaves_a_tombstone
     a_consent_whose_time_is_over_is_refused_and_keeps_its_tokens
     a_record_remembers_the_last_spent_fingerprints_only
+    a_token_that_came_second_takes_the_place_of_a_refused_one
+    within_its_grace_a_bank_is_asked_again_soon_and_after_it_as_any_other
+    a_holder_has_back_the_lease_that_the_store_forgot
+    a_holder_that_comes_back_too_late_is_counted_and_gets_nothing
+    a_token_that_may_have_been_spent_is_quarantined
+    a_reassertion_changes_nothing_that_moved_on
+    a_restore_puts_back_a_later_grant_and_no_earlier_one
+    a_remembered_tombstone_is_put_up_where_nothing_is_stored
     a_follower_hears_of_every_replaced_record
     a_record_tells_everything_it_was_given
 }
@@ -204,7 +212,7 @@ async fn after_an_armed_lease_ran_out_there_is_quarantine_then_hold_then_a_probe
     let (why, wait) = waiting(store.begin(&key, &begin(2)).await.unwrap());
     assert!(why == Waiting::Quarantine && wait <= HOUR, "{why:?} {wait:?}");
     assert_eq!(read(store, &key).await.state, RecordState::Uncertain);
-    let early = Begin { quarantine: NONE, hold: true, ..begin(2) };
+    let early = Begin { quarantine: NONE, grace: None, ..begin(2) };
     assert_eq!(waiting(store.begin(&key, &early).await.unwrap()).0, Waiting::Hold);
     let rejected = Begin { rejected: Some(version), lease: SHORT, ..early };
     let (lease, _) = granted(store.begin(&key, &rejected).await.unwrap());
@@ -265,10 +273,10 @@ async fn a_commit_that_lost_by_one_is_kept_as_alt(bench: &impl Bench) {
     }
     assert_eq!(read(store, &key).await.access, Some(sealed("access of attempt 1")));
     let (lease, _) = granted(store.begin(&key, &begin(3)).await.unwrap());
-    assert_eq!(lease.alt, Some((sealed("refresh of attempt 2"), version.next())));
+    assert!(lease.alternate);
     store.commit(&key, &commit(3, version.next())).await.unwrap();
     let (lease, _) = granted(store.begin(&key, &begin(4)).await.unwrap());
-    assert_eq!(lease.alt, None, "a newer token set has no need of it");
+    assert!(!lease.alternate, "a newer token set has no need of it");
 }
 
 async fn a_commit_that_lost_to_another_grant_or_by_more_is_not_kept(bench: &impl Bench) {
@@ -282,7 +290,7 @@ async fn a_commit_that_lost_to_another_grant_or_by_more_is_not_kept(bench: &impl
     for lost in [commit(3, version), commit(3, foreign), same_pair] {
         assert_eq!(store.commit(&key, &lost).await.unwrap(), CommitOutcome::Superseded { current });
     }
-    assert_eq!(granted(store.begin(&key, &begin(4)).await.unwrap()).0.alt, None);
+    assert!(!granted(store.begin(&key, &begin(4)).await.unwrap()).0.alternate);
 }
 
 async fn a_commit_brings_back_generations_that_the_store_forgot(bench: &impl Bench) {
@@ -432,7 +440,8 @@ async fn a_probe_that_was_turned_away_leaves_the_record_uncertain(bench: &impl B
         let snapshot = read(store, &key).await;
         assert_eq!((snapshot.state, snapshot.sends), (RecordState::Uncertain, 1));
     }
-    assert!(granted(store.begin(&key, &Begin { quarantine: NONE, ..begin(3) }).await.unwrap()).0.probe);
+    let again = Begin { quarantine: NONE, rejected: Some(version), ..begin(3) };
+    assert!(granted(store.begin(&key, &again).await.unwrap()).0.probe);
     let outcome = store.commit(&key, &commit(1, version)).await.unwrap();
     assert!(matches!(outcome, CommitOutcome::Stored { .. }));
     assert_eq!(read(store, &key).await.sends, 0);
@@ -578,7 +587,7 @@ async fn a_seed_beats_any_refresh_in_flight(bench: &impl Bench) {
     let snapshot = read(store, &key).await;
     assert_eq!((snapshot.version, snapshot.state, snapshot.sends), (current, RecordState::Active, 0));
     let (lease, _) = granted(store.begin(&key, &begin(2)).await.unwrap());
-    assert!(lease.fence > fence && lease.alt.is_none() && !lease.probe);
+    assert!(lease.fence > fence && !lease.alternate && !lease.probe);
 }
 
 async fn an_end_wipes_the_tokens_and_leaves_a_tombstone(bench: &impl Bench) {
@@ -624,6 +633,127 @@ async fn a_record_remembers_the_last_spent_fingerprints_only(bench: &impl Bench)
         assert_eq!(store.seed(&key, &again(spent)).await.unwrap(), SeedOutcome::Spent(version), "{spent}");
     }
     assert!(matches!(store.seed(&key, &again(7)).await.unwrap(), SeedOutcome::Replaced(_)));
+}
+
+async fn a_token_that_came_second_takes_the_place_of_a_refused_one(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let (version, _) = armed(bench, &key, HOUR).await;
+    assert!(matches!(store.commit(&key, &commit(1, version)).await.unwrap(), CommitOutcome::Stored { .. }));
+    assert!(matches!(store.commit(&key, &commit(2, version)).await.unwrap(), CommitOutcome::Superseded { .. }));
+    let (lease, before) = granted(store.begin(&key, &begin(3)).await.unwrap());
+    assert!(lease.alternate);
+    let refused = fail(3, lease.fence, lease.base, FailTo::Alternate);
+    assert_eq!(store.fail(&key, &refused).await.unwrap(), FailOutcome::Recorded);
+    assert_eq!(store.fail(&key, &refused).await.unwrap(), FailOutcome::Recorded, "a lost reply is repeated");
+    let after = read(store, &key).await;
+    assert_eq!((after.state, after.version), (RecordState::Active, before.version));
+    assert_eq!(after.refresh, Some(sealed("refresh of attempt 2")));
+    assert_eq!(after.refresh_fingerprint, Some(fingerprint(102)));
+    let again = Seed { expected: Some(after.version), refresh_fingerprint: Some(fingerprint(101)), ..seed(5) };
+    assert!(matches!(store.seed(&key, &again).await.unwrap(), SeedOutcome::Spent(_)), "the refused one is spent");
+    let (lease, _) = granted(store.begin(&key, &begin(4)).await.unwrap());
+    assert!(!lease.alternate && !lease.probe);
+    let refused = fail(4, lease.fence, lease.base, FailTo::Alternate);
+    assert_eq!(store.fail(&key, &refused).await.unwrap(), FailOutcome::Recorded);
+    assert_eq!(read(store, &key).await.state, RecordState::ReauthorizationRequired, "there is no third");
+}
+
+async fn within_its_grace_a_bank_is_asked_again_soon_and_after_it_as_any_other(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let (version, fence) = armed(bench, &key, HOUR).await;
+    assert_eq!(store.fail(&key, &fail(1, fence, version, FailTo::Uncertain)).await.unwrap(), FailOutcome::Recorded);
+    let within = |pause| Begin { grace: Some(Grace { window: HOUR, pause }), ..begin(2) };
+    let (why, wait) = waiting(store.begin(&key, &within(MINUTE)).await.unwrap());
+    assert!(why == Waiting::Quarantine && wait <= MINUTE, "{why:?} {wait:?}");
+    let over = Begin { grace: Some(Grace { window: NONE, pause: NONE }), ..begin(2) };
+    assert!(waiting(store.begin(&key, &over).await.unwrap()).1 > MINUTE);
+    let over = Begin { quarantine: NONE, ..over };
+    assert_eq!(waiting(store.begin(&key, &over).await.unwrap()).0, Waiting::Hold, "the old access token lives");
+    assert!(granted(store.begin(&key, &within(NONE)).await.unwrap()).0.probe);
+}
+
+async fn a_holder_has_back_the_lease_that_the_store_forgot(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let SeedOutcome::Created(version) = store.seed(&key, &seed(1)).await.unwrap() else { panic!("not created") };
+    let told = store.reassert(&key, &reassert(1, 7, version)).await.unwrap();
+    assert_eq!(told, ReassertOutcome::Held(8));
+    assert_eq!(store.reassert(&key, &reassert(1, 7, version)).await.unwrap(), ReassertOutcome::Held(8), "once");
+    let snapshot = read(store, &key).await;
+    assert_eq!((snapshot.state, snapshot.sends), (RecordState::Armed, 1));
+    assert_eq!(waiting(store.begin(&key, &begin(2)).await.unwrap()).0, Waiting::Busy);
+    assert_eq!(store.renew(&key, &renew(1, 8, HOUR)).await.unwrap(), RenewOutcome::Renewed);
+    let next = CommitOutcome::Stored { version: version.next(), rolled_back: false };
+    assert_eq!(store.commit(&key, &commit(1, version)).await.unwrap(), next);
+}
+
+async fn a_holder_that_comes_back_too_late_is_counted_and_gets_nothing(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let SeedOutcome::Created(version) = store.seed(&key, &seed(1)).await.unwrap() else { panic!("not created") };
+    let (lease, _) = granted(store.begin(&key, &begin(2)).await.unwrap());
+    let earlier = store.reassert(&key, &reassert(1, lease.fence + 3, version)).await.unwrap();
+    let ReassertOutcome::Held(fence) = earlier else { panic!("a lease that is not armed gives way: {earlier:?}") };
+    assert_eq!(store.arm(&key, &arm(2, lease.fence, version)).await.unwrap(), ArmOutcome::Lost);
+    let late = store.reassert(&key, &reassert(3, fence, version)).await.unwrap();
+    assert_eq!(late, ReassertOutcome::Noted);
+    assert_eq!(store.reassert(&key, &reassert(3, fence, version)).await.unwrap(), ReassertOutcome::Noted);
+    let snapshot = read(store, &key).await;
+    assert_eq!((snapshot.holder, snapshot.sends), (Some(attempt(1)), 2), "and is counted once");
+}
+
+async fn a_token_that_may_have_been_spent_is_quarantined(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let SeedOutcome::Created(version) = store.seed(&key, &seed(1)).await.unwrap() else { panic!("not created") };
+    let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
+    let doubt = Reassert { base: version, holder: None };
+    assert_eq!(store.reassert(&key, &doubt).await.unwrap(), ReassertOutcome::Noted);
+    assert_eq!(store.reassert(&key, &doubt).await.unwrap(), ReassertOutcome::Noted);
+    let snapshot = read(store, &key).await;
+    assert_eq!((snapshot.state, snapshot.sends), (RecordState::Uncertain, 1));
+    assert_eq!(store.arm(&key, &arm(1, lease.fence, version)).await.unwrap(), ArmOutcome::Lost);
+    assert_eq!(waiting(store.begin(&key, &begin(2)).await.unwrap()).0, Waiting::Quarantine);
+}
+
+async fn a_reassertion_changes_nothing_that_moved_on(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let version = Version::first(GrantId::random());
+    assert_eq!(store.reassert(&key, &reassert(1, 1, version)).await.unwrap(), ReassertOutcome::Missing);
+    let (version, fence) = armed(bench, &key, HOUR).await;
+    assert!(matches!(store.commit(&key, &commit(1, version)).await.unwrap(), CommitOutcome::Stored { .. }));
+    assert_eq!(store.reassert(&key, &reassert(1, fence, version)).await.unwrap(), ReassertOutcome::Moved);
+    assert_eq!(store.end(&key, &end(None)).await.unwrap(), EndOutcome::Ended);
+    let ended = read(store, &key).await.version;
+    assert_eq!(store.reassert(&key, &reassert(1, fence, ended)).await.unwrap(), ReassertOutcome::Moved);
+    assert_eq!(read(store, &key).await.state, RecordState::Revoked);
+}
+
+async fn a_restore_puts_back_a_later_grant_and_no_earlier_one(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let SeedOutcome::Created(_) = store.seed(&key, &seed(1)).await.unwrap() else { panic!("not created") };
+    let granted_at = read(store, &key).await.granted_at.unwrap();
+    let later = Version::first(GrantId::random());
+    let at = |time| Restore { granted_at: Some(time), ..restore(1, later) };
+    let early = at(WallTime::from_millis(granted_at.as_millis() - 1));
+    assert!(matches!(store.restore(&key, &early).await.unwrap(), RestoreOutcome::NotNeeded { .. }));
+    let late = at(granted_at.plus(MINUTE));
+    assert_eq!(store.restore(&key, &late).await.unwrap(), RestoreOutcome::Restored);
+    assert_eq!(store.restore(&key, &late).await.unwrap(), RestoreOutcome::Restored, "a lost reply is repeated");
+    assert_eq!(read(store, &key).await.version, later);
+    assert_eq!(store.end(&key, &end(None)).await.unwrap(), EndOutcome::Ended);
+    assert_eq!(store.restore(&key, &late).await.unwrap(), RestoreOutcome::Gone, "its own end is final");
+    let other = Restore { version: Version::first(GrantId::random()), granted_at: Some(granted_at), ..late.clone() };
+    assert_eq!(store.restore(&key, &other).await.unwrap(), RestoreOutcome::Gone, "it was granted before the end");
+    let newer = Restore { granted_at: Some(granted_at.plus(HOUR)), ..other };
+    assert_eq!(store.restore(&key, &newer).await.unwrap(), RestoreOutcome::Restored);
+}
+
+async fn a_remembered_tombstone_is_put_up_where_nothing_is_stored(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let version = Version::first(GrantId::random());
+    let remembered = End { remembered: Some((bank(), version.next())), ..end(Some(version.grant)) };
+    assert_eq!(store.end(&key, &remembered).await.unwrap(), EndOutcome::Ended);
+    assert_eq!(read(store, &key).await.state, RecordState::Revoked);
+    assert_eq!(store.commit(&key, &commit(1, version)).await.unwrap(), CommitOutcome::Gone);
+    assert_eq!(store.restore(&key, &restore(1, version.next())).await.unwrap(), RestoreOutcome::Gone);
 }
 
 async fn a_follower_hears_of_every_replaced_record(bench: &impl Bench) {
@@ -748,7 +878,7 @@ pub(crate) fn begin(number: u64) -> Begin {
         rejection_pause: NONE,
         lease: HOUR,
         quarantine: HOUR,
-        hold: false,
+        grace: Some(Grace { window: HOUR * 24, pause: HOUR * 24 }),
         create: None,
     }
 }
@@ -795,7 +925,12 @@ pub(crate) fn restore(number: u64, version: Version) -> Restore {
         bank_consent_id: Some("B-2".into()),
         consent_expires_at: None,
         certificate: None,
+        granted_at: None,
     }
+}
+
+pub(crate) fn reassert(number: u64, fence: Fence, base: Version) -> Reassert {
+    Reassert { base, holder: Some(Holder { attempt: attempt(number), fence, lease: HOUR }) }
 }
 
 /// The `number`th grant, whose refresh token has the fingerprint `number`.
@@ -817,5 +952,5 @@ pub(crate) fn seed(number: u8) -> Seed {
 }
 
 pub(crate) fn end(grant: Option<GrantId>) -> End {
-    End { grant, state: RecordState::Revoked, why: "asked" }
+    End { grant, state: RecordState::Revoked, why: "asked".into(), remembered: None }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use consentry::store::redis::{ClientIdentity, RedisAddress, RedisSettings};
+use consentry::store::redis::{ClientIdentity, Identity, RedisAddress, RedisSettings};
 use consentry::store::{
     ArmOutcome, BeginOutcome, Change, CommitOutcome, EndOutcome, FailOutcome, FailTo, RecordState, RedisStore,
     RenewOutcome, RestoreOutcome, SeedOutcome, Store, StoreError,
@@ -416,6 +416,81 @@ async fn a_password_alone_is_enough_where_the_server_asks_for_no_user() {
     assert!(matches!(store.begin(&key, &begin(1)).await.unwrap(), BeginOutcome::Granted(..)));
 }
 
+#[tokio::test]
+async fn a_restarted_server_is_another_incarnation_and_a_guarded_gate_holds_it_up() {
+    let mut server = RedisServer::start_with(RedisOptions::default().with("appendonly", "yes")).await;
+    let (store, key) = (server.store(), consent());
+    let version = seeded(&store, &key, 1).await;
+    let before = store.primaries().await.unwrap();
+    assert_eq!(before.len(), 1);
+    assert_eq!(before[0].address, format!("127.0.0.1:{}", server.port()));
+    assert!(before[0].identity.is_named());
+    assert_eq!(store.primaries().await.unwrap(), before, "it is the same while it runs");
+    let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
+    store.gate().guard();
+
+    server.stop();
+    server.start_again().await;
+    let after = restarted(&store).await;
+    assert_ne!(after, before[0].identity);
+    assert_eq!(store.gate().waiting(), std::slice::from_ref(&after));
+    timeout(Duration::from_secs(5), store.gate().new_identity()).await.unwrap();
+    for outcome in [
+        store.begin(&key, &begin(2)).await.map(|_| ()),
+        store.arm(&key, &arm(1, lease.fence, version)).await.map(|_| ()),
+    ] {
+        assert_eq!(outcome.unwrap_err(), StoreError::Reuniting);
+    }
+    assert_eq!(read(&store, &key).await.state, RecordState::Leased, "what was held up did not happen");
+    assert_eq!(store.renew(&key, &renew(1, lease.fence, HOUR)).await.unwrap(), RenewOutcome::Renewed);
+    seeded(&store, &consent(), 3).await;
+    let stored = CommitOutcome::Stored { version: version.next(), rolled_back: false };
+    assert_eq!(store.commit(&key, &commit(1, version)).await.unwrap(), stored, "what is not a grant is never held up");
+
+    store.gate().open(&after);
+    assert!(matches!(store.begin(&key, &begin(2)).await.unwrap(), BeginOutcome::Granted(..)));
+}
+
+/// The identity of a server, as soon as it answers.
+async fn restarted(store: &RedisStore) -> Identity {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match store.primaries().await {
+            Ok(primaries) => return primaries[0].identity.clone(),
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_demoted_meanwhile_is_another_incarnation_on_the_same_connection() {
+    let server = RedisServer::start().await;
+    let (store, key) = (server.store(), consent());
+    seeded(&store, &key, 1).await;
+    granted(store.begin(&key, &begin(1)).await.unwrap());
+    store.gate().guard();
+    server.cli(&["replicaof", "127.0.0.1", &free_port().to_string()]);
+    server.cli(&["replicaof", "no", "one"]);
+    let outcome = store.begin(&key, &begin(2)).await;
+    assert!(matches!(&outcome, Err(StoreError::Reuniting)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_say_who_it_is_counts_as_another_with_every_connection() {
+    let server = RedisServer::start().await;
+    let said = server.cli(&[&["acl", "setuser", "app", "on", ">CANARY-password"], words(RIGHTS).as_slice()].concat());
+    assert_eq!(said.trim(), "OK");
+    let password = Some(StorePassword::new("CANARY-password"));
+    let store =
+        RedisStore::connect(&RedisSettings { username: Some("app".into()), password, ..server.settings() }).unwrap();
+    let before = store.primaries().await.unwrap()[0].identity.clone();
+    assert!(!before.is_named());
+    assert_eq!(store.primaries().await.unwrap()[0].identity, before, "while the connection lasts");
+    server.cli(&["client", "kill", "type", "normal", "skipme", "yes"]);
+    assert_ne!(restarted(&store).await, before);
+}
+
 /// A certificate authority of one test.
 struct Authority {
     pem: String,
@@ -438,6 +513,10 @@ impl Authority {
         let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         (parameters.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
 }
 
 fn stored_key(key: &TokenKey) -> String {

@@ -9,8 +9,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome,
-    RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Pace,
+    Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot,
+    Store, StoreError, Waiting,
 };
 use crate::token::Vault;
 use crate::words::ids::{ConsentId, GrantId, ProviderId, TokenKey, Version};
@@ -127,6 +128,7 @@ impl Shelf {
             life: Duration::from_secs(3_600),
             refresh: None,
             refresh_fingerprint: None,
+            granted_at: None,
             scope: record.scope.and_then(Scope::parse),
             bank_consent_id: None,
             consent_expires_at: None,
@@ -205,6 +207,13 @@ impl Store for Shelf {
         Err(StoreError::Unavailable("it was noted".to_owned()))
     }
 
+    async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        std::future::pending::<()>().await;
+    }
+
     async fn follow(&self, changes: mpsc::Sender<Change>) {
         let _ = changes.send(Change::Connected).await;
         changes.closed().await;
@@ -227,6 +236,10 @@ impl Store for Shelf {
     }
 
     async fn restore(&self, _: &TokenKey, _: &Restore) -> Result<RestoreOutcome, StoreError> {
+        Err(never())
+    }
+
+    async fn reassert(&self, _: &TokenKey, _: &Reassert) -> Result<ReassertOutcome, StoreError> {
         Err(never())
     }
 

@@ -11,13 +11,14 @@ mod record;
 mod steps;
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 pub use record::{RecordState, Sealed, Snapshot};
 pub use steps::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Lease,
-    Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Waiting,
+    Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Grace,
+    Holder, Lease, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Waiting,
 };
 
 use crate::words::ids::{TokenKey, Version};
@@ -25,7 +26,7 @@ use crate::words::ids::{TokenKey, Version};
 /// Keeps records. One of the program's three seams.
 ///
 /// An `Err` says that the step's outcome is not known unless the variant says otherwise; the caller repeats the same
-/// step of the same attempt. Where the operator requires replicas, COMMIT, RESTORE, SEED and END have an outcome only
+/// step of the same attempt. Where the operator requires replicas, COMMIT, RESTORE, REASSERT, SEED and END have an outcome only
 /// once enough of them have it, and are `Unavailable` until then; an ARM has an outcome of its own for that.
 pub trait Store: Send + Sync + 'static {
     /// Reads a record without changing it. `None`: there is none.
@@ -55,15 +56,49 @@ pub trait Store: Send + Sync + 'static {
         restore: &Restore,
     ) -> impl Future<Output = Result<RestoreOutcome, StoreError>> + Send;
 
+    /// Tells a store that may have forgotten it that a refresh token is being spent, or may have been.
+    fn reassert(
+        &self,
+        key: &TokenKey,
+        reassert: &Reassert,
+    ) -> impl Future<Output = Result<ReassertOutcome, StoreError>> + Send;
+
     /// Stores the first token set of a new grant: an import or a fresh consent.
     fn seed(&self, key: &TokenKey, seed: &Seed) -> impl Future<Output = Result<SeedOutcome, StoreError>> + Send;
 
     /// Ends a consent for good: the tokens are wiped, a tombstone stays.
     fn end(&self, key: &TokenKey, end: &End) -> impl Future<Output = Result<EndOutcome, StoreError>> + Send;
 
+    /// Keeps leases from being granted by a server that came back and may have forgotten something, until every process
+    /// has told it what it remembers: `retell` does so for this process, named `process`, and is repeated until it
+    /// succeeds. Runs for as long as it is polled. Where nothing is ever forgotten it does nothing.
+    fn reunite<F>(
+        &self,
+        process: &str,
+        pace: Pace,
+        retell: impl Fn() -> F + Send + Sync,
+    ) -> impl Future<Output = ()> + Send
+    where
+        F: Future<Output = Result<(), StoreError>> + Send;
+
     /// Tells `changes` of every record that was replaced by anybody, until the receiver is dropped. Reconnects by
     /// itself and says when it is blind.
     fn follow(&self, changes: mpsc::Sender<Change>) -> impl Future<Output = ()> + Send;
+}
+
+/// How long each part of a reunion takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How often a process says that it lives.
+    pub beat: Duration,
+    /// How often it looks while a server is shut.
+    pub look: Duration,
+    /// Whoever was silent for longer before a server came back is not waited for.
+    pub alive: Duration,
+    /// Whoever is missing is waited for so long: a lease and a quarantine.
+    pub patience: Duration,
+    /// How long a server is shut that has lost the list of processes, too.
+    pub rest: Duration,
 }
 
 /// What a store tells those who follow it.
@@ -92,6 +127,9 @@ pub enum StoreError {
     /// It answered that we may not do this, or that it cannot; the step did not happen.
     #[error("the token store refused: {0}")]
     Refused(String),
+    /// It came back and is being told what it may have forgotten. No lease is granted before; the step did not happen.
+    #[error("the token store came back and is being told what it may have forgotten")]
+    Reuniting,
     /// The record is there but cannot be understood, and was left as it is.
     #[error("the stored record cannot be read: {0}")]
     Unreadable(String),

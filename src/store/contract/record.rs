@@ -105,6 +105,8 @@ pub struct Snapshot {
     pub refresh: Option<Sealed>,
     /// The refresh token's fingerprint.
     pub refresh_fingerprint: Option<Fingerprint>,
+    /// When the grant was stored first, by the store's calendar. Unknown for records of before this was kept.
+    pub granted_at: Option<WallTime>,
     /// What the consent covers.
     pub scope: Option<Scope>,
     /// The bank's own name for the consent.

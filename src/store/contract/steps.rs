@@ -28,10 +28,20 @@ pub struct Begin {
     pub lease: Duration,
     /// How long after an intent nobody may send again, unless the sender reports.
     pub quarantine: Duration,
-    /// While the outcome of a refresh is unknown and the old access token lives, do not risk a probe.
-    pub hold: bool,
+    /// Where the bank takes a spent refresh token once more for a while. `None`: while the outcome of a refresh is unknown
+    /// and the old access token lives, no probe is risked.
+    pub grace: Option<Grace>,
     /// Make the record, under this grant, if there is none. Only client tokens come to be that way.
     pub create: Option<GrantId>,
+}
+
+/// For how long a bank takes a spent refresh token once more, as its profile says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grace {
+    /// From the intent on.
+    pub window: Duration,
+    /// Within the window, how long after an unknown outcome nobody sends: what is on its way is decided by then.
+    pub pause: Duration,
 }
 
 /// What a BEGIN answers.
@@ -71,9 +81,8 @@ pub struct Lease {
     pub base: Version,
     /// Whether the last refresh's outcome is unknown, so that sending again is a recorded probe.
     pub probe: bool,
-    /// A token set that lost a race at its commit, kept for the day the main one is refused: its refresh token, sealed
-    /// for the version beside it.
-    pub alt: Option<(Sealed, Version)>,
+    /// Whether the record keeps a refresh token that lost a race at its commit, for when the main one is refused.
+    pub alternate: bool,
 }
 
 /// What an ARM writes down.
@@ -206,6 +215,9 @@ pub enum FailTo {
     Uncertain,
     /// The bank refused it.
     ReauthorizationRequired,
+    /// The bank refused it, and the record keeps one that came second: it takes its place, at once. Where there is none,
+    /// as [`FailTo::ReauthorizationRequired`].
+    Alternate,
 }
 
 /// What a FAIL answers.
@@ -244,6 +256,8 @@ pub struct Restore {
     pub consent_expires_at: Option<WallTime>,
     /// The thumbprint of the client certificate the tokens are bound to.
     pub certificate: Option<String>,
+    /// When the grant was stored first, by the store's calendar: between two grants the later one counts.
+    pub granted_at: Option<WallTime>,
 }
 
 /// What a RESTORE answers.
@@ -314,7 +328,9 @@ pub struct End {
     /// What it becomes: `Denied`, `Revoked` or `Expired`.
     pub state: RecordState,
     /// Why, a word.
-    pub why: &'static str,
+    pub why: String,
+    /// Put the tombstone up, with this version, even where there is no record: the store has forgotten it.
+    pub remembered: Option<(ProviderId, Version)>,
 }
 
 /// What an END answers.
@@ -324,4 +340,38 @@ pub enum EndOutcome {
     Ended,
     /// There is no such record, or it holds another grant.
     NotFound,
+}
+
+/// What a replica remembers of a refresh token that is being spent, or may have been, told to a store that may have
+/// forgotten it.
+#[derive(Clone, Debug)]
+pub struct Reassert {
+    /// The version whose refresh token it is.
+    pub base: Version,
+    /// Who is spending it. `None`: it may have been spent, and nobody who did is here.
+    pub holder: Option<Holder>,
+}
+
+/// A holder with an intent.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// Its attempt.
+    pub attempt: AttemptId,
+    /// Its lease's fence, as far as it knows.
+    pub fence: Fence,
+    /// How long the lease lasts from here.
+    pub lease: Duration,
+}
+
+/// What a REASSERT answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReassertOutcome {
+    /// The lease is the holder's, with this fence.
+    Held(Fence),
+    /// It is written down that the token may have been spent. The lease is somebody else's, or nobody's.
+    Noted,
+    /// The record holds another version, or the consent has ended. Nothing changed.
+    Moved,
+    /// There is no record.
+    Missing,
 }

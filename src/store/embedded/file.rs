@@ -198,7 +198,13 @@ impl RecordFile {
         transaction.commit().unwrap();
     }
 
-    pub(super) fn read_raw(&self, key: &TokenKey) -> Vec<u8> {
-        self.load(key).ok().flatten().unwrap()
+    pub(super) fn read_raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+        self.load(key).ok().flatten()
+    }
+
+    pub(super) fn remove_raw(&self, key: &TokenKey) {
+        let transaction = self.database.begin_write().unwrap();
+        transaction.open_table(RECORDS).unwrap().remove(keys::short_name(key).as_str()).unwrap();
+        transaction.commit().unwrap();
     }
 }

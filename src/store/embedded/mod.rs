@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
-    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Pace,
+    Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store,
+    StoreError,
 };
 use super::record::Record;
 use super::steps;
@@ -133,6 +134,11 @@ impl<C: Clock> Store for EmbeddedStore<C> {
         self.step(key, move |slot, now| steps::restore(slot, now, &restore)).await
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        let reassert = reassert.clone();
+        self.step(key, move |slot, now| steps::reassert(slot, now, &reassert)).await
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         let seed = seed.clone();
         self.step(key, move |slot, now| steps::seed(slot, now, &seed)).await
@@ -141,6 +147,14 @@ impl<C: Clock> Store for EmbeddedStore<C> {
     async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
         let end = end.clone();
         self.step(key, move |slot, now| steps::end(slot, now, &end)).await
+    }
+
+    // A file that syncs every step forgets nothing.
+    async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        std::future::pending::<()>().await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {
@@ -173,6 +187,21 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     let gone = |_| StoreError::Unavailable("the embedded store's worker ended early".into());
     tokio::task::spawn_blocking(work).await.map_err(gone)?
+}
+
+#[cfg(test)]
+impl<C: Clock> EmbeddedStore<C> {
+    /// A record's bytes, to put back later as a store does that forgets.
+    pub(crate) fn raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+        self.inner.file.read_raw(key)
+    }
+
+    pub(crate) fn set_raw(&self, key: &TokenKey, raw: Option<Vec<u8>>) {
+        match raw {
+            Some(raw) => self.inner.file.write_raw(key, &raw),
+            None => self.inner.file.remove_raw(key),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -236,7 +265,7 @@ mod tests {
             rejection_pause: HOUR,
             lease: Duration::from_secs(10),
             quarantine: HOUR,
-            hold: true,
+            grace: None,
             create: None,
         };
         let store = EmbeddedStore::open(&path, clock.clone()).unwrap();
@@ -279,12 +308,15 @@ mod tests {
             let errors = [
                 store.read(&key()).await.unwrap_err(),
                 store.seed(&key(), &seed()).await.unwrap_err(),
-                store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "x" }).await.unwrap_err(),
+                store
+                    .end(&key(), &End { grant: None, state: RecordState::Revoked, why: "x".into(), remembered: None })
+                    .await
+                    .unwrap_err(),
             ];
             for error in errors {
                 assert!(matches!(&error, StoreError::Unreadable(text) if !text.contains("CANARY")), "{error}");
             }
-            assert_eq!(store.inner.file.read_raw(&key()), garbage);
+            assert_eq!(store.inner.file.read_raw(&key()).as_deref(), Some(garbage));
         }
     }
 
@@ -295,7 +327,10 @@ mod tests {
         let store = EmbeddedStore::open(&home.path().join("s.redb"), clock.clone()).unwrap();
         let seed = seed();
         store.seed(&key(), &seed).await.unwrap();
-        store.end(&key(), &End { grant: None, state: RecordState::Revoked, why: "asked" }).await.unwrap();
+        store
+            .end(&key(), &End { grant: None, state: RecordState::Revoked, why: "asked".into(), remembered: None })
+            .await
+            .unwrap();
         clock.advance(HOUR * (24 * 7 - 1));
         assert!(store.read(&key()).await.unwrap().is_some());
         clock.advance(HOUR);

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::identity::{Gate, Identity};
 use super::settings::RedisSettings;
 use super::tls;
 use crate::simulation::{self, Stream};
@@ -33,6 +34,7 @@ pub(super) struct Connector {
     tls: Option<(TlsConnector, ServerName<'static>)>,
     info: RedisConnectionInfo,
     connect_timeout: Duration,
+    gate: Gate,
 }
 
 /// One shared connection.
@@ -48,15 +50,16 @@ struct Slot {
     failed: Option<(Instant, StoreError)>,
 }
 
-/// A connection, and the task that serves it while anybody holds it.
+/// A connection, the server at its other end, and the task that serves it while anybody holds it.
 #[derive(Clone)]
 pub(super) struct Live {
     connection: MultiplexedConnection,
     driver: Arc<AbortOnDropHandle<()>>,
+    identity: Identity,
 }
 
 impl Connector {
-    pub(super) fn new(settings: &RedisSettings) -> Result<Self, tls::TlsSettingsError> {
+    pub(super) fn new(settings: &RedisSettings, gate: &Gate) -> Result<Self, tls::TlsSettingsError> {
         let address = &settings.address;
         let tls = if address.tls {
             let name = ServerName::try_from(address.host.clone()).map_err(|_| tls::TlsSettingsError::ServerName)?;
@@ -73,10 +76,15 @@ impl Connector {
             info = info.set_password(password.expose());
         }
         let (host, port) = (address.host.clone(), address.port);
-        Ok(Self { host, port, tls, info, connect_timeout: settings.connect_timeout })
+        Ok(Self { host, port, tls, info, connect_timeout: settings.connect_timeout, gate: gate.clone() })
     }
 
-    /// Connects, proves who we are, and chooses the database.
+    /// `host:port`.
+    pub(super) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// Connects, proves who we are, chooses the database, and learns which incarnation of the server this is.
     pub(super) async fn connect(&self, config: AsyncConnectionConfig, resp3: bool) -> Result<Live, StoreError> {
         let connecting = async {
             let stream = self.stream().await.map_err(|error| self.unreachable(error.kind()))?;
@@ -85,7 +93,11 @@ impl Connector {
             let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
                 .await
                 .map_err(|error| self.rejected(&error))?;
-            Ok(Live { connection, driver: Arc::new(AbortOnDropHandle::new(tokio::spawn(simulation::task(driver)))) })
+            let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(simulation::task(driver))));
+            let mut live = Live { connection, driver, identity: Identity::nameless() };
+            let named = live.ask_identity().await.map_err(|_| self.unreachable(io::ErrorKind::ConnectionAborted))?;
+            live.identity = named.unwrap_or(live.identity);
+            Ok(live)
         };
         let late = |_| self.unreachable(io::ErrorKind::TimedOut);
         timeout(self.connect_timeout, connecting).await.map_err(late)?
@@ -144,6 +156,8 @@ impl Link {
             AsyncConnectionConfig::new().set_response_timeout(Some(self.reply_timeout)).set_connection_timeout(None);
         match self.connector.connect(config, false).await {
             Ok(live) => {
+                // Whoever guards the gate hears of a new incarnation before anybody wants a lease of it.
+                self.connector.gate.is_open(&live.identity);
                 slot.failed = None;
                 Ok(slot.live.insert(live).clone())
             }
@@ -167,6 +181,28 @@ impl Live {
     /// Sends the commands together and reads as many replies. An `Err`: the connection is no good.
     pub(super) async fn send(&mut self, commands: &Pipeline, count: usize) -> Result<Vec<Value>, RedisError> {
         self.connection.req_packed_commands(commands, 0, count).await
+    }
+
+    /// Which incarnation of the server this connection was made to.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Which incarnation the server says it is now; `None` if it does not say. An `Err`: the connection is no good.
+    pub(super) async fn ask_identity(&mut self) -> Result<Option<Identity>, RedisError> {
+        let mut questions = redis::pipe();
+        questions.cmd("INFO").arg("server");
+        questions.cmd("INFO").arg("replication");
+        let replies = self.send(&questions, 2).await?;
+        let [server, replication] = replies.as_slice() else { return Ok(None) };
+        Ok(Identity::from_info(server, replication))
+    }
+
+    /// Whether the server is still the incarnation that this connection was made to. One that does not name itself is
+    /// the same while the connection lasts.
+    pub(super) async fn is_unchanged(&mut self) -> Result<bool, RedisError> {
+        let said = self.ask_identity().await?;
+        Ok(said.as_ref().map_or(!self.identity.is_named(), |said| *said == self.identity))
     }
 
     /// Whether the connection has ended.

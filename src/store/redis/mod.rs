@@ -2,7 +2,7 @@
 //!
 //! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `outcomes` for what
 //! their answers mean, `connection` for how the server is reached and given up, `follow` for how changes are heard of,
-//! and [`doctor`] for whether a server is fit for this at all. This file is what every step does: send it, and repeat it
+//! `identity` for which incarnation of a server is spoken to, and [`doctor`] for whether a server is fit for this at all. This file is what every step does: send it, and repeat it
 //! while the connection breaks and time is left. Every step may be repeated, so a lost reply costs a round trip and
 //! nothing else.
 //!
@@ -13,9 +13,11 @@
 //!   +script|load +time +hgetall +hset +hdel +pexpire +persist +publish +subscribe +wait
 //! ```
 //!
-//! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. `+config|get` adds
-//! how often the append-only file is synced, but shows passwords of the server too; `+acl|whoami +acl|dryrun` let missing
-//! rights be found without trying each command.
+//! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. And it tells one
+//! incarnation of the server from the next; without it a server that restarted or was promoted grants leases at once,
+//! whatever it may have forgotten. `+config|get` adds how often the append-only file is
+//! synced, but shows passwords of the server too; `+acl|whoami +acl|dryrun` let missing rights be found without trying
+//! each command.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,12 +34,15 @@ use crate::words::ids::TokenKey;
 mod connection;
 pub mod doctor;
 mod follow;
+mod identity;
 mod outcomes;
+mod reunion;
 mod scripts;
 pub mod settings;
 mod tls;
 
 use connection::{Connector, Link, Live, server_error};
+pub use identity::{Gate, Identity, Primary};
 use scripts::{Arguments, LuaScript, Reply, Scripts, number};
 pub use settings::{AddressError, ClientIdentity, RedisAddress, RedisSettings};
 pub use tls::TlsSettingsError;
@@ -59,6 +64,7 @@ struct Inner {
     /// connection. Used only where replicas are required.
     intents: Link,
     outcomes: Link,
+    gate: Gate,
     replicas_required: u32,
     accept_eviction: bool,
     replica_wait: Duration,
@@ -69,7 +75,8 @@ impl RedisStore {
     /// Makes the store. Nothing is connected yet, so that a server that is down does not keep us from starting; only
     /// settings that can never work are an error.
     pub fn connect(settings: &RedisSettings) -> Result<Self, TlsSettingsError> {
-        let connector = Arc::new(Connector::new(settings)?);
+        let gate = Gate::default();
+        let connector = Arc::new(Connector::new(settings, &gate)?);
         let link = |timeout| Link::new(Arc::clone(&connector), timeout);
         Ok(Self(Arc::new(Inner {
             keys: KeyLayout::new(&settings.key_prefix),
@@ -79,6 +86,7 @@ impl RedisStore {
             intents: link(settings.command_timeout + settings.replica_wait),
             outcomes: link(settings.command_timeout + settings.replica_wait),
             connector,
+            gate,
             replicas_required: settings.replicas_required,
             accept_eviction: settings.accept_eviction,
             replica_wait: settings.replica_wait,
@@ -99,6 +107,36 @@ impl RedisStore {
                 Err(StoreError::Unavailable("redis does not answer PING".into()))
             }
         }
+    }
+
+    /// What holds up BEGIN and ARM on servers that may have forgotten an intent; open unless it is guarded.
+    pub fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    /// The servers that take writes now, each with the incarnation that it says it is at this moment.
+    ///
+    /// Takes two round trips for each. `Err`: one of them cannot be reached.
+    pub async fn primaries(&self) -> Result<Vec<Primary>, StoreError> {
+        let inner = &self.0;
+        let address = inner.connector.address();
+        for _ in 0..=REPEATS {
+            let mut live = inner.steps.get().await?;
+            if matches!(live.is_unchanged().await, Ok(true)) {
+                return Ok(vec![Primary { address, identity: live.identity().clone() }]);
+            }
+            inner.steps.give_up(&live).await;
+        }
+        Err(StoreError::Unavailable(format!("redis at {address} does not keep its identity")))
+    }
+
+    /// Turns a step away that gives rights, on a server that may not know every intent.
+    fn admit(&self, script: &LuaScript, live: &Live) -> Result<(), StoreError> {
+        // Without INFO no incarnation can be told from the next, and nobody could say which one he has told.
+        if !script.grants || !live.identity().is_named() || self.0.gate.is_open(live.identity()) {
+            return Ok(());
+        }
+        Err(StoreError::Reuniting)
     }
 
     async fn step(
@@ -124,8 +162,8 @@ impl RedisStore {
         let required = self.0.replicas_required;
         let link = if required > 0 { &self.0.outcomes } else { &self.0.steps };
         let (reply, acknowledged) = self.run(link, script, key, args, required > 0).await?;
-        // An answer that says no changed nothing that a replica could lack.
-        let changed = matches!(reply.word.as_str(), "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED");
+        // These changed nothing that a replica could lack. Any other answer is acted on, and what it rests on has to last.
+        let changed = !matches!(reply.word.as_str(), "MISSING" | "EXISTS" | "MISMATCH" | "SPENT" | "NOT_FOUND");
         if acknowledged >= required || !changed {
             return Ok(reply);
         }
@@ -142,13 +180,38 @@ impl RedisStore {
         arguments: Arguments,
         wait: bool,
     ) -> Result<(Reply, u32), StoreError> {
-        let call = script.call(&self.0.keys.record(key), &arguments);
+        let (value, acknowledged) =
+            self.call_and_wait(link, script, &self.0.keys.record(key), &arguments, wait).await?;
+        Ok((understood(value, script, key)?, acknowledged))
+    }
+
+    /// Runs a script on one key that is no record.
+    async fn call(
+        &self,
+        link: &Link,
+        script: &LuaScript,
+        key: &str,
+        arguments: &Arguments,
+    ) -> Result<Value, StoreError> {
+        self.call_and_wait(link, script, key, arguments, false).await.map(|(value, _)| value)
+    }
+
+    async fn call_and_wait(
+        &self,
+        link: &Link,
+        script: &LuaScript,
+        key: &str,
+        arguments: &Arguments,
+        wait: bool,
+    ) -> Result<(Value, u32), StoreError> {
+        let call = script.call(key, arguments);
         let started = Instant::now();
         let mut repeats = 0;
         loop {
             let mut live = link.get().await?;
+            self.admit(script, &live)?;
             let broken = match self.send(&mut live, script, &call, wait).await {
-                Ok((value, acknowledged)) => return Ok((understood(value, script, key)?, acknowledged)),
+                Ok(answer) => return Ok(answer),
                 Err(Unanswered::Error(error)) => return Err(error),
                 Err(Unanswered::Demoted(error)) => Some(error),
                 Err(Unanswered::Broken) => None,
@@ -177,7 +240,12 @@ impl RedisStore {
         if wait {
             commands.cmd("WAIT").arg(self.0.replicas_required).arg(millis(self.0.replica_wait));
         }
-        let count = 1 + usize::from(wait);
+        // A server that was demoted and promoted again keeps its connections, and is another incarnation all the same.
+        let recheck = script.grants && live.identity().is_named();
+        if recheck {
+            commands.cmd("INFO").arg("replication");
+        }
+        let count = 1 + usize::from(wait) + usize::from(recheck);
         let mut replies = live.send(&commands, count).await.map_err(|_| Unanswered::Broken)?;
         if is_unknown_script(replies.first()) {
             let mut load = redis::pipe();
@@ -185,6 +253,9 @@ impl RedisStore {
             let loaded = live.send(&load, 1).await.map_err(|_| Unanswered::Broken)?;
             replies_without_error(loaded, script)?;
             replies = live.send(&commands, count).await.map_err(|_| Unanswered::Broken)?;
+        }
+        if recheck && replies.pop().is_none_or(|info| !live.identity().is_in_stream(&info)) {
+            return Err(Unanswered::Broken);
         }
         let mut replies = replies_without_error(replies, script)?.into_iter();
         let value = replies.next().ok_or(Unanswered::Broken)?;

@@ -1,5 +1,6 @@
 //! What each step tells its script, and what the script's answer means.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -8,8 +9,8 @@ use super::scripts::{LuaScript, Reply};
 use super::{RedisStore, follow};
 use crate::store::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo,
-    Lease, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store, StoreError,
-    Waiting,
+    Holder, Lease, Pace, Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Sealed, Seed,
+    SeedOutcome, Snapshot, Store, StoreError, Waiting,
 };
 use crate::store::keys;
 use crate::store::record::Record;
@@ -39,7 +40,8 @@ impl Store for RedisStore {
             .number(span(begin.rejection_pause))
             .number(span(begin.lease))
             .number(span(begin.quarantine))
-            .flag(begin.hold)
+            .number(span(begin.grace.map_or(Duration::ZERO, |grace| grace.window)))
+            .number(span(begin.grace.map_or(Duration::ZERO, |grace| grace.pause)))
             .optional_text(begin.create);
         let reply = self.step(&self.0.steps, script, key, arguments).await?;
         let wait = |why| Ok(BeginOutcome::Wait(why, Duration::from_millis(reply.first), snapshot(&reply, key)?));
@@ -54,7 +56,7 @@ impl Store for RedisStore {
             "GRANTED" => {
                 let (record, now) = record(&reply, key)?;
                 let (fence, probe) = (reply.first, reply.second == 1);
-                let lease = Lease { fence, base: record.version, probe, alt: record.alt.clone() };
+                let lease = Lease { fence, base: record.version, probe, alternate: record.alt.is_some() };
                 Ok(BeginOutcome::Granted(lease, record.snapshot(now)))
             }
             _ => Err(unexpected(script)),
@@ -128,6 +130,7 @@ impl Store for RedisStore {
             FailTo::Active { backoff } => ("active", backoff),
             FailTo::Uncertain => ("uncertain", Duration::ZERO),
             FailTo::ReauthorizationRequired => ("reauthorization_required", Duration::ZERO),
+            FailTo::Alternate => ("alternate", Duration::ZERO),
         };
         let arguments = self
             .arguments(key)
@@ -161,12 +164,36 @@ impl Store for RedisStore {
             .optional(restore.scope.as_ref().map(Scope::as_str))
             .optional(restore.bank_consent_id.as_ref())
             .optional_text(restore.consent_expires_at.map(date))
-            .optional(restore.certificate.as_ref());
+            .optional(restore.certificate.as_ref())
+            .optional_text(restore.granted_at.map(date));
         let reply = self.outcome(script, key, arguments).await?;
         match reply.word.as_str() {
             "RESTORED" => Ok(RestoreOutcome::Restored),
             "NOT_NEEDED" => Ok(RestoreOutcome::NotNeeded { current: current(&reply, key)? }),
             "GONE" => Ok(RestoreOutcome::Gone),
+            _ => Err(unexpected(script)),
+        }
+    }
+
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        let script = &self.0.scripts.reassert;
+        let (attempt, fence, lease) = match &reassert.holder {
+            Some(Holder { attempt, fence, lease }) => (Some(attempt.as_str()), *fence, *lease),
+            None => (None, 0, Duration::ZERO),
+        };
+        let arguments = self
+            .arguments(key)
+            .text(&reassert.base.grant.to_string())
+            .number(reassert.base.generation)
+            .optional(attempt)
+            .number(fence)
+            .number(span(lease));
+        let reply = self.outcome(script, key, arguments).await?;
+        match reply.word.as_str() {
+            "HELD" => Ok(ReassertOutcome::Held(reply.first)),
+            "NOTED" => Ok(ReassertOutcome::Noted),
+            "MOVED" => Ok(ReassertOutcome::Moved),
+            "MISSING" => Ok(ReassertOutcome::Missing),
             _ => Err(unexpected(script)),
         }
     }
@@ -208,13 +235,22 @@ impl Store for RedisStore {
             .arguments(key)
             .optional_text(end.grant.as_ref().map(GrantId::to_string))
             .text(tombstone_state(end.state).as_str())
-            .text(end.why);
+            .text(&end.why)
+            .optional(end.remembered.as_ref().map(|(provider, _)| provider.as_str()))
+            .optional_text(end.remembered.as_ref().map(|(_, version)| *version));
         let reply = self.outcome(script, key, arguments).await?;
         match reply.word.as_str() {
             "ENDED" => Ok(EndOutcome::Ended),
             "NOT_FOUND" => Ok(EndOutcome::NotFound),
             _ => Err(unexpected(script)),
         }
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        self.keep_gate(process, pace, retell).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

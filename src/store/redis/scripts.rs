@@ -14,6 +14,8 @@ const COMMON: &str = include_str!("lua/common.lua");
 pub(super) struct LuaScript {
     /// What errors call it.
     pub(super) name: &'static str,
+    /// Whether it gives somebody the right to refresh or to send, which takes a server that knows every intent.
+    pub(super) grants: bool,
     digest: String,
     text: String,
 }
@@ -27,8 +29,10 @@ pub(super) struct Scripts {
     pub(super) commit: LuaScript,
     pub(super) fail: LuaScript,
     pub(super) restore: LuaScript,
+    pub(super) reassert: LuaScript,
     pub(super) seed: LuaScript,
     pub(super) end: LuaScript,
+    pub(super) beat: LuaScript,
 }
 
 impl Scripts {
@@ -41,8 +45,10 @@ impl Scripts {
             commit: LuaScript::new("COMMIT", include_str!("lua/commit.lua")),
             fail: LuaScript::new("FAIL", include_str!("lua/fail.lua")),
             restore: LuaScript::new("RESTORE", include_str!("lua/restore.lua")),
+            reassert: LuaScript::new("REASSERT", include_str!("lua/reassert.lua")),
             seed: LuaScript::new("SEED", include_str!("lua/seed.lua")),
             end: LuaScript::new("END", include_str!("lua/end.lua")),
+            beat: LuaScript::apart("BEAT", include_str!("lua/beat.lua")),
         }
     }
 }
@@ -51,7 +57,13 @@ impl LuaScript {
     fn new(name: &'static str, source: &str) -> Self {
         let (flags, body) = source.split_once('\n').unwrap_or((source, ""));
         let text = format!("{flags}\n{COMMON}\n{body}");
-        Self { name, digest: redis::Script::new(&text).get_hash().to_owned(), text }
+        let grants = matches!(name, "BEGIN" | "ARM");
+        Self { name, grants, digest: redis::Script::new(&text).get_hash().to_owned(), text }
+    }
+
+    /// A script that works on no record.
+    fn apart(name: &'static str, text: &str) -> Self {
+        Self { name, grants: false, digest: redis::Script::new(text).get_hash().to_owned(), text: text.to_owned() }
     }
 
     /// The call by digest on one key.
@@ -176,6 +188,7 @@ mod tests {
             &scripts.commit,
             &scripts.fail,
             &scripts.restore,
+            &scripts.reassert,
             &scripts.seed,
             &scripts.end,
         ];

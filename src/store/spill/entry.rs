@@ -56,6 +56,8 @@ pub struct SpilledTokens {
     pub consent_expires_at: Option<WallTime>,
     /// The thumbprint of the client certificate that was presented.
     pub certificate: Option<String>,
+    /// When the grant was stored first.
+    pub granted_at: Option<WallTime>,
     /// Whether a rejection by the bank's API forced the refresh.
     pub forced: bool,
 }
@@ -95,6 +97,7 @@ impl SpillEntry {
             bank_consent_id: tokens.bank_consent_id.clone(),
             consent_expires_at: tokens.consent_expires_at,
             certificate: tokens.certificate.clone(),
+            granted_at: tokens.granted_at,
         })
     }
 
@@ -134,6 +137,7 @@ pub(super) mod tests {
                 bank_consent_id: Some("B-1".into()),
                 consent_expires_at: Some(WallTime::from_millis(9_000_000)),
                 certificate: Some("thumb".into()),
+                granted_at: Some(WallTime::from_millis(900_000)),
                 forced: true,
             })),
         }

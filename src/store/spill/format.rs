@@ -42,6 +42,8 @@ struct Tokens {
     bank_consent_id: Option<String>,
     consent_expires_at_ms: Option<u64>,
     certificate: Option<String>,
+    #[serde(default)]
+    granted_at_ms: Option<u64>,
     forced: bool,
 }
 
@@ -103,6 +105,7 @@ fn write_tokens(tokens: &SpilledTokens) -> Tokens {
         bank_consent_id: tokens.bank_consent_id.clone(),
         consent_expires_at_ms: tokens.consent_expires_at.map(WallTime::as_millis),
         certificate: tokens.certificate.clone(),
+        granted_at_ms: tokens.granted_at.map(WallTime::as_millis),
         forced: tokens.forced,
     }
 }
@@ -127,6 +130,7 @@ fn read_tokens(tokens: Tokens) -> Result<SpilledTokens, &'static str> {
         bank_consent_id: tokens.bank_consent_id,
         consent_expires_at: tokens.consent_expires_at_ms.map(WallTime::from_millis),
         certificate: tokens.certificate,
+        granted_at: tokens.granted_at_ms.map(WallTime::from_millis),
         forced: tokens.forced,
     })
 }

@@ -161,7 +161,7 @@ async fn a_consent_that_went_to_another_provider_unnoticed_is_found_there() {
     house.seed("c", Some("rt-0"), LIFE).await;
     house.connect_changes();
     assert!(house.ask("c").await.is_ok());
-    house.tokens.core.link.lost();
+    house.tokens.core.link.lost(house.clock.boot());
     end(&house.tokens, "c").await;
     house.seed_at("other", "c", Some("rt-0"), LIFE, GrantId::random(), None).await;
     house.connect_changes();
@@ -262,7 +262,7 @@ async fn a_consent_that_ended_while_the_bank_was_asked_is_not_served_from_the_ba
 /// Ends a consent as another replica would.
 async fn end(tokens: &TestTokens, id: &str) -> Version {
     let before = tokens.store().read(&key(id)).await.expect("the store works").expect("stored").version;
-    let end = End { grant: None, state: RecordState::Revoked, why: "test" };
+    let end = End { grant: None, state: RecordState::Revoked, why: "test".to_owned(), remembered: None };
     tokens.store().end(&key(id), &end).await.expect("the store works");
     before.next()
 }
@@ -277,7 +277,7 @@ async fn elsewhere(house: &House) -> (AttemptId, Fence, Version) {
         rejection_pause: SOON,
         lease: Timing::STANDARD.lease,
         quarantine: Timing::STANDARD.quarantine,
-        hold: true,
+        grace: None,
         create: None,
     };
     match house.tokens.store().begin(&key("c"), &begin).await.expect("the store works") {

@@ -14,7 +14,7 @@ use crate::oauth::{NotSent, TokenOutcome, TokenRequest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{Seed, SeedOutcome, Snapshot};
-use crate::words::clock::{ManualClock, WallTime};
+use crate::words::clock::{BootInstant, ManualClock, WallTime};
 use crate::words::ids::GrantId;
 use crate::words::secrets::{AccessToken, RefreshToken};
 use crate::words::token_set::TokenSet;
@@ -143,7 +143,7 @@ impl House {
 
     /// As if changes arrived from the store, so that what is held counts as verified.
     pub(super) fn connect_changes(&self) {
-        self.tokens.core.link.connected();
+        self.tokens.core.link.connected(BootInstant::default());
     }
 
     pub(super) async fn until(&self, condition: impl Fn() -> bool) {

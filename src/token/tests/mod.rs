@@ -2,6 +2,7 @@
 //! store that fails or is overtaken when a test says so, `disturbed` is what happens then.
 
 mod disturbed;
+mod forgetful;
 mod house;
 mod shaky;
 

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Renew,
-    RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
+    Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, Pace,
+    Reassert, ReassertOutcome, Renew, RenewOutcome, Restore, RestoreOutcome, Seed, SeedOutcome, Snapshot, Store,
+    StoreError,
 };
 use crate::words::clock::ManualClock;
 use crate::words::ids::TokenKey;
@@ -46,6 +47,16 @@ impl Shaky {
         act: impl FnOnce() -> F + Send + 'static,
     ) {
         *self.after.lock().expect("no panic") = Some((step, Box::new(|| Box::pin(act()))));
+    }
+
+    /// A record's bytes.
+    pub(super) fn raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+        self.store.raw(key)
+    }
+
+    /// Puts back what [`Shaky::raw`] read, as a store does that forgets.
+    pub(super) fn set_raw(&self, key: &TokenKey, raw: Option<Vec<u8>>) {
+        self.store.set_raw(key, raw);
     }
 
     /// How often this step was asked for.
@@ -100,12 +111,23 @@ impl Store for Shaky {
         self.take("restore", self.store.restore(key, restore)).await
     }
 
+    async fn reassert(&self, key: &TokenKey, reassert: &Reassert) -> Result<ReassertOutcome, StoreError> {
+        self.take("reassert", self.store.reassert(key, reassert)).await
+    }
+
     async fn seed(&self, key: &TokenKey, seed: &Seed) -> Result<SeedOutcome, StoreError> {
         self.take("seed", self.store.seed(key, seed)).await
     }
 
     async fn end(&self, key: &TokenKey, end: &End) -> Result<EndOutcome, StoreError> {
         self.take("end", self.store.end(key, end)).await
+    }
+
+    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<(), StoreError>> + Send,
+    {
+        self.store.reunite(process, pace, retell).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -74,7 +74,9 @@ impl RedisStore {
         let mut live = match self.open(false).await {
             Ok(live) => live,
             Err(StoreError::Refused(why)) => return Ok(Examination::of(vec![judge::turned_away(&why)])),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => return Err(error),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Reuniting)) => {
+                return Err(error);
+            }
         };
         let facts = Facts::ask(&mut live, clock).await?;
         if let Some(code) = facts.turned_away {
@@ -104,7 +106,7 @@ impl RedisStore {
             // A record that cannot be read has been looked at.
             Ok(_) | Err(StoreError::Unreadable(_)) => Ok(judge::scripts_run()),
             Err(StoreError::Refused(why)) => Ok(judge::scripts_do_not_run(&why)),
-            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Reuniting)) => Err(error),
         }
     }
 }

@@ -39,7 +39,9 @@ impl RedisStore {
         let mut live = match self.open(true).await {
             Ok(live) => live,
             Err(StoreError::Refused(_)) => return Ok(Some(listening.told.clone())),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => return Err(error),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Reuniting)) => {
+                return Err(error);
+            }
         };
         let denied = probe(&mut live, std::slice::from_ref(listening)).await?;
         Ok(denied.into_iter().next())

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- BEGIN: asks for a token, or for the right to get one.
 -- KEYS[1] record. ARGV: channel, name, attempt, provider, wanted ms, [rejected version], rejection pause ms, lease ms,
--- quarantine ms, hold 0|1, [grant to create under].
+-- quarantine ms, grace ms, grace pause ms, [grant to create under].
 -- Returns UNKNOWN, REFUSED, FRESH; BUSY, BACKOFF, QUARANTINE, HOLD with the ms to wait; GRANTED with fence and probe 0|1.
 
 local attempt, provider, wanted = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local rejected, pause, lease = opt(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local quarantine, hold, create = tonumber(ARGV[9]), ARGV[10] == '1', opt(ARGV[11])
+local quarantine, grace, grace_pause, create = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), opt(ARGV[12])
 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
@@ -56,12 +56,14 @@ if rec.st == 'armed' then
   rec.quar = str(now)
 end
 if rec.st == 'uncertain' then
-  local free = num(rec.quar) + quarantine
+  -- Within its grace the bank takes the token once more, and there is no use in waiting until the window is over.
+  local graced = rec.it_ver and now < num(rec.it_at) + grace
+  local free = num(rec.quar) + (graced and math.min(grace_pause, quarantine) or quarantine)
   if now < free then
     save(rec)
     return answer('QUARANTINE', rec, free - now)
   end
-  if hold and left > 0 then
+  if not graced and left > 0 then
     save(rec)
     return answer('HOLD', rec, left)
   end

@@ -12,8 +12,15 @@ local left, life, scope, certificate, forced = ARGV[10], ARGV[11], opt(ARGV[12])
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
 if not rec then return answer('MISSING') end
-if TOMBSTONES[rec.st] then return answer('GONE') end
-if rec.grant ~= grant then return answer('SUPERSEDED', rec) end
+-- What turns a commit down has to be as durable as a commit: the token set is let go of because of it.
+if TOMBSTONES[rec.st] then
+  touch()
+  return answer('GONE')
+end
+if rec.grant ~= grant then
+  touch()
+  return answer('SUPERSEDED', rec)
+end
 local current, following = num(rec.gen), base + 1
 if current == following and rec.lc == attempt then
   touch()
@@ -21,9 +28,10 @@ if current == following and rec.lc == attempt then
 end
 if current > base then
   if current == following and rt and rt_fp ~= rec.rt_fp then
-    rec.alt_rt, rec.alt_ver = rt, grant .. '.' .. str(following)
+    rec.alt_rt, rec.alt_ver, rec.alt_fp = rt, grant .. '.' .. str(following), rt_fp
     save(rec)
   end
+  touch()
   return answer('SUPERSEDED', rec)
 end
 

@@ -1,13 +1,19 @@
 #!lua flags=allow-oom
 -- END: wipes the tokens and puts up a tombstone for a week. The generation grows, so that whoever remembers the last one
 -- hears of something newer.
--- KEYS[1] record. ARGV: channel, name, [grant], state, why.
+-- KEYS[1] record. ARGV: channel, name, [grant], state, why, [provider], [version].
+-- With provider and version the tombstone is put up even where there is no record: somebody remembers it.
 -- Returns ENDED, NOT_FOUND.
 
-local grant, state, why = opt(ARGV[3]), ARGV[4], ARGV[5]
+local grant, state, why, provider, remembered = opt(ARGV[3]), ARGV[4], ARGV[5], opt(ARGV[6]), opt(ARGV[7])
 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
+if not rec and remembered then
+  local of, generation = remembered:match('^(%x+)%.(%d+)$')
+  rec = empty(provider, of)
+  rec.gen = generation
+end
 if not rec or (grant and rec.grant ~= grant) then return answer('NOT_FOUND') end
 if TOMBSTONES[rec.st] then
   touch()

@@ -27,7 +27,7 @@ else
   if rt_fp and is_spent(rec, rt_fp) then return answer('SPENT', rec) end
 end
 if rec.rt then rec.old_rt, rec.old_ver = rec.rt, version(rec) end
-rec.prov, rec.grant, rec.gen = provider, grant, '1'
+rec.prov, rec.grant, rec.gen, rec.g_at = provider, grant, '1', str(now)
 rec.fence = str(num(rec.fence) + 1)
 settle(rec)
 put_tokens(rec, at, rt, rt_fp, left, life)

@@ -19,8 +19,11 @@ pub(crate) struct Program {
 /// A command of the binary under test, with nothing of the test's environment that it reads.
 pub(crate) fn consentry() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_consentry"));
-    for name in ["CONSENTRY_CONFIG", "CONSENTRY_LOG", "RUST_LOG", "CONSENTRY_FAILPOINTS", "NO_COLOR"] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CONSENTRY_") || matches!(&*name, "RUST_LOG" | "NO_COLOR") {
+            command.env_remove(&*name);
+        }
     }
     command.stdin(Stdio::null());
     command

@@ -1,0 +1,324 @@
+//! What this process remembers of records, for a store that may forget.
+//!
+//! A store that fails over, or restarts without its last writes, shows a record as it was before. A refresh token that was
+//! spent in between must not be spent again, and a consent that ended must not come back to life. So every process keeps
+//! the newest it has seen of each record, tokens sealed and unopened, and puts it back where the store shows less.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Core;
+use crate::oauth::TokenEndpoint;
+use crate::store::{End, EndOutcome, Reassert, RecordState, Restore, RestoreOutcome, Snapshot, Store, StoreError};
+use crate::words::clock::{BootInstant, Clock};
+use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};
+
+/// The newest of every record, at most as many as tokens are held; the least recently useful one makes room.
+#[derive(Debug)]
+pub(super) struct Memories(quick_cache::sync::Cache<TokenKey, Arc<Memory>>);
+
+/// What was seen of one record.
+#[derive(Debug)]
+pub(super) struct Memory {
+    what: What,
+    /// When it was seen. The access token's life is counted from here.
+    seen: BootInstant,
+    /// Its refresh token may have been spent: nobody knew.
+    doubtful: bool,
+}
+
+#[derive(Debug)]
+enum What {
+    Tokens(Box<Restore>),
+    Ended { provider: ProviderId, version: Version, state: RecordState, why: String },
+}
+
+/// What a look at the store says beside what is remembered.
+#[derive(Debug)]
+pub(super) enum Recollection {
+    /// The store shows all that is known here, or more.
+    Current,
+    /// The store shows less than this.
+    Behind(Arc<Memory>),
+}
+
+impl Memory {
+    pub(super) fn version(&self) -> Version {
+        match &self.what {
+            What::Tokens(restore) => restore.version,
+            What::Ended { version, .. } => *version,
+        }
+    }
+
+    /// Whether the store, showing `snapshot`, has forgotten something. Generations are compared within a grant, and dates
+    /// between grants.
+    fn is_ahead_of(&self, snapshot: &Snapshot) -> bool {
+        let (mine, stored) = (self.version(), snapshot.version);
+        if mine.grant == stored.grant {
+            return mine.generation > stored.generation;
+        }
+        match &self.what {
+            What::Tokens(restore) => match (restore.granted_at, snapshot.granted_at) {
+                (Some(mine), Some(stored)) => mine > stored,
+                (_, None) | (None, _) => false,
+            },
+            What::Ended { .. } => false,
+        }
+    }
+}
+
+impl Memories {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self(quick_cache::sync::Cache::new(capacity))
+    }
+
+    /// Takes note of what the store shows, and says whether that is less than what is remembered. `taken`: before the
+    /// store was asked.
+    pub(super) fn learn(&self, key: &TokenKey, snapshot: &Snapshot, taken: BootInstant) -> Recollection {
+        // A client token can be had again.
+        if matches!(key, TokenKey::Client(_)) {
+            return Recollection::Current;
+        }
+        if let Some(memory) = self.0.get(key)
+            && memory.is_ahead_of(snapshot)
+        {
+            return Recollection::Behind(memory);
+        }
+        let ended = is_tombstone(snapshot);
+        let what = match (&snapshot.access, ended) {
+            (_, true) => What::Ended {
+                provider: snapshot.provider.clone(),
+                version: snapshot.version,
+                state: snapshot.state,
+                why: snapshot.why.clone().unwrap_or_default(),
+            },
+            (Some(access), false) => What::Tokens(Box::new(Restore {
+                // Another name is given to each restoration.
+                attempt: AttemptId::from_stored(""),
+                provider: snapshot.provider.clone(),
+                version: snapshot.version,
+                access: access.clone(),
+                refresh: snapshot.refresh.clone(),
+                refresh_fingerprint: snapshot.refresh_fingerprint,
+                remaining: snapshot.remaining,
+                life: snapshot.life,
+                scope: snapshot.scope.clone(),
+                bank_consent_id: snapshot.bank_consent_id.clone(),
+                consent_expires_at: snapshot.consent_expires_at,
+                certificate: snapshot.certificate.clone(),
+                granted_at: snapshot.granted_at,
+            })),
+            (None, false) => return Recollection::Current,
+        };
+        let doubtful = snapshot.state == RecordState::Uncertain;
+        self.0.insert(key.clone(), Arc::new(Memory { what, seen: taken, doubtful }));
+        Recollection::Current
+    }
+
+    /// Takes note of a token set that was just obtained.
+    pub(super) fn obtained(&self, key: &TokenKey, restore: Restore, now: BootInstant) {
+        if matches!(key, TokenKey::Consent(_)) {
+            let memory = Memory { what: What::Tokens(Box::new(restore)), seen: now, doubtful: false };
+            self.0.insert(key.clone(), Arc::new(memory));
+        }
+    }
+
+    /// What is remembered of a consent at `provider` of which the store has no record at all.
+    pub(super) fn of_missing(&self, key: &TokenKey, provider: &ProviderId) -> Option<Arc<Memory>> {
+        self.0.get(key).filter(|memory| match &memory.what {
+            What::Tokens(restore) => restore.provider == *provider,
+            // A tombstone is taken away when its time is over.
+            What::Ended { .. } => false,
+        })
+    }
+
+    /// Lets the store's word hold.
+    fn yield_to_store(&self, key: &TokenKey, memory: &Arc<Memory>) {
+        self.0.remove_if(key, |held| Arc::ptr_eq(held, memory));
+    }
+
+    /// What was seen within `age` before `now`; with `None`, everything.
+    pub(super) fn seen_within(&self, age: Option<Duration>, now: BootInstant) -> Vec<(TokenKey, Arc<Memory>)> {
+        let recent = |memory: &Memory| age.is_none_or(|age| now.since(memory.seen) <= age);
+        self.0.iter().filter(|(_, memory)| recent(memory)).collect()
+    }
+}
+
+/// A consent whose own time is over keeps its tokens; one that was ended does not.
+fn is_tombstone(snapshot: &Snapshot) -> bool {
+    match snapshot.state {
+        RecordState::Denied | RecordState::Revoked | RecordState::Expired => {
+            snapshot.access.is_none() && snapshot.refresh.is_none()
+        }
+        RecordState::Pending
+        | RecordState::Active
+        | RecordState::Leased
+        | RecordState::Armed
+        | RecordState::Uncertain
+        | RecordState::ReauthorizationRequired => false,
+    }
+}
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
+    /// Puts back what the store has forgotten, if it still has.
+    pub(super) async fn bring_back(&self, key: &TokenKey, memory: &Arc<Memory>) -> Result<(), StoreError> {
+        let version = memory.version();
+        let restored = match &memory.what {
+            What::Tokens(restore) => {
+                let age = self.clock.boot().since(memory.seen);
+                let remaining = restore.remaining.saturating_sub(age);
+                let restore = Restore { attempt: self.next_attempt(), remaining, ..Restore::clone(restore) };
+                match self.store.restore(key, &restore).await? {
+                    RestoreOutcome::Restored => true,
+                    RestoreOutcome::NotNeeded { .. } | RestoreOutcome::Gone => false,
+                }
+            }
+            What::Ended { provider, state, why, .. } => {
+                let remembered = Some((provider.clone(), version));
+                let end = End { grant: Some(version.grant), state: *state, why: why.clone(), remembered };
+                match self.store.end(key, &end).await? {
+                    EndOutcome::Ended => true,
+                    EndOutcome::NotFound => false,
+                }
+            }
+        };
+        if restored {
+            tracing::error!(?key, %version, "The store had forgotten what became of a consent. It is put back.");
+            self.count_store_error("rolled_back");
+        } else {
+            self.memories.yield_to_store(key, memory);
+        }
+        Ok(())
+    }
+
+    /// Reads a record, so that it is remembered.
+    pub(super) async fn look_again(&self, key: &TokenKey) -> Result<(), StoreError> {
+        let taken = self.clock.boot();
+        if let Some(snapshot) = self.store.read(key).await? {
+            self.memories.learn(key, &snapshot, taken);
+        }
+        Ok(())
+    }
+
+    /// After a store came back: looks whether it still shows what is remembered, and says what it may have forgotten.
+    pub(super) async fn confirm(&self, key: &TokenKey, memory: &Arc<Memory>) -> Result<(), StoreError> {
+        let taken = self.clock.boot();
+        match self.store.read(key).await? {
+            Some(snapshot) => match self.memories.learn(key, &snapshot, taken) {
+                Recollection::Behind(memory) => self.bring_back(key, &memory).await?,
+                Recollection::Current if memory.doubtful && memory.version() == snapshot.version => {
+                    let reassert = Reassert { base: snapshot.version, holder: None };
+                    self.store.reassert(key, &reassert).await.map(drop)?;
+                }
+                Recollection::Current => {}
+            },
+            None => match &memory.what {
+                What::Tokens(_) => self.bring_back(key, memory).await?,
+                What::Ended { .. } if self.clock.boot().since(memory.seen) < FRESH_TOMBSTONE => {
+                    self.bring_back(key, memory).await?;
+                }
+                What::Ended { .. } => {}
+            },
+        }
+        Ok(())
+    }
+}
+
+/// For so long after it was seen a tombstone that is missing was forgotten, and did not end its week.
+const FRESH_TOMBSTONE: Duration = Duration::from_secs(6 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Sealed;
+    use crate::words::clock::WallTime;
+    use crate::words::ids::{ConsentId, GrantId};
+
+    fn key() -> TokenKey {
+        TokenKey::Consent(ConsentId::parse("c").expect("valid"))
+    }
+
+    fn snapshot(version: Version, granted_at: u64) -> Snapshot {
+        Snapshot {
+            provider: ProviderId::parse("bank").expect("valid"),
+            state: RecordState::Active,
+            version,
+            access: Some(Sealed::from_bytes(*b"access")),
+            remaining: Duration::from_secs(60),
+            life: Duration::from_secs(60),
+            refresh: None,
+            refresh_fingerprint: None,
+            granted_at: Some(WallTime::from_millis(granted_at)),
+            scope: None,
+            bank_consent_id: None,
+            consent_expires_at: None,
+            consent_remaining: None,
+            certificate: None,
+            holder: None,
+            sends: 0,
+            failures: 0,
+            backoff: Duration::ZERO,
+            why: None,
+            replaced: None,
+        }
+    }
+
+    fn ended(version: Version) -> Snapshot {
+        Snapshot { state: RecordState::Revoked, access: None, ..snapshot(version, 1) }
+    }
+
+    fn behind(recollection: &Recollection) -> bool {
+        matches!(recollection, Recollection::Behind(_))
+    }
+
+    #[test]
+    fn an_earlier_generation_of_the_same_grant_is_behind() {
+        let (memories, first, at) = (Memories::new(10), Version::first(GrantId::random()), BootInstant::default());
+        assert!(!behind(&memories.learn(&key(), &snapshot(first.next(), 1), at)));
+        assert!(behind(&memories.learn(&key(), &snapshot(first, 1), at)));
+        assert!(!behind(&memories.learn(&key(), &snapshot(first.next(), 1), at)));
+        assert!(!behind(&memories.learn(&key(), &snapshot(first.next().next(), 1), at)));
+    }
+
+    #[test]
+    fn between_grants_the_later_one_counts_and_with_equal_dates_the_store() {
+        let at = BootInstant::default();
+        let (one, other) = (Version::first(GrantId::random()), Version::first(GrantId::random()));
+        let memories = Memories::new(10);
+        memories.learn(&key(), &snapshot(one, 5), at);
+        assert!(behind(&memories.learn(&key(), &snapshot(other, 4), at)));
+        assert!(!behind(&memories.learn(&key(), &snapshot(other, 5), at)));
+        assert!(!behind(&memories.learn(&key(), &snapshot(one, 6), at)));
+    }
+
+    #[test]
+    fn a_tombstone_is_remembered_for_its_own_grant_only() {
+        let at = BootInstant::default();
+        let (one, other) = (Version::first(GrantId::random()), Version::first(GrantId::random()));
+        let memories = Memories::new(10);
+        memories.learn(&key(), &ended(one.next()), at);
+        assert!(behind(&memories.learn(&key(), &snapshot(one, 1), at)));
+        assert!(!behind(&memories.learn(&key(), &snapshot(other, 1), at)));
+    }
+
+    #[test]
+    fn a_tombstone_that_is_no_longer_there_is_not_put_back_by_a_call() {
+        let (memories, provider) = (Memories::new(10), ProviderId::parse("bank").expect("valid"));
+        let first = Version::first(GrantId::random());
+        memories.learn(&key(), &snapshot(first, 1), BootInstant::default());
+        assert!(memories.of_missing(&key(), &provider).is_some());
+        assert!(memories.of_missing(&key(), &ProviderId::parse("other").expect("valid")).is_none());
+        memories.learn(&key(), &ended(first.next()), BootInstant::default());
+        assert!(memories.of_missing(&key(), &provider).is_none());
+    }
+
+    #[test]
+    fn what_was_seen_lately_is_told_from_the_rest() {
+        let memories = Memories::new(10);
+        memories.learn(&key(), &snapshot(Version::first(GrantId::random()), 1), BootInstant::from_millis(1_000));
+        let now = BootInstant::from_millis(11_000);
+        assert_eq!(memories.seen_within(Some(Duration::from_secs(10)), now).len(), 1);
+        assert_eq!(memories.seen_within(Some(Duration::from_secs(9)), now).len(), 0);
+        assert_eq!(memories.seen_within(None, now).len(), 1);
+    }
+}
