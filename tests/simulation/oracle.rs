@@ -166,7 +166,7 @@ impl<'a> Story<'a> {
         let mut seen: BTreeMap<u64, Vec<(u64, Pid)>> = BTreeMap::new();
         for event in events {
             match &event.what {
-                What::Wrote { consent: of, by, step: "ARM", record, .. } if *of == consent => {
+                What::Wrote { consent: of, by, step: "ARM" | "REASSERT", record, .. } if *of == consent => {
                     intents.insert(*by, (event.at, record.clone()));
                 }
                 What::Presented { request, consent: of, serial, by, verdict } if *of == consent => {
@@ -347,7 +347,9 @@ impl<'a> Story<'a> {
     fn last_intent(&self, by: Pid, until: u64) -> Option<(u64, String)> {
         let before = self.events.iter().filter(|event| event.at <= until);
         before.rev().find_map(|event| match &event.what {
-            What::Wrote { consent, by: who, step: "ARM", record, .. } if *consent == self.consent && *who == by => {
+            What::Wrote { consent, by: who, step: "ARM" | "REASSERT", record, .. }
+                if *consent == self.consent && *who == by =>
+            {
                 Some((event.at, record.intent.clone().unwrap_or_default()))
             }
             _ => None,

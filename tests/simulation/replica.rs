@@ -92,8 +92,9 @@ impl Replica {
         let (replica, host) = (Arc::clone(self), Arc::clone(&process) as Arc<dyn Host>);
         tokio::spawn(within(Arc::clone(&host), async move {
             let tokens = build(&replica.machine, replica.settings, process.pid);
-            let following = tokens.clone();
-            tokio::spawn(within(host, async move { following.follow().await }));
+            let (following, reuniting) = (tokens.clone(), tokens.clone());
+            tokio::spawn(within(Arc::clone(&host), async move { following.follow().await }));
+            tokio::spawn(within(host, async move { reuniting.reunite().await }));
             let replay = tokens.recover(Duration::from_secs(5)).await;
             if replay.found + replay.unreadable + replay.salvaged > 0 {
                 replica.trace.add(What::Machine(format!("{:?} found {replay:?}", process.pid)));

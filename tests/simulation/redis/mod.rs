@@ -48,8 +48,20 @@ struct State {
     primary: usize,
     /// The replica that still talks to the primary that was.
     misled: Option<usize>,
+    /// How many streams of writes there were.
+    streams: u64,
     seen: BTreeSet<(Pid, usize, u64)>,
     chance: Chance,
+}
+
+impl State {
+    /// A primary begins a stream of writes of its own, which its replicas follow.
+    fn new_stream(&mut self, primary: usize) {
+        self.streams += 1;
+        let stream = self.streams;
+        let follows = |(index, node): &(usize, &mut Node)| *index == primary || node.role == Role::Replica;
+        self.nodes.iter_mut().enumerate().filter(follows).for_each(|(_, node)| node.history = stream);
+    }
 }
 
 /// What a connection is to its server.
@@ -72,7 +84,7 @@ impl Redis {
         let mut node = |role| Node::new(role, i64::try_from(chance.among(0..2_000_000)).expect("small") - 1_000_000);
         let mut nodes = vec![node(Role::Primary)];
         nodes.extend((0..replicas).map(|_| node(Role::Replica)));
-        let state = Mutex::new(State { nodes, primary: 0, misled: None, seen: BTreeSet::new(), chance });
+        let state = Mutex::new(State { nodes, primary: 0, misled: None, streams: 0, seen: BTreeSet::new(), chance });
         let redis = Arc::new(Self { fsync, required, edit, trace, progress: Notify::new(), state });
         for node in 0..=replicas {
             tokio::spawn(Arc::clone(&redis).replicate(node));
@@ -180,11 +192,11 @@ impl Redis {
         }
     }
 
-    fn info(&self, node: usize) -> Reply {
+    fn info(&self, session: usize) -> Reply {
         let state = self.state();
-        let node = &state.nodes[node];
+        let node = &state.nodes[session];
         let role = if node.role == Role::Replica { "slave" } else { "master" };
-        let run = *node.run.borrow();
+        let run = *node.run.borrow() * 100 + session as u64;
         Reply::text(&format!(
             "# Server\r\nredis_version:7.0.15\r\nrun_id:{run:040}\r\n# Replication\r\nrole:{role}\r\nmaster_replid:{:040}\r\nmaster_repl_offset:{}\r\n",
             node.history,
@@ -345,7 +357,7 @@ impl Redis {
         let mut state = self.state();
         let primary = state.primary;
         let lost = state.nodes[primary].start_from_disk();
-        state.nodes[primary].history += 1;
+        state.new_stream(primary);
         let (data, offset) = (state.nodes[primary].data.clone(), state.nodes[primary].offset());
         state.nodes.iter_mut().filter(|node| node.role == Role::Replica).for_each(|node| {
             node.become_copy(data.clone(), offset);
@@ -384,8 +396,8 @@ impl Redis {
         state.nodes[new].become_copy(data.clone(), offset);
         state.nodes[new].role = Role::Primary;
         state.nodes[new].linked = true;
-        state.nodes[new].history += 1;
         state.primary = new;
+        state.new_stream(new);
         state.nodes.iter_mut().filter(|node| node.role == Role::Replica && node.up).for_each(|node| {
             node.become_copy(data.clone(), offset);
         });
@@ -407,7 +419,7 @@ impl Redis {
         }
         state.misled = None;
         let (data, offset) = (state.nodes[primary].data.clone(), state.nodes[primary].offset());
-        let mut lost = Vec::new();
+        let (mut lost, stream) = (Vec::new(), state.streams);
         for index in (0..state.nodes.len()).filter(|index| *index != primary) {
             let node = &mut state.nodes[index];
             if node.role == Role::Stale {
@@ -424,6 +436,7 @@ impl Redis {
             node.role = Role::Replica;
             node.up = true;
             node.linked = true;
+            node.history = stream;
             node.become_copy(data.clone(), offset);
         }
         drop(state);
@@ -456,7 +469,8 @@ impl Redis {
 
 /// The step's name, from the comment that begins a script.
 fn step_name(text: &str) -> &'static str {
-    const STEPS: [&str; 9] = ["READ", "BEGIN", "ARM", "RENEW", "COMMIT", "FAIL", "RESTORE", "SEED", "END"];
+    const STEPS: [&str; 11] =
+        ["READ", "BEGIN", "ARM", "RENEW", "COMMIT", "FAIL", "RESTORE", "REASSERT", "SEED", "END", "BEAT"];
     let is_named = |step: &&&str| text.lines().any(|line| line.starts_with(&format!("-- {step}: ")));
     STEPS.iter().find(is_named).copied().unwrap_or("another step")
 }
