@@ -150,7 +150,7 @@ impl Bank {
             let _ = line.write_all(answer.as_bytes()).await;
             return;
         }
-        let told = self.books().tell(manners, &mut chance);
+        let told = tell(manners, &mut chance);
         let verdict = self.books().take(consent, serial, told, self.trace.now());
         self.trace.add(presented(verdict.clone()));
         let Verdict::Rotated { serial: next, told } = verdict else {
@@ -194,15 +194,6 @@ impl Books {
         }
     }
 
-    fn tell(&self, manners: Manners, chance: &mut Chance) -> Told {
-        match () {
-            () if chance.happens(manners.error_after) => Told::Error,
-            () if chance.happens(manners.truncated) => Told::Truncated,
-            () if chance.happens(manners.hung_up) => Told::Nothing,
-            () => Told::Whole,
-        }
-    }
-
     fn take(&mut self, consent: usize, serial: u64, told: Told, now: u64) -> Verdict {
         let grace = self.manners.grace.map(millis);
         let Some(Some(grant)) = self.grants.get_mut(consent) else { return Verdict::Refused };
@@ -218,6 +209,15 @@ impl Books {
         grant.newest = grant.issued;
         grant.spent_last = Some((serial, if again { grant.spent_last.map_or(now, |(_, at)| at) } else { now }));
         Verdict::Rotated { serial: grant.newest, told }
+    }
+}
+
+fn tell(manners: Manners, chance: &mut Chance) -> Told {
+    match () {
+        () if chance.happens(manners.error_after) => Told::Error,
+        () if chance.happens(manners.truncated) => Told::Truncated,
+        () if chance.happens(manners.hung_up) => Told::Nothing,
+        () => Told::Whole,
     }
 }
 

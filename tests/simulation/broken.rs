@@ -11,7 +11,7 @@ use crate::tests::is_allowed;
 use crate::world::{Protocol, run};
 
 /// How many seeds it may take.
-const WITHIN: u64 = 60;
+const WITHIN: u64 = 40;
 
 #[test]
 fn without_an_intent() {
@@ -22,17 +22,17 @@ fn without_an_intent() {
 #[test]
 fn without_a_quarantine() {
     let timing = Timing { quarantine: Duration::ZERO, ..Timing::STANDARD };
-    is_found(families::CALM_STORE, Protocol { timing, ..Protocol::SHIPPING });
+    is_found(families::SLOW_BANKS, Protocol { timing, ..Protocol::SHIPPING });
 }
 
 #[test]
 fn without_a_spill() {
-    is_found(families::SLOW_BANKS, Protocol { spill: false, ..Protocol::SHIPPING });
+    is_found(families::DEADLY, Protocol { spill: false, ..Protocol::SHIPPING });
 }
 
 #[test]
 fn with_spills_that_are_not_synced() {
-    is_found(families::ALWAYS, Protocol { syncs: false, ..Protocol::SHIPPING });
+    is_found(families::DEADLY, Protocol { syncs: false, ..Protocol::SHIPPING });
 }
 
 #[test]
@@ -56,18 +56,6 @@ fn hanging_up_on_a_slow_bank() {
 fn without_recording_a_probe() {
     let edit = |text: &str| changed(text, "rec.it_n = str(num(rec.it_n) + 1)", "rec.it_n = '1'");
     is_found(families::BAD_BANKS, Protocol { edit, ..Protocol::SHIPPING });
-}
-
-#[test]
-fn with_a_commit_that_needs_the_lease() {
-    let edit = |text: &str| {
-        changed(
-            text,
-            "local current, following",
-            "if rec.own ~= attempt or num(rec.lease) <= now then return answer('GONE') end\nlocal current, following",
-        )
-    };
-    is_found(families::SLOW_BANKS, Protocol { edit, ..Protocol::SHIPPING });
 }
 
 /// The text with one place changed, where it is the script that has that place.

@@ -8,6 +8,7 @@ use crate::redis::Fsync;
 
 /// What may happen in a family's histories.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a kind of fault of its own")]
 pub(crate) struct Faults {
     /// Per request, per mille, for each kind of network fault.
     pub(crate) network: u64,
@@ -58,7 +59,7 @@ const BASE: Family = Family {
     name: "",
     replicas: 3,
     consents: 4,
-    lasts: Duration::from_secs(420),
+    lasts: Duration::from_secs(300),
     fsync: Fsync::Always,
     store_replicas: 0,
     required: 0,
@@ -149,6 +150,10 @@ pub(crate) const BAD_BANKS: Family = Family {
 pub(crate) const SLOW_BANKS: Family =
     Family { name: "slow-banks", manners: Manners { slow: 150, ..Manners::good(LIFE) }, ..ALWAYS };
 
+/// The same, and nothing but deaths beside it: for what only shows when a process dies at a bad moment.
+pub(crate) const DEADLY: Family =
+    Family { name: "deadly", faults: Faults { kills: true, power: true, restarts: true, ..CALM }, ..SLOW_BANKS };
+
 /// Banks that take the last spent refresh token again for a while.
 pub(crate) const TOLERANT: Family = Family {
     name: "tolerant",
@@ -201,6 +206,7 @@ pub(crate) const ALL: &[Family] = &[
     TWO_OF_TWO,
     BAD_BANKS,
     SLOW_BANKS,
+    DEADLY,
     TOLERANT,
     FULL_DISKS,
     STALLS,

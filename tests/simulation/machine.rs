@@ -169,8 +169,8 @@ impl Host for Process {
     }
 
     fn disk(&self, step: DiskStep<'_>) -> io::Result<()> {
-        let mut chance = self.chance.lock().expect("one thread");
-        let mut disk = self.machine.disk.lock().expect("one thread");
+        let mut chance = locked(&self.chance);
+        let mut disk = locked(&self.machine.disk);
         disk.step(step, &mut chance)?;
         if let DiskStep::DirectorySynced(_) = step {
             for attempt in disk.newly_kept() {
@@ -184,4 +184,9 @@ impl Host for Process {
         let mut chance = self.chance.lock().expect("one thread");
         self.machine.disk.lock().expect("one thread").took(&mut chance)
     }
+}
+
+/// There is one thread, so nobody else holds it.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("one thread")
 }

@@ -10,6 +10,8 @@
 //! FAMILY=always SEED=17 cargo test --test simulation one_seed -- --nocapture
 //! ```
 
+#![expect(clippy::print_stdout, reason = "the counts and the histories are what `--nocapture` is for")]
+
 mod bank;
 mod broken;
 mod chance;

@@ -129,6 +129,7 @@ pub(crate) enum Taken {
 
 /// One direction of a connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what befalls one direction of a connection befalls it by itself")]
 pub(crate) struct Pipe {
     queue: VecDeque<(Instant, Vec<u8>)>,
     last: Instant,

@@ -262,8 +262,8 @@ impl<'a> Story<'a> {
         let forgot = |what: &What| match what {
             What::Forgot { had: Some(had), has, acknowledged, .. } => {
                 let less = has.as_ref().is_none_or(|has| has.generation < had.generation);
-                (less && had.committed_by.as_ref() == taken.attempt.as_ref() || had.generation > serial && less)
-                    .then_some(*acknowledged)
+                let counts = had.committed_by.as_ref() == taken.attempt.as_ref() || had.generation > serial;
+                (less && counts).then_some(*acknowledged)
             }
             _ => None,
         };
@@ -300,22 +300,22 @@ impl<'a> Story<'a> {
 
     /// The answer had not been read when the token came again: whether anybody but its client is to blame.
     fn unheard(&self, taken: &Taken, died: u64) -> Result<Cause, String> {
-        let happened = |wanted: fn(&What) -> Option<u64>| self.when(|what| wanted(what) == Some(taken.request));
-        let answered = happened(|what| if let What::Answered { request } = what { Some(*request) } else { None });
-        let hung_up = happened(|what| if let What::HungUp { request } = what { Some(*request) } else { None });
-        let broke = happened(|what| if let What::LineBroke { request } = what { Some(*request) } else { None });
+        let request = taken.request;
+        let answered = self.when(|what| matches!(what, What::Answered { request: of } if *of == request));
+        let given_up = self.when(|what| matches!(what, What::HungUp { request: of } if *of == request));
+        let broke = self.when(|what| matches!(what, What::LineBroke { request: of } if *of == request));
         let over = answered.map_or(died, |answered| answered.min(died));
         // It may have died while the bank was still thinking, and no process after it is told.
         let killed = self.killed(taken.by, 0).is_some_and(|(at, _)| at <= died);
-        let armed = self.last_intent(taken.by, taken.at).map_or(taken.at, |(armed, _)| armed);
-        if taken.told != Told::Whole || killed || broke.is_some() || over.saturating_sub(armed) > PATIENCE {
+        let began = self.last_intent(taken.by, taken.at).map_or(taken.at, |(at, _)| at);
+        if taken.told != Told::Whole || killed || broke.is_some() || over.saturating_sub(began) > PATIENCE {
             return Ok(Cause::W1);
         }
-        if self.away(taken.by, armed, died) > LONG_AWAY {
+        if self.away(taken.by, began, died) > LONG_AWAY {
             return Ok(Cause::Away);
         }
-        let did = if hung_up.is_some() { "hung up on the bank" } else { "still waited for the bank" };
-        Err(format!("{:?} {did}, which had taken {} at {} ms", taken.by, taken.serial, taken.at))
+        let verb = if given_up.is_some() { "hung up on the bank" } else { "still waited for the bank" };
+        Err(format!("{:?} {verb}, which had taken {} at {} ms", taken.by, taken.serial, taken.at))
     }
 
     fn disk_was_full(&self, by: Pid) -> bool {

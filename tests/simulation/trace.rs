@@ -18,14 +18,6 @@ impl fmt::Debug for Pid {
     }
 }
 
-impl Pid {
-    /// Whose an attempt is.
-    pub(crate) fn of_attempt(attempt: &str) -> Option<Self> {
-        let (replica, life) = attempt.split('/').next()?.strip_prefix('r')?.split_once('.')?;
-        Some(Self { replica: replica.parse().ok()?, life: life.parse().ok()? })
-    }
-}
-
 /// What the bank did with a refresh token that was presented.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -62,7 +54,9 @@ pub(crate) struct Stored {
     pub(crate) committed_by: Option<String>,
 }
 
+/// What happened, one line of the history.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "what the oracle does not need is there to be read by a person")]
 pub(crate) enum What {
     Granted {
         consent: usize,
@@ -162,7 +156,7 @@ pub(crate) struct Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>10.3} s  {:?}", self.at as f64 / 1_000.0, self.what)
+        write!(f, "{:>6}.{:03} s  {:?}", self.at / 1_000, self.at % 1_000, self.what)
     }
 }
 

@@ -49,12 +49,15 @@ pub(crate) struct World {
     calls: AtomicU64,
 }
 
+/// By replica and consent, what the last call got: the consent and the serial number in the token, or why there is none.
+type Answers = BTreeMap<(usize, usize), Result<(usize, u64), String>>;
+
 /// A history and how things stood at its end.
 pub(crate) struct History {
     pub(crate) events: Vec<Event>,
     pub(crate) standings: Vec<Standing>,
     /// What each replica's last call for each consent got.
-    pub(crate) last: BTreeMap<(usize, usize), Result<(usize, u64), String>>,
+    pub(crate) last: Answers,
     pub(crate) faults: u64,
     pub(crate) calls: u64,
 }
@@ -207,9 +210,9 @@ impl World {
     async fn calm_down(self: &Arc<Self>) {
         faults::end(self);
         // What was under way ends by itself: processes that are down or stand still, a store on its way back.
-        sleep(Duration::from_secs(70)).await;
-        if !self.redis.is_primary_up() {
-            self.redis.restart_primary();
+        sleep(Duration::from_secs(25)).await;
+        while !self.redis.is_primary_up() {
+            sleep(Duration::from_secs(1)).await;
         }
         self.redis.rejoin();
         for replica in &self.replicas {
@@ -219,11 +222,21 @@ impl World {
         }
     }
 
-    /// Calls for every consent on every replica until the time for recovery is over, and says what the last calls got.
-    async fn demand(self: &Arc<Self>) -> BTreeMap<(usize, usize), Result<(usize, u64), String>> {
+    /// Calls for every consent on every replica until all is well or the time for recovery is over, and says what the
+    /// last calls got.
+    async fn demand(self: &Arc<Self>) -> Answers {
         let until = Instant::now() + RECOVERY;
         let mut last = BTreeMap::new();
-        while Instant::now() < until {
+        let newest = |consent| self.bank_of(consent).standing(consent).expect("it was granted");
+        let before: Vec<_> = (0..self.family.consents).map(newest).collect();
+        // All is well when a consent was refreshed since and is served, or is lost and everybody says so.
+        let well = |last: &Answers| {
+            last.iter().all(|((_, consent), outcome)| match outcome {
+                Ok(_) => newest(*consent).newest > before[*consent].newest,
+                Err(why) => !newest(*consent).alive && why == "ReauthorizationRequired",
+            })
+        };
+        while Instant::now() < until && (last.is_empty() || !well(&last)) {
             for (number, replica) in self.replicas.iter().enumerate() {
                 for consent in 0..self.family.consents {
                     let Some((process, tokens)) = replica.running() else {

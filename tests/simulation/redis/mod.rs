@@ -106,31 +106,26 @@ impl Redis {
     /// The server that a replica of the program reaches by name, if it is up.
     pub(crate) fn reached_by(&self, replica: usize) -> Option<usize> {
         let state = self.state();
-        let stale = state.nodes.iter().position(|node| node.role == Role::Stale);
-        let node = stale.filter(|_| state.misled == Some(replica)).unwrap_or(state.primary);
-        state.nodes[node].up.then_some(node)
-    }
-
-    /// The primary's record of a consent.
-    pub(crate) fn record(&self, consent: usize) -> Option<crate::trace::Stored> {
-        let state = self.state();
-        let key = format!("consentry:c:{{c{consent}}}");
-        state.nodes[state.primary].data.get(key.as_bytes()).map(stored)
+        let overtaken = state.nodes.iter().position(|node| node.role == Role::Stale);
+        let reached = overtaken.filter(|_| state.misled == Some(replica)).unwrap_or(state.primary);
+        state.nodes[reached].up.then_some(reached)
     }
 
     /// Serves one connection until it ends.
     pub(crate) async fn serve(self: Arc<Self>, node: usize, mut line: Line, by: Pid) {
-        let (pushes, mut pushed) = mpsc::unbounded_channel();
+        let (sender, mut news) = mpsc::unbounded_channel();
         let mut run = self.state().nodes[node].run.subscribe();
-        let mut session = Session { node, by, run: *run.borrow_and_update(), last_write: 0, pushes };
-        let mut read = Vec::with_capacity(4_096);
+        let mut session = Session { node, by, run: *run.borrow_and_update(), last_write: 0, pushes: sender };
+        let mut unread = Vec::with_capacity(4_096);
         loop {
             let mut out = Vec::new();
-            while let Some(command) = take_command(&mut read) {
+            while let Some(command) = take_command(&mut unread) {
                 let Some(replies) = self.answer(&mut session, &command).await else {
                     return line.reset();
                 };
-                replies.iter().for_each(|reply| reply.write(&mut out));
+                for reply in replies {
+                    reply.write(&mut out);
+                }
             }
             if !out.is_empty() && line.write_all(&out).await.is_err() {
                 return;
@@ -138,14 +133,14 @@ impl Redis {
             tokio::select! {
                 biased;
                 _ = run.changed() => return line.reset(),
-                Some(push) = pushed.recv() => {
+                Some(push) = news.recv() => {
                     let mut out = Vec::new();
                     push.write(&mut out);
                     if line.write_all(&out).await.is_err() {
                         return;
                     }
                 }
-                length = line.read_buf(&mut read) => match length {
+                length = line.read_buf(&mut unread) => match length {
                     Ok(0) | Err(_) => return,
                     Ok(_) => {}
                 },

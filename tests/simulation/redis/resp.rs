@@ -34,7 +34,9 @@ impl Reply {
             Self::Nothing => line(out, "$-1\r\n".to_owned()),
             Self::Array(parts) => {
                 line(out, format!("*{}\r\n", parts.len()));
-                parts.iter().for_each(|part| part.write(out));
+                for part in parts {
+                    part.write(out);
+                }
             }
             Self::Map(pairs) => {
                 line(out, format!("%{}\r\n", pairs.len()));
@@ -45,7 +47,9 @@ impl Reply {
             }
             Self::Push(parts) => {
                 line(out, format!(">{}\r\n", parts.len()));
-                parts.iter().for_each(|part| part.write(out));
+                for part in parts {
+                    part.write(out);
+                }
             }
         }
     }
