@@ -117,7 +117,7 @@ async fn look<S: Store, E: TokenEndpoint, C: Clock>(
     // A store that does not answer says so to BEGIN, too.
     let snapshot = core.store.read(&errand.key).await.ok().flatten()?;
     // BEGIN shows the same, and puts back what is remembered.
-    if let Recollection::Behind(_) = core.memories.learn(&errand.key, &snapshot, asked) {
+    if let Recollection::Behind(..) = core.memories.learn(&errand.key, &snapshot, asked) {
         return None;
     }
     if snapshot.provider != errand.provider || !snapshot.state.is_usable() {
@@ -227,20 +227,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         asked: BootInstant,
     ) -> Result<bool, StoreError> {
         let memory = match begun {
-            Some(BeginOutcome::Unknown) => self.memories.of_missing(&errand.key, &errand.provider),
+            Some(BeginOutcome::Unknown) => self.memories.of_missing(&errand.key, &errand.provider).map(|it| (it, None)),
             Some(
                 BeginOutcome::Refused(snapshot)
                 | BeginOutcome::Fresh(snapshot)
                 | BeginOutcome::Wait(_, _, snapshot)
                 | BeginOutcome::Granted(_, snapshot),
             ) => match self.memories.learn(&errand.key, snapshot, asked) {
-                Recollection::Behind(memory) => Some(memory),
+                Recollection::Behind(memory, shown) => Some((memory, Some(shown))),
                 Recollection::Current => None,
             },
             None => None,
         };
         match memory {
-            Some(memory) => self.bring_back(&errand.key, &memory).await.map(|()| true),
+            Some((memory, shown)) => self.bring_back(&errand.key, &memory, shown).await.map(|()| true),
             None => Ok(false),
         }
     }

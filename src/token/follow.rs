@@ -68,9 +68,11 @@ fn read_again<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, k
     let seat = core.flights.board(&key.clone(), provider, |cockpit| async move {
         let (epoch, asked) = (flying.link.epoch(), flying.clock.boot());
         let outcome = match flying.store.read(&key).await {
-            Ok(Some(snapshot)) if let Recollection::Behind(memory) = flying.memories.learn(&key, &snapshot, asked) => {
+            Ok(Some(snapshot))
+                if let Recollection::Behind(memory, shown) = flying.memories.learn(&key, &snapshot, asked) =>
+            {
                 // It stays marked as overtaken either way, and the next call asks for itself.
-                if let Err(error) = flying.bring_back(&key, &memory).await {
+                if let Err(error) = flying.bring_back(&key, &memory, Some(shown)).await {
                     tracing::warn!(?key, %error, "What the store has forgotten could not be put back yet.");
                 }
                 Ok(())

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::Core;
 use crate::oauth::TokenEndpoint;
 use crate::store::{End, EndOutcome, Reassert, RecordState, Restore, RestoreOutcome, Snapshot, Store, StoreError};
-use crate::words::clock::{BootInstant, Clock};
-use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};
+use crate::words::clock::{BootInstant, Clock, WallTime};
+use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
 
 /// The newest of every record, at most as many as tokens are held; the least recently useful one makes room.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Memory {
 #[derive(Debug)]
 enum What {
     Tokens(Box<Restore>),
-    Ended { provider: ProviderId, version: Version, state: RecordState, why: String },
+    Ended { provider: ProviderId, version: Version, granted_at: Option<WallTime>, state: RecordState, why: String },
 }
 
 /// What a look at the store says beside what is remembered.
@@ -38,8 +38,8 @@ enum What {
 pub(super) enum Recollection {
     /// The store shows all that is known here, or more.
     Current,
-    /// The store shows less than this.
-    Behind(Arc<Memory>),
+    /// The store shows less than this, under this grant.
+    Behind(Arc<Memory>, GrantId),
 }
 
 impl Memory {
@@ -53,17 +53,18 @@ impl Memory {
     /// Whether the store, showing `snapshot`, has forgotten something. Generations are compared within a grant, and dates
     /// between grants.
     fn is_ahead_of(&self, snapshot: &Snapshot) -> bool {
+        if matches!(self.what, What::Ended { .. }) && is_tombstone(snapshot) {
+            return false;
+        }
         let (mine, stored) = (self.version(), snapshot.version);
         if mine.grant == stored.grant {
             return mine.generation > stored.generation;
         }
-        match &self.what {
-            What::Tokens(restore) => match (restore.granted_at, snapshot.granted_at) {
-                (Some(mine), Some(stored)) => mine > stored,
-                (_, None) | (None, _) => false,
-            },
-            What::Ended { .. } => false,
-        }
+        let granted_at = match &self.what {
+            What::Tokens(restore) => restore.granted_at,
+            What::Ended { granted_at, .. } => *granted_at,
+        };
+        granted_at.zip(snapshot.granted_at).is_some_and(|(mine, stored)| mine > stored)
     }
 }
 
@@ -82,13 +83,14 @@ impl Memories {
         if let Some(memory) = self.0.get(key)
             && memory.is_ahead_of(snapshot)
         {
-            return Recollection::Behind(memory);
+            return Recollection::Behind(memory, snapshot.version.grant);
         }
         let ended = is_tombstone(snapshot);
         let what = match (&snapshot.access, ended) {
             (_, true) => What::Ended {
                 provider: snapshot.provider.clone(),
                 version: snapshot.version,
+                granted_at: snapshot.granted_at,
                 state: snapshot.state,
                 why: snapshot.why.clone().unwrap_or_default(),
             },
@@ -163,8 +165,13 @@ fn is_tombstone(snapshot: &Snapshot) -> bool {
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
-    /// Puts back what the store has forgotten, if it still has.
-    pub(super) async fn bring_back(&self, key: &TokenKey, memory: &Arc<Memory>) -> Result<(), StoreError> {
+    /// Puts back what the store has forgotten, if it still has. `shown` is the grant that it shows instead.
+    pub(super) async fn bring_back(
+        &self,
+        key: &TokenKey,
+        memory: &Arc<Memory>,
+        shown: Option<GrantId>,
+    ) -> Result<(), StoreError> {
         let version = memory.version();
         let restored = match &memory.what {
             What::Tokens(restore) => {
@@ -178,7 +185,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
             }
             What::Ended { provider, state, why, .. } => {
                 let remembered = Some((provider.clone(), version));
-                let end = End { grant: Some(version.grant), state: *state, why: why.clone(), remembered };
+                let grant = Some(shown.unwrap_or(version.grant));
+                let end = End { grant, state: *state, why: why.clone(), remembered };
                 match self.store.end(key, &end).await? {
                     EndOutcome::Ended => true,
                     EndOutcome::NotFound => false,
@@ -208,7 +216,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         let taken = self.clock.boot();
         match self.store.read(key).await? {
             Some(snapshot) => match self.memories.learn(key, &snapshot, taken) {
-                Recollection::Behind(memory) => self.bring_back(key, &memory).await?,
+                Recollection::Behind(memory, shown) => self.bring_back(key, &memory, Some(shown)).await?,
                 Recollection::Current if memory.doubtful && memory.version() == snapshot.version => {
                     let reassert = Reassert { base: snapshot.version, holder: None };
                     self.store.reassert(key, &reassert).await.map(drop)?;
@@ -216,9 +224,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
                 Recollection::Current => {}
             },
             None => match &memory.what {
-                What::Tokens(_) => self.bring_back(key, memory).await?,
+                What::Tokens(_) => self.bring_back(key, memory, None).await?,
                 What::Ended { .. } if self.clock.boot().since(memory.seen) < FRESH_TOMBSTONE => {
-                    self.bring_back(key, memory).await?;
+                    self.bring_back(key, memory, None).await?;
                 }
                 What::Ended { .. } => {}
             },
@@ -234,8 +242,7 @@ const FRESH_TOMBSTONE: Duration = Duration::from_secs(6 * 24 * 60 * 60);
 mod tests {
     use super::*;
     use crate::store::Sealed;
-    use crate::words::clock::WallTime;
-    use crate::words::ids::{ConsentId, GrantId};
+    use crate::words::ids::ConsentId;
 
     fn key() -> TokenKey {
         TokenKey::Consent(ConsentId::parse("c").expect("valid"))
@@ -271,7 +278,7 @@ mod tests {
     }
 
     fn behind(recollection: &Recollection) -> bool {
-        matches!(recollection, Recollection::Behind(_))
+        matches!(recollection, Recollection::Behind(..))
     }
 
     #[test]
@@ -295,13 +302,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_is_remembered_for_its_own_grant_only() {
+    fn a_tombstone_is_remembered_for_its_own_grant_and_earlier_ones() {
         let at = BootInstant::default();
         let (one, other) = (Version::first(GrantId::random()), Version::first(GrantId::random()));
         let memories = Memories::new(10);
         memories.learn(&key(), &ended(one.next()), at);
         assert!(behind(&memories.learn(&key(), &snapshot(one, 1), at)));
-        assert!(!behind(&memories.learn(&key(), &snapshot(other, 1), at)));
+        assert!(behind(&memories.learn(&key(), &snapshot(other, 0), at)), "it was granted before");
+        assert!(!behind(&memories.learn(&key(), &ended(other), at)), "an end is an end");
+        assert!(!behind(&memories.learn(&key(), &snapshot(one, 1), at)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::ask::{Errand, FIRST_POLL, Round, hold};
 use super::flight::{Cockpit, Outcome};
 use super::keep::{self, Obtained};
-use super::spending::Spent;
+use super::spending::{Spent, Told};
 use super::timing::{backoff, jittered, min_ttl, spread};
 use super::{Core, LOST_REPLY, TokenError, fault};
 use crate::oauth::{NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
@@ -364,18 +364,37 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         let tell = async |fence| {
             let fail = Fail { attempt: self.attempt.clone(), fence, base: self.lease.base, to, why };
             match self.core.store.fail(&self.errand.key, &fail).await {
-                Ok(FailOutcome::Recorded | FailOutcome::Lost) => true,
+                Ok(FailOutcome::Recorded) => Told::Yes,
+                Ok(FailOutcome::Lost) => Told::NotOurs,
                 Err(error @ (StoreError::Unreadable(_) | StoreError::Refused(_))) => {
                     tracing::error!(key = ?self.errand.key, why, %error, "The end of a lease is not taken by the store.");
-                    true
+                    Told::Yes
                 }
                 Err(StoreError::Unavailable(_) | StoreError::Reuniting) => {
                     self.core.count_store_error("fail");
-                    false
+                    Told::No
                 }
             }
         };
-        self.spent.spending.end(tell).await
+        let may_be_spent = match to {
+            FailTo::Uncertain | FailTo::ReauthorizationRequired => true,
+            FailTo::Released | FailTo::Active { .. } | FailTo::Alternate => false,
+        };
+        match self.spent.spending.end(tell).await {
+            Told::Yes => true,
+            Told::No => false,
+            Told::NotOurs if !may_be_spent => true,
+            // Whether it went to somebody else or was forgotten by a store that came back: that the token may be spent must
+            // stand there.
+            Told::NotOurs => match self.spent.spending.reassert(&self.core.store, self.core.timing.lease).await {
+                Ok(ReassertOutcome::Held(_)) => !matches!(self.spent.spending.end(tell).await, Told::No),
+                Ok(ReassertOutcome::Noted | ReassertOutcome::Moved | ReassertOutcome::Missing) => true,
+                Err(_) => {
+                    self.core.count_store_error("reassert");
+                    false
+                }
+            },
+        }
     }
 
     fn later(&self, asked_for: Option<Duration>) -> FailTo {

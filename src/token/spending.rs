@@ -36,6 +36,17 @@ enum Stage {
     Over,
 }
 
+/// What the store said to the end of a spending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It took it, or never will.
+    Yes,
+    /// The lease is not the teller's.
+    NotOurs,
+    /// Nothing.
+    No,
+}
+
 /// Takes a spending off the list when its flight ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Spent {
@@ -86,13 +97,13 @@ impl Spending {
         stage.fence()
     }
 
-    /// Runs `tell`, which says to the store how the spending with this fence ended. If the store took it, `tell` answers
-    /// true, and nothing is told of this intent again.
-    pub(super) async fn end(&self, tell: impl AsyncFnOnce(Fence) -> bool) -> bool {
+    /// Runs `tell`, which says to the store how the spending with this fence ended. Once the store took it nothing is told
+    /// of this intent again.
+    pub(super) async fn end(&self, tell: impl AsyncFnOnce(Fence) -> Told) -> Told {
         let mut stage = self.stage.lock().await;
-        let Some(fence) = stage.fence() else { return true };
+        let Some(fence) = stage.fence() else { return Told::Yes };
         let told = tell(fence).await;
-        if told {
+        if told == Told::Yes {
             *stage = Stage::Over;
         }
         told

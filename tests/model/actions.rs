@@ -131,7 +131,7 @@ impl Protocol {
             Action::Outage => self.outage(&mut next),
         };
         happened.then(|| {
-            self.tidy(&mut next);
+            Self::tidy(&mut next);
             next
         })
     }

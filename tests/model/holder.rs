@@ -74,7 +74,7 @@ impl Protocol {
     pub(crate) fn cut(&self, state: &mut State, place: usize) -> bool {
         let Flight::Sent(lease) = state.replicas[place].flight else { return false };
         let unwanted = state.store.version.grant != lease.base.grant || state.store.phase == Phase::Ended;
-        let patient = self.tolerant && !self.implemented_so_far && !unwanted;
+        let patient = self.tolerant && !unwanted;
         if state.store.is_held(lease) || state.replicas[place].unheard || patient {
             return false;
         }
@@ -112,7 +112,6 @@ impl Protocol {
                 self.written(state)
             }
             // What beat it may yet be forgotten, so the spill stays until that, too, is durable.
-            Committed::Superseded | Committed::Gone if self.implemented_so_far => Written::Durable,
             Committed::Superseded | Committed::Gone => self.written(state),
         };
         if let Flight::Keeping { commit, .. } = &mut state.replicas[place].flight {
@@ -132,7 +131,7 @@ impl Protocol {
         match failure {
             // Read again first: somebody was faster.
             Failure::InvalidGrant if store.version != lease.base => {}
-            Failure::InvalidGrant if !self.implemented_so_far && store.take_alt(lease) => state.event = Event::AltTaken,
+            Failure::InvalidGrant if store.take_alt(lease) => state.event = Event::AltTaken,
             Failure::InvalidGrant | Failure::NotSpent | Failure::Unknown => store.fail(self, lease, failure),
         }
         self.learn(state, place);

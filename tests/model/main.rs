@@ -45,8 +45,6 @@ pub(crate) struct Protocol {
     pub(crate) beyond: Option<Assumption>,
     /// An acknowledged write may get lost: W7 is open.
     pub(crate) forgets: bool,
-    /// Without what the program does not do yet: re-assertion, memory of readers, and the use of `alt`.
-    pub(crate) implemented_so_far: bool,
 }
 
 /// Two replicas and a store with one replica of its own, at a strict bank: the protocol as it is meant to run.
@@ -69,7 +67,6 @@ pub(crate) const STANDARD: Protocol = Protocol {
     mutant: None,
     beyond: None,
     forgets: false,
-    implemented_so_far: false,
 };
 
 impl Protocol {
@@ -79,7 +76,7 @@ impl Protocol {
 
     /// A profile with a `reuse_grace` sends again inside it.
     pub(crate) fn has_quarantine(&self) -> bool {
-        (!self.tolerant || self.implemented_so_far) && !self.is(Mutant::NoQuarantine)
+        !self.tolerant && !self.is(Mutant::NoQuarantine)
     }
 
     /// Whether replicas remember records, which matters only where the store can forget.
@@ -88,7 +85,7 @@ impl Protocol {
     }
 
     pub(crate) fn reasserts(&self) -> bool {
-        !self.implemented_so_far && !self.is(Mutant::NoReassertion)
+        !self.is(Mutant::NoReassertion)
     }
 }
 
@@ -241,14 +238,4 @@ fn each_assumption_about_time_is_needed_and_breaking_it_opens_its_own_window_onl
         let budget = Budget { rounds: 2, lost_requests: 0, ..ALONE.budget };
         holds(&format!("beyond {beyond:?}"), &Protocol { budget, ..protocol }, 4_000, &[KILLED_IN_A_WINDOW]);
     }
-}
-
-#[test]
-fn what_is_built_so_far_loses_nothing_while_the_store_forgets_nothing() {
-    holds(
-        "built so far",
-        &Protocol { implemented_so_far: true, ..ALONE },
-        50_000,
-        &[REFRESHED, PROBED, REPLAYED, LATE],
-    );
 }

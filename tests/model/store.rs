@@ -26,7 +26,7 @@ impl Record {
         match self.phase {
             Phase::Active | Phase::Leased => self.phase = Phase::Leased,
             Phase::Armed | Phase::Uncertain => {
-                if self.phase == Phase::Armed && !protocol.implemented_so_far {
+                if self.phase == Phase::Armed {
                     self.quarantined = true;
                 }
                 self.phase = Phase::Uncertain;

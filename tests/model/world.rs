@@ -153,7 +153,7 @@ impl Protocol {
 
     /// What follows by itself: a flight that is over ends, a durable task is done, a spill is replayed before anything
     /// else, and replicas stand in order.
-    pub(crate) fn tidy(&self, state: &mut State) {
+    pub(crate) fn tidy(state: &mut State) {
         for place in 0..state.replicas.len() {
             match state.replicas[place].task {
                 Task::Seed(Written::Durable) => {
@@ -175,8 +175,7 @@ impl Protocol {
                     .collect();
             }
             // The newest first: an old one may wait for its acknowledgement while a newer one is not known to the store.
-            let mut due = replica.spills.iter().filter(|spill| !spill.settled).copied();
-            let due = if self.implemented_so_far { due.next() } else { due.next_back() };
+            let due = replica.spills.iter().filter(|spill| !spill.settled).copied().next_back();
             if let (true, Flight::None, Some(Spill { lease, token, .. })) = (replica.up, replica.flight, due) {
                 replica.flight = Flight::Keeping { lease, token, spilled: true, commit: Written::No, replayed: true };
             }

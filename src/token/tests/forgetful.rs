@@ -180,3 +180,20 @@ async fn a_process_that_has_just_found_the_store_leaves_the_probe_to_who_has_the
     house.clock.advance(retry_after);
     assert_eq!(house.ask("c").await.expect("probed").version.generation, 2);
 }
+
+#[tokio::test]
+async fn that_an_answer_was_lost_stands_in_a_store_that_had_forgotten_the_request() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), EXPIRED).await;
+    let before = house.tokens.store().raw(&key("c"));
+    let gate = house.bank.hold_answers();
+    house.bank.say(TokenOutcome::Unknown { why: "no_answer" });
+    let tokens = house.tokens.clone();
+    let call = tokio::spawn(async move { ask(&tokens, "c").await.map(drop) });
+    house.until(|| house.bank.presented().len() == 1).await;
+    house.tokens.store().set_raw(&key("c"), before);
+    gate.send_replace(true);
+    assert!(matches!(call.await.expect("no panic"), Err(TokenError::Uncertain { .. })));
+    let record = house.record("c").await;
+    assert_eq!((record.state, record.sends), (RecordState::Uncertain, 1));
+}
