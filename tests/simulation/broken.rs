@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use consentry::token::timing::Timing;
 
+use crate::bank::Manners;
 use crate::families::{self, Family};
 use crate::oracle::judge;
 use crate::tests::is_allowed;
@@ -22,7 +23,7 @@ fn without_an_intent() {
 #[test]
 fn without_a_quarantine() {
     let timing = Timing { quarantine: Duration::ZERO, ..Timing::STANDARD };
-    is_found(families::SLOW_BANKS, Protocol { timing, ..Protocol::SHIPPING });
+    is_found(crawling(families::SLOW_BANKS), Protocol { timing, ..Protocol::SHIPPING });
 }
 
 #[test]
@@ -36,14 +37,9 @@ fn with_spills_that_are_not_synced() {
 }
 
 #[test]
-fn without_waiting_for_a_replica() {
-    is_found(families::ONE_REPLICA, Protocol { waits_for: Some(0), ..Protocol::SHIPPING });
-}
-
-#[test]
 fn without_renewing_a_lease() {
     let timing = Timing { renewal: Duration::from_secs(3_600), ..Timing::STANDARD };
-    is_found(families::SLOW_BANKS, Protocol { timing, ..Protocol::SHIPPING });
+    is_found(crawling(families::QUIET), Protocol { timing, ..Protocol::SHIPPING });
 }
 
 #[test]
@@ -56,6 +52,11 @@ fn hanging_up_on_a_slow_bank() {
 fn without_recording_a_probe() {
     let edit = |text: &str| changed(text, "rec.it_n = str(num(rec.it_n) + 1)", "rec.it_n = '1'");
     is_found(families::BAD_BANKS, Protocol { edit, ..Protocol::SHIPPING });
+}
+
+/// The same with banks that mostly think for very long.
+fn crawling(family: Family) -> Family {
+    Family { manners: Manners { slow: 800, ..family.manners }, ..family }
 }
 
 /// The text with one place changed, where it is the script that has that place.

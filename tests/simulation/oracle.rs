@@ -68,6 +68,8 @@ const END: u64 = u64::MAX;
 const LONG_AWAY: u64 = 40_000;
 /// The same between intent and sending.
 const LONG_STOP: u64 = 45_000;
+/// The longest that a route is cut.
+const LONGEST_CUT: u64 = 15_000;
 /// The longest that a spill takes to be on the disk.
 const TO_DISK: u64 = 1_000;
 /// When nobody waits for an answer any more.
@@ -135,7 +137,9 @@ impl Judgement {
                 }
                 What::Served { by, consent, serial, left } if *left <= 0 => {
                     let under_way = answers.get(&(*consent, *serial)).and_then(|request| late.get(request));
-                    if *left + i64::try_from(under_way.copied().unwrap_or_default()).unwrap_or_default() > 0 {
+                    // A COMMIT that lingers on its way to the store lengthens a life, too, by at most a cut's length.
+                    let forgiven = under_way.copied().unwrap_or_default() + LONGEST_CUT;
+                    if *left + i64::try_from(forgiven).unwrap_or_default() > 0 {
                         self.overdue += 1;
                     } else {
                         let text = format!("{by:?} serves token {serial}, which has expired {} ms ago", -left);

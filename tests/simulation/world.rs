@@ -29,14 +29,11 @@ pub(crate) struct Protocol {
     pub(crate) spill: bool,
     /// Whether syncing a file or a directory does anything.
     pub(crate) syncs: bool,
-    /// How many replicas the program waits for, where that is not what the family says.
-    pub(crate) waits_for: Option<u32>,
     pub(crate) edit: fn(&str) -> String,
 }
 
 impl Protocol {
-    pub(crate) const SHIPPING: Self =
-        Self { timing: Timing::STANDARD, spill: true, syncs: true, waits_for: None, edit: str::to_owned };
+    pub(crate) const SHIPPING: Self = Self { timing: Timing::STANDARD, spill: true, syncs: true, edit: str::to_owned };
 }
 
 pub(crate) struct World {
@@ -104,7 +101,7 @@ fn memory() -> &'static Path {
 async fn live(seed: u64, family: Family, protocol: Protocol, directory: &Path) -> History {
     let chance = Chance::new(seed);
     let trace = Arc::new(Trace::new());
-    let required = protocol.waits_for.unwrap_or(family.required);
+    let required = family.required;
     let shape = (family.store_replicas, usize::try_from(required).expect("few"));
     let redis = Redis::new(family.fsync, shape, protocol.edit, chance.fork(1), Arc::clone(&trace));
     let bank = |(number, name): (u64, &&str)| {
