@@ -143,7 +143,10 @@ impl Memories {
     /// What was seen within `age` before `now`; with `None`, everything.
     pub(super) fn seen_within(&self, age: Option<Duration>, now: BootInstant) -> Vec<(TokenKey, Arc<Memory>)> {
         let recent = |memory: &Memory| age.is_none_or(|age| now.since(memory.seen) <= age);
-        self.0.iter().filter(|(_, memory)| recent(memory)).collect()
+        let mut seen: Vec<_> = self.0.iter().filter(|(_, memory)| recent(memory)).collect();
+        // In an order that does not hang on chance: who looks into a history again must find the same.
+        seen.sort_by(|(one, _), (other, _)| one.cmp(other));
+        seen
     }
 }
 

@@ -4,7 +4,7 @@
 //! refresh token. So whoever spends one says so here, from the intent on until the store knows how it ended, and tells
 //! the store again when it has to.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::words::ids::{AttemptId, Fence, TokenKey, Version};
 
 /// Everything that is being spent. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Spendings(Arc<Mutex<HashMap<AttemptId, Arc<Spending>>>>);
+pub(super) struct Spendings(Arc<Mutex<BTreeMap<AttemptId, Arc<Spending>>>>);
 
 /// One refresh token on its way.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Spendings {
         self.lock().values().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AttemptId, Arc<Spending>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AttemptId, Arc<Spending>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -201,7 +201,7 @@ impl fmt::Display for Version {
 
 /// One attempt at a refresh by one process: `replica/boot nonce/number`. Names the lease, the intent and the commit, so
 /// that a script repeated after a lost reply recognises its own work.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AttemptId(Arc<str>);
 
 impl AttemptId {
