@@ -146,6 +146,7 @@ raw! {
         ca_file: String,
         connect_timeout: RawDuration,
         max_in_flight: u64,
+        max_per_second: u64,
         rotation: String,
         reuse_grace: RawDuration,
         old_access_token: String,

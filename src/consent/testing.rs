@@ -50,6 +50,7 @@ impl Bench {
             behaviour: BankBehaviour::default(),
             client_id: "client".to_owned(),
             max_in_flight: ProviderSettings::MAX_IN_FLIGHT,
+            max_per_second: ProviderSettings::MAX_PER_SECOND,
         };
         let key = SealKey::from_bytes("k", &[7; 32]).expect("32 bytes");
         let client_ids = BTreeMap::from([(provider_id(), "client".to_owned())]);

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cache::Held;
 use super::flight::{Cockpit, Outcome};
 use super::memory::Recollection;
+use super::permit::Withheld;
 use super::refresh::{MISCONFIGURED, NO_REFRESH_TOKEN, Refresh, UNREADABLE};
 use super::timing::{jittered, min_ttl};
 use super::{ClientGrant, Core, TokenError, follow, refused_by, storeless};
 use crate::oauth::TokenEndpoint;
-use crate::store::{Begin, BeginOutcome, FailTo, Grace, Snapshot, Store, StoreError, Waiting};
+use crate::store::{Begin, BeginOutcome, FailTo, Grace, Lesson, Snapshot, Store, StoreError, Waiting};
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
 use crate::words::said::Said;
@@ -53,8 +53,8 @@ pub(super) enum Round {
     Again(Duration),
     /// The store came back and grants nothing yet. Ask again in a moment.
     Shut,
-    /// Ask again once the provider has room for one more token request.
-    Queue(Arc<Semaphore>),
+    /// Ask again once the provider has room for one more token request. The token at hand ends at this time.
+    Queue(BootInstant),
 }
 
 /// Flies `errand` and tells those who wait through `cockpit`.
@@ -101,12 +101,8 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
             }
             Round::Shut if started.elapsed() >= errand.patience => return Err(TokenError::StoreUnavailable),
             Round::Shut => sleep(jittered(LAST_POLL)).await,
-            Round::Queue(permits) => {
-                let left = errand.patience.saturating_sub(started.elapsed());
-                match timeout(left, permits.acquire_owned()).await {
-                    Ok(Ok(room)) => permit = Some(room),
-                    Ok(Err(_)) | Err(_) => return Err(TokenError::Overloaded),
-                }
+            Round::Queue(expires_at) => {
+                permit = Some(core.queue(errand, expires_at, started + errand.patience).await?);
             }
         }
     }
@@ -149,14 +145,33 @@ const SHORT_PAUSE: Duration = Duration::from_secs(5);
 /// How long a token that still serves is left alone at most, once the store has said that there is something to wait for.
 const QUIET_REST: Duration = Duration::from_secs(5);
 
+/// One round. A permit that was stood in line for is used or given back.
 async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
     core: &Arc<Core<S, E, C>>,
     errand: &Errand,
     cockpit: &Cockpit,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<AttemptId>,
+) -> Round {
+    let attempt = permit.clone().unwrap_or_else(|| core.next_attempt());
+    let mut unused = permit;
+    let round = ask_as(core, errand, cockpit, attempt, &mut unused).await;
+    if let Some(unused) = unused {
+        if let Round::Land(outcome) = &round {
+            cockpit.announce(outcome.clone());
+        }
+        core.give_back(errand, &unused, Lesson::Unused).await;
+    }
+    round
+}
+
+async fn ask_as<S: Store, E: TokenEndpoint, C: Clock>(
+    core: &Arc<Core<S, E, C>>,
+    errand: &Errand,
+    cockpit: &Cockpit,
+    attempt: AttemptId,
+    permit: &mut Option<AttemptId>,
 ) -> Round {
     let Some(provider) = core.providers.get(&errand.provider) else { return Round::Land(Err(TokenError::Unknown)) };
-    let attempt = core.next_attempt();
     let held = core.cache.get(&errand.key);
     let begin = Begin {
         attempt: attempt.clone(),
@@ -222,12 +237,59 @@ async fn ask_once<S: Store, E: TokenEndpoint, C: Clock>(
                 refresh.report(FailTo::Released, "settling").await;
                 return waited(errand, Waiting::Quarantine, rest, &refresh.snapshot);
             }
-            // A provider is asked a bounded number of things at once. Whoever has to queue lets go of the lease first.
-            let Some(room) = permit.or_else(|| Arc::clone(&provider.permits).try_acquire_owned().ok()) else {
-                refresh.report(FailTo::Released, "queued").await;
-                return Round::Queue(Arc::clone(&provider.permits));
-            };
-            refresh.run(&provider.endpoint, room).await
+            // What all replicas together ask a provider is bounded. Whoever has to queue lets go of the lease first.
+            if permit.take().is_none() {
+                let asked_for = if provider.queue.is_empty() {
+                    core.permit(errand, provider.limits, &refresh.attempt).await
+                } else {
+                    Err(Withheld::Full(Duration::ZERO))
+                };
+                if let Err(withheld) = asked_for {
+                    return without_permit(refresh, held.as_deref(), withheld).await;
+                }
+            }
+            refresh.run(&provider.endpoint).await
+        }
+    }
+}
+
+/// Lets go of a lease that may not be used, and says what the flight is to do instead. A refresh that nobody waits for
+/// ends.
+async fn without_permit<S: Store, E: TokenEndpoint, C: Clock>(
+    refresh: Refresh<'_, S, E, C>,
+    held: Option<&Held>,
+    withheld: Withheld,
+) -> Round {
+    let (core, errand) = (refresh.core, refresh.errand);
+    let is_quiet = errand.urgency == Urgency::Quiet;
+    let rest = |wait: Duration| {
+        if let Some(held) = held {
+            held.rest_until(refresh.asked.plus(wait.min(QUIET_REST)));
+        }
+    };
+    match withheld {
+        Withheld::Full(wait) => {
+            refresh.report(FailTo::Released, "queued").await;
+            if is_quiet {
+                rest(wait);
+                return Round::Land(Ok(()));
+            }
+            Round::Queue(refresh.asked.plus(refresh.snapshot.remaining))
+        }
+        Withheld::Shut(error) => {
+            rest(error.retry_after().unwrap_or(QUIET_REST));
+            let why = if matches!(error, TokenError::Frozen { .. }) { "provider_frozen" } else { "breaker_open" };
+            refresh.end(FailTo::Released, why, if is_quiet { Ok(()) } else { Err(error) }).await
+        }
+        // Without the store's word nothing is sent. Only a client token can be had without the store.
+        Withheld::Store(error) if errand.client.is_some() => {
+            refresh.report_once(FailTo::Released, "no_permit").await;
+            Round::Land(store_failed(core, errand, &refresh.attempt, error).await)
+        }
+        Withheld::Store(error) => {
+            tracing::warn!(key = ?errand.key, %error, "The store did not say whether the bank may be asked.");
+            core.link.store_is_away(core.clock.boot(), core.timing.store_pause);
+            refresh.end(FailTo::Released, "no_permit", Err(TokenError::StoreUnavailable)).await
         }
     }
 }

@@ -45,6 +45,12 @@ pub enum TokenError {
         /// The class, a word.
         why: String,
     },
+    /// Somebody, or this program itself, ordered that nothing is refreshed at the provider.
+    #[error("refreshing at this provider is frozen ({why})")]
+    Frozen {
+        /// The reason, a word.
+        why: String,
+    },
     /// The store is away and no valid token is in memory.
     #[error("the token store cannot be reached and no valid token is in memory")]
     StoreUnavailable,
@@ -72,6 +78,9 @@ fn settings_at_fault(why: &str) -> &'static str {
         "redirect" => {
             "the bank's token endpoint answers with a redirect, which is never followed; its address is wrong"
         }
+        "refused_once" | "all_refused" => {
+            "the bank refuses the refresh tokens of several consents at once, so none of them is suspended"
+        }
         "request_impossible" => "the settings for the bank's token endpoint make no request",
         _ => "the bank refuses our client registration",
     }
@@ -90,6 +99,7 @@ impl TokenError {
             Self::Uncertain { .. } => ProblemType::TokenRefreshUncertain,
             Self::EndpointUnavailable { .. } => ProblemType::TokenEndpointUnavailable,
             Self::Misconfigured { .. } => ProblemType::ProviderMisconfigured,
+            Self::Frozen { .. } => ProblemType::ProviderFrozen,
             Self::StoreUnavailable => ProblemType::StoreUnavailable,
             Self::Unreadable { .. } => ProblemType::ConsentUnreadable,
             Self::WaitTimeout => ProblemType::TokenWaitTimeout,
@@ -103,6 +113,7 @@ impl TokenError {
             Self::Uncertain { .. }
             | Self::EndpointUnavailable { .. }
             | Self::Misconfigured { .. }
+            | Self::Frozen { .. }
             | Self::StoreUnavailable
             | Self::WaitTimeout
             | Self::Overloaded => true,
@@ -120,6 +131,8 @@ impl TokenError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Uncertain { retry_after } | Self::EndpointUnavailable { retry_after, .. } => Some(*retry_after),
+            // A thaw takes a person.
+            Self::Frozen { .. } => Some(Duration::from_secs(30)),
             Self::StoreUnavailable | Self::WaitTimeout | Self::Overloaded => Some(Duration::from_secs(1)),
             Self::Unknown
             | Self::Pending

@@ -16,6 +16,8 @@ mod follow;
 mod keep;
 mod loss;
 mod memory;
+mod permit;
+mod queue;
 mod recover;
 mod refresh;
 mod reunion;
@@ -42,12 +44,13 @@ pub use vault::{Vault, VaultError};
 
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::SpillDirectory;
-use crate::store::{End, RecordState, Store, StoreError};
+use crate::store::{End, Limits, RecordState, Store, StoreError};
 use crate::token::ask::{Errand, Urgency};
 use crate::token::cache::{Cache, Link, Standing, Standings};
 use crate::token::decide::{Decision, decide};
 use crate::token::flight::{Flights, Landing};
 use crate::token::memory::Memories;
+use crate::token::queue::Queue;
 use crate::token::spending::Spendings;
 
 use crate::token::settings::TokenSettings;
@@ -55,7 +58,7 @@ use crate::token::timing::Timing;
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::Clock;
 use crate::words::ids::{AttemptId, ConsentId, ProviderId, TokenKey, Version, hex, random};
-use crate::words::metrics::{KindLabels, Metrics};
+use crate::words::metrics::{KindLabels, Metrics, ProviderLabels};
 use crate::words::token_set::Scope;
 
 /// Valid access tokens. Cheap to clone; all clones share one cache and one set of flights.
@@ -141,7 +144,10 @@ struct Core<S, E, C> {
 struct Provider<E> {
     behaviour: BankBehaviour,
     endpoint: E,
-    permits: Arc<Semaphore>,
+    limits: Limits,
+    queue: Arc<Queue>,
+    /// Token requests of this process at once while the store is away.
+    alone: Arc<Semaphore>,
 }
 
 /// How often one call goes back to look again after a flight, before it is told that its time is up.
@@ -154,8 +160,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         loss::begin_counting(&parts.metrics, parts.settings.providers.keys());
         let providers = parts.settings.providers.into_iter().filter_map(|(id, settings)| {
             let endpoint = endpoints.remove(&id)?;
-            let permits = Arc::new(Semaphore::new(settings.max_in_flight.max(1)));
-            Some((id, Provider { behaviour: settings.behaviour, endpoint, permits }))
+            let labels = ProviderLabels { provider: id.as_str().to_owned() };
+            drop(parts.metrics.provider_state.get_or_create(&labels));
+            let queue = Queue::new(parts.metrics.permit_queue.get_or_create(&labels).clone());
+            let alone = Arc::new(Semaphore::new(settings.max_in_flight.max(1)));
+            let limits = permit::limits(settings.max_in_flight, settings.max_per_second);
+            Some((id, Provider { behaviour: settings.behaviour, endpoint, limits, queue, alone }))
         });
         let now = parts.clock.boot();
         let core = Core {

@@ -8,20 +8,20 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ask::{Errand, FIRST_POLL, Round, hold};
 use super::flight::{Cockpit, Outcome};
 use super::keep::{self, Obtained};
 use super::loss::{self, Evidence};
+use super::permit::{REFUSED_ONCE, lesson_of};
 use super::spending::{Spent, Told};
 use super::timing::{backoff, jittered, min_ttl, spread};
 use super::{Core, TokenError, fault};
 use crate::oauth::{NotSent, Reply, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::{
-    Arm, ArmOutcome, Fail, FailOutcome, FailTo, Lease, ReassertOutcome, RecordState, Renew, RenewOutcome, Snapshot,
-    Store, StoreError,
+    Arm, ArmOutcome, BreakerClass, Fail, FailOutcome, FailTo, Lease, Lesson, ReassertOutcome, RecordState, Refusal,
+    Renew, RenewOutcome, Reported, Snapshot, Store, StoreError, Verdict,
 };
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::AttemptId;
@@ -69,11 +69,19 @@ struct Took {
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
-    /// Refreshes, and says what the flight is to do next. `room` is the leave to ask this provider something. It is given
-    /// back once there is nothing more to ask: telling the store takes as long as the store is away.
-    pub(super) async fn run(mut self, endpoint: &E, room: OwnedSemaphorePermit) -> Round {
+    /// Refreshes, and says what the flight is to do next. The permit, which has the attempt's name, is given back with what
+    /// was learned once those who wait were told.
+    pub(super) async fn run(mut self, endpoint: &E) -> Round {
         let tried = self.try_once(endpoint).await;
-        drop(room);
+        let (round, lesson) = self.conclude(tried).await;
+        if let Some(lesson) = lesson {
+            self.core.give_back(self.errand, &self.attempt, lesson).await;
+        }
+        round
+    }
+
+    /// Writes down how it went. Beside what comes next: what is to be told of the provider, unless that was told already.
+    async fn conclude(&mut self, tried: Tried) -> (Round, Option<Lesson>) {
         match tried {
             Tried::Answered { reply: Reply { outcome, said, left_at }, spent, armed, took } => {
                 self.said = said;
@@ -81,11 +89,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 self.settle(outcome, spent.as_ref(), took).await
             }
             Tried::NotSent(not_sent) => self.not_sent(&not_sent).await,
-            Tried::Ended(to, why, outcome) => self.end(to, why, outcome).await,
+            Tried::Ended(to, why, outcome) => (self.end(to, why, outcome).await, Some(Lesson::Unused)),
             Tried::Lost => {
                 // The intent may stand all the same. Whoever knows that nothing was sent says so.
                 self.report(FailTo::Released, "not_sent").await;
-                Round::Again(Duration::ZERO)
+                (Round::Again(Duration::ZERO), Some(Lesson::Unused))
             }
         }
     }
@@ -204,6 +212,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     /// Sends the request and waits for the bank, renewing the lease. Hangs up only when somebody else may hold the lease
     /// or when no answer can be expected any more.
     async fn spend(&self, endpoint: &E, connection: E::Connection, request: &TokenRequest<'_>) -> Reply {
+        // A permit is politeness, a lease is not: neither waits for the other.
+        let permit = async {
+            loop {
+                sleep(self.core.timing.renewal).await;
+                let (provider, life) = (&self.errand.provider, self.core.permit_life());
+                if self.core.store.renew_permit(provider, &self.attempt, life).await.is_err() {
+                    self.core.count_store_error("renew_permit");
+                }
+            }
+        };
         let lost = async {
             if self.errand.client.is_some() {
                 return pending().await;
@@ -224,6 +242,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             // The answer first: a process that stood still finds it there together with the end of its time.
             biased;
             reply = endpoint.send(connection, request) => reply,
+            () = permit => TokenOutcome::Unknown { why: "no_answer" }.into(),
             () = lost => TokenOutcome::Unknown { why: "fence_lost" }.into(),
             () = sleep(self.core.timing.send) => TokenOutcome::Unknown { why: "no_answer" }.into(),
         }
@@ -268,7 +287,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     }
 
     /// What follows from the bank's answer. A token set is kept before anything else, a count or a log line included.
-    async fn settle(&self, outcome: TokenOutcome, spent: Option<&RefreshToken>, took: Took) -> Round {
+    async fn settle(&self, outcome: TokenOutcome, spent: Option<&RefreshToken>, took: Took) -> (Round, Option<Lesson>) {
         let why = match outcome {
             TokenOutcome::Granted(set) => {
                 let obtained = Obtained {
@@ -284,7 +303,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 self.count("granted", took);
                 let all = self.began.elapsed().saturating_sub(took.connecting + took.answering);
                 self.core.metrics.refresh_overhead_seconds.observe(all.as_secs_f64());
-                return Round::Land(kept);
+                return (Round::Land(kept), Some(Lesson::Succeeded));
             }
             TokenOutcome::NotSent(not_sent) => {
                 self.count("not_sent", took);
@@ -294,13 +313,19 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 self.count(why, took);
                 tracing::warn!(provider = %self.errand.provider, why, "The bank did not process a token request.");
                 let to = self.later(retry_after);
-                return self.end(to, why, unavailable(why, to)).await;
+                let lesson = retry_after.map_or(Lesson::Neutral, Lesson::Held);
+                return (self.end(to, why, unavailable(why, to)).await, Some(lesson));
             }
             TokenOutcome::Misconfigured { why } => {
                 self.count(why, took);
                 tracing::error!(provider = %self.errand.provider, why, "The token endpoint cannot be used with our settings.");
                 let refusal = Err(TokenError::Misconfigured { why: why.to_owned() });
-                return self.end(self.later(None), why, refusal).await;
+                let lesson = match why {
+                    // What one consent was granted says nothing about the others.
+                    "invalid_scope" => Lesson::Neutral,
+                    why => Lesson::Failed(BreakerClass::Misconfigured, why),
+                };
+                return (self.end(self.later(None), why, refusal).await, Some(lesson));
             }
             TokenOutcome::InvalidGrant => {
                 return self.refused(took).await;
@@ -312,9 +337,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             }
         };
         self.count(why, took);
+        // Hanging up was ours.
+        let lesson = match why {
+            "fence_lost" => Lesson::Neutral,
+            why => Lesson::Failed(BreakerClass::Unavailable, why),
+        };
         if spent.is_none() {
             let to = self.later(None);
-            return self.end(to, why, unavailable(why, to)).await;
+            return (self.end(to, why, unavailable(why, to)).await, Some(lesson));
         }
         tracing::error!(
             key = ?self.errand.key,
@@ -324,11 +354,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             "Nobody knows whether the bank processed a refresh. It is asked once more after the quarantine."
         );
         let uncertain = Err(TokenError::Uncertain { retry_after: self.core.timing.quarantine });
-        self.end(FailTo::Uncertain, why, uncertain).await
+        (self.end(FailTo::Uncertain, why, uncertain).await, Some(lesson))
     }
 
     /// `invalid_grant`. Somebody may have been faster, so the store is read first; what it holds decides.
-    async fn refused(&self, took: Took) -> Round {
+    async fn refused(&self, took: Took) -> (Round, Option<Lesson>) {
         self.count("invalid_grant", took);
         let now = self.core.store.read(&self.errand.key).await.ok().flatten();
         if let Some(now) = now.as_ref().filter(|now| now.version != self.lease.base) {
@@ -337,12 +367,60 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                 // Only a process that stood still, or was cut off, for longer than lease and quarantine comes here.
                 loss::sent_late(&self.core.metrics, self.errand, &self.attempt);
             }
-            return Round::Again(Duration::ZERO);
+            return (Round::Again(Duration::ZERO), Some(Lesson::Neutral));
         }
         if self.errand.client.is_some() {
             let refusal = Err(TokenError::Misconfigured { why: "invalid_grant".to_owned() });
-            return self.end(self.later(None), "invalid_client", refusal).await;
+            let lesson = Lesson::Failed(BreakerClass::Misconfigured, "invalid_client");
+            return (self.end(self.later(None), "invalid_client", refusal).await, Some(lesson));
         }
+        let refusal = Refusal { version: self.lease.base, fence: self.lease.fence, probe: self.lease.probe };
+        let reported = self.tell_refusal(refusal).await;
+        let round = match reported.as_ref().map(|reported| reported.verdict) {
+            Some(Verdict::Suspend) => {
+                let round = self.suspend(now).await;
+                self.core.reconsider(self.errand, &self.attempt, refusal).await;
+                round
+            }
+            // A report of a refusal is never merely noted. A store that says so, or nothing, ends no consent.
+            Some(Verdict::Spare | Verdict::Noted) | None => self.spare().await,
+        };
+        if let Some(reported) = reported {
+            self.core.pardon(&reported.pardoned).await;
+        }
+        (round, None)
+    }
+
+    /// Repeats until the store has said what follows from the refusal; `None`: it never did.
+    async fn tell_refusal(&self, refusal: Refusal) -> Option<Reported> {
+        let mut pause = Duration::from_millis(50);
+        for _ in 0..REPORTS {
+            match self.core.tell_refusal(self.errand, &self.attempt, refusal).await {
+                Ok(reported) => return Some(reported),
+                Err(StoreError::Unreadable(_) | StoreError::Refused(_)) => return None,
+                Err(StoreError::Unavailable(_) | StoreError::Reuniting) => {
+                    self.cockpit.announce(Err(TokenError::StoreUnavailable));
+                }
+            }
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        None
+    }
+
+    /// Others are refused as well, so the fault is taken to be the bank's or ours, and the consent is kept.
+    async fn spare(&self) -> Round {
+        tracing::error!(
+            key = ?self.errand.key,
+            provider = %self.errand.provider,
+            "The bank refuses the refresh tokens of several consents. This one is not suspended yet."
+        );
+        let refusal = Err(TokenError::Misconfigured { why: REFUSED_ONCE.to_owned() });
+        self.end(self.later(None), REFUSED_ONCE, refusal).await
+    }
+
+    /// The refusal is this consent's own. `now` is what the store shows.
+    async fn suspend(&self, now: Option<Snapshot>) -> Round {
         if self.lease.alternate {
             tracing::warn!(key = ?self.errand.key, "The bank refused a refresh token. The one that came second is tried.");
             self.report(FailTo::Alternate, "alternate").await;
@@ -369,7 +447,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         self.end(FailTo::ReauthorizationRequired, why, Err(TokenError::ReauthorizationRequired)).await
     }
 
-    async fn not_sent(&self, not_sent: &NotSent) -> Round {
+    async fn not_sent(&self, not_sent: &NotSent) -> (Round, Option<Lesson>) {
         tracing::warn!(provider = %self.errand.provider, error = %not_sent, "A token request was not sent.");
         let to = self.later(None);
         let misconfigured = |why: &str| Err(TokenError::Misconfigured { why: why.to_owned() });
@@ -378,12 +456,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             NotSent::Tls(_) => ("tls_refused", misconfigured("tls_refused")),
             NotSent::Request(_) => ("request_impossible", misconfigured("request_impossible")),
         };
-        self.end(to, why, outcome).await
+        (self.end(to, why, outcome).await, Some(lesson_of(not_sent, why)))
     }
 
     /// Tells the store how the lease ended, and those who wait. Where the store does not take it at once, they do not
     /// wait for that.
-    async fn end(&self, to: FailTo, why: &'static str, outcome: Outcome) -> Round {
+    pub(super) async fn end(&self, to: FailTo, why: &'static str, outcome: Outcome) -> Round {
         let recorded = self.report_once(to, why).await;
         self.cockpit.announce(outcome.clone());
         if !recorded {
@@ -407,7 +485,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     }
 
     /// Whether there is nothing left to tell the store.
-    async fn report_once(&self, to: FailTo, why: &'static str) -> bool {
+    pub(super) async fn report_once(&self, to: FailTo, why: &'static str) -> bool {
         let tell = async |fence| {
             let (attempt, said) = (self.attempt.clone(), self.said.clone());
             let fail = Fail { attempt, fence, base: self.lease.base, to, why, said };
@@ -513,6 +591,7 @@ pub(super) const MISCONFIGURED: &[&str] = &[
     "certificate_refused",
     "redirect",
     "request_impossible",
+    REFUSED_ONCE,
 ];
 /// The class of a consent that cannot be refreshed: it lasts as long as its access token.
 pub(super) const NO_REFRESH_TOKEN: &str = "no_refresh_token";

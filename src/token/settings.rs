@@ -30,11 +30,15 @@ pub struct ProviderSettings {
     pub behaviour: BankBehaviour,
     /// The name the bank knows us by; sealed tokens are bound to it.
     pub client_id: String,
-    /// Token requests at once.
+    /// Token requests at once, over all replicas.
     pub max_in_flight: usize,
+    /// Token requests within any second, over all replicas.
+    pub max_per_second: usize,
 }
 
 impl ProviderSettings {
     /// Token requests at once unless the operator says otherwise.
     pub const MAX_IN_FLIGHT: usize = 8;
+    /// Token requests within any second unless the operator says otherwise.
+    pub const MAX_PER_SECOND: usize = 20;
 }

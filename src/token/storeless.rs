@@ -26,7 +26,7 @@ pub(super) async fn client_token<S: Store, E: TokenEndpoint, C: Clock>(
     attempt: &AttemptId,
 ) -> Outcome {
     let provider = core.providers.get(&errand.provider).ok_or(TokenError::Unknown)?;
-    let Ok(Ok(_permit)) = timeout(errand.patience, Arc::clone(&provider.permits).acquire_owned()).await else {
+    let Ok(Ok(_permit)) = timeout(errand.patience, Arc::clone(&provider.alone).acquire_owned()).await else {
         return Err(TokenError::Overloaded);
     };
     let unavailable = |why: &str| TokenError::EndpointUnavailable {

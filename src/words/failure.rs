@@ -34,6 +34,9 @@ classes! {
     NotSent = "not_sent", "the refresh was given up before anything was sent";
     Queued = "queued", "the refresh had to queue, because the bank is asked a bounded number of things at once";
     Settling = "settling", "the store was away a moment ago, and whoever has an answer gets to tell it first";
+    NoPermit = "no_permit", "the store could not be asked for leave to send to the bank; nothing was sent";
+    BreakerOpen = "breaker_open", "the bank is left alone for a while, because requests of several replicas or consents failed; nothing was sent";
+    ProviderFrozen = "provider_frozen", "refreshing at this bank is frozen; nothing was sent";
     RequestImpossible = "request_impossible", "the settings for the bank's token endpoint make no request";
     SpillUnavailable = "spill_unavailable", "the spill directory cannot be written, and the configuration requires it; nothing was sent";
     NotDurable = "not_durable", "too few Redis replicas acknowledged the intent; nothing was sent";
@@ -63,6 +66,8 @@ classes! {
     EmptyAccessToken = "empty_access_token", "the bank said yes and gave an empty access token";
     // It refused one refresh token, and there is another.
     Alternate = "alternate", "the bank refused the refresh token, and the one that came second takes its place";
+    // It refused this one and others with it.
+    RefusedOnce = "refused_once", "the bank refused the refresh tokens of several consents at once, so none of them is given up yet";
     // It no longer accepts the refresh token.
     RevokedOrExpired = "revoked_or_expired", "the bank no longer accepts the refresh token, and nothing on our side explains it";
     LostReply = "lost_reply", "the bank's answer to a refresh was lost, and the refresh token that came with it";

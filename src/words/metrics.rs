@@ -74,6 +74,12 @@ pub struct Metrics {
     pub refresh_overhead_seconds: Histogram,
     /// Seconds that flights waited for another holder's lease.
     pub lease_wait_seconds: Histogram,
+    /// Seconds that flights stood in line for leave to send to a provider.
+    pub permit_wait_seconds: Histogram,
+    /// Flights that stand in that line.
+    pub permit_queue: Family<ProviderLabels, Gauge>,
+    /// What this replica heard last of a provider: 0 requests pass, 1 its breaker is open, 2 it is frozen.
+    pub provider_state: Family<ProviderLabels, Gauge>,
     /// Seconds from when the outcome of a refresh was found to be unknown until somebody could try once more.
     pub quarantine_seconds: Histogram,
     /// Records of which the store had forgotten generations, by what brought them back.
@@ -103,6 +109,9 @@ impl Metrics {
             late_sends: Family::default(),
             refresh_overhead_seconds: Histogram::new(exponential_buckets(0.001, 2.5, 12)),
             lease_wait_seconds: Histogram::new(exponential_buckets(0.005, 2.5, 11)),
+            permit_wait_seconds: Histogram::new(exponential_buckets(0.005, 2.5, 11)),
+            permit_queue: Family::default(),
+            provider_state: Family::default(),
             quarantine_seconds: Histogram::new(exponential_buckets(5.0, 2.0, 12)),
             store_rollbacks: Family::default(),
             token_lookups: Family::default(),
@@ -147,6 +156,22 @@ impl Metrics {
             "How long a flight waited for another holder's lease",
             Unit::Seconds,
             metrics.lease_wait_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "permit_wait",
+            "How long a flight stood in line for leave to send to a provider",
+            Unit::Seconds,
+            metrics.permit_wait_seconds.clone(),
+        );
+        registry.register(
+            "permit_queue",
+            "Flights that stand in line for leave to send to a provider",
+            metrics.permit_queue.clone(),
+        );
+        registry.register(
+            "provider_state",
+            "0 while requests to a provider pass, 1 while its breaker is open, 2 while it is frozen",
+            metrics.provider_state.clone(),
         );
         registry.register_with_unit(
             "quarantine",

@@ -143,6 +143,7 @@ fn build(machine: &Arc<Machine>, settings: Settings, pid: Pid) -> SimulatedToken
         behaviour: behaviour.clone(),
         client_id: name.to_owned(),
         max_in_flight: ProviderSettings::MAX_IN_FLIGHT,
+        max_per_second: ProviderSettings::MAX_PER_SECOND,
     };
     let spill = settings.spill.then(|| SpillDirectory::open(&machine.directory).expect("its process is dead"));
     Tokens::new(Parts {

@@ -94,6 +94,9 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     );
     let max_in_flight = &at.key("max_in_flight");
     let max_in_flight = quantities::count(raw.max_in_flight, max_in_flight, ProviderSettings::MAX_IN_FLIGHT, 1, 1000);
+    let max_per_second = &at.key("max_per_second");
+    let max_per_second =
+        quantities::count(raw.max_per_second, max_per_second, ProviderSettings::MAX_PER_SECOND, 1, 10_000);
     let behaviour = behaviour(&raw, at);
 
     let is_public_client = matches!(client_auth, Some((ClientAuth::None, _)));
@@ -108,7 +111,7 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     else {
         return;
     };
-    let settings = ProviderSettings { behaviour, client_id: client_id.clone(), max_in_flight };
+    let settings = ProviderSettings { behaviour, client_id: client_id.clone(), max_in_flight, max_per_second };
     providers.settings.insert(id.clone(), settings);
     let registration = Registration {
         provider: id.clone(),

@@ -239,6 +239,8 @@ fn advice(class: Option<&str>) -> (Who, &'static str) {
         Class::Unreachable
         | Class::NotSent
         | Class::Queued
+        | Class::NoPermit
+        | Class::BreakerOpen
         | Class::Settling
         | Class::Alternate
         | Class::RateLimited
@@ -254,6 +256,11 @@ fn advice(class: Option<&str>) -> (Who, &'static str) {
         Class::CertificateRefused => {
             (Who::Operator, "Check our client certificate: its end, and whether the bank knows it.")
         }
+        Class::ProviderFrozen => (Who::Operator, "Thaw the provider once what it was frozen for is settled."),
+        Class::RefusedOnce => (
+            Who::Operator,
+            "Check our registration at the bank, and ask the bank. Each of the consents is tried once more after the next success.",
+        ),
         Class::RequestImpossible => (Who::Operator, "Check the settings of the provider's token endpoint."),
         Class::SpillUnavailable => {
             (Who::Operator, "Make the spill directory writable: its disk, its owner, its mount.")

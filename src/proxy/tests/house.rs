@@ -102,6 +102,7 @@ impl Plan {
             behaviour: self.behaviour.clone(),
             client_id: CLIENT_ID.to_owned(),
             max_in_flight: ProviderSettings::MAX_IN_FLIGHT,
+            max_per_second: ProviderSettings::MAX_PER_SECOND,
         };
         let tokens = Tokens::new(Parts {
             store: store.clone(),

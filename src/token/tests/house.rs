@@ -187,7 +187,13 @@ pub(super) fn build(
     let keyring = Keyring::new(vec![SealKey::from_bytes("test", &[7; 32]).expect("32 bytes")]).expect("one key");
     let names = ["bank", "other"].map(provider);
     let client_ids = names.iter().map(|name| (name.clone(), "tpp".to_owned())).collect();
-    let settings = || ProviderSettings { behaviour: behaviour.clone(), client_id: "tpp".to_owned(), max_in_flight: 8 };
+    // The clock stands still, so the second never ends.
+    let settings = || ProviderSettings {
+        behaviour: behaviour.clone(),
+        client_id: "tpp".to_owned(),
+        max_in_flight: 8,
+        max_per_second: 10_000,
+    };
     Tokens::new(Parts {
         store: Shaky::new(store.expect("the store opens")),
         clock: clock.clone(),
