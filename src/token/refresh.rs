@@ -299,11 +299,17 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                     forced: self.errand.rejected.is_some(),
                     said: &self.said,
                 };
-                let kept = keep::keep(self.core, self.errand, self.cockpit, obtained).await;
+                // The permit goes back beside it: a store that does not take a commit must not hold up others. Keeping is
+                // polled first, so spill and commit are on their way before anything else.
+                let (kept, ()) = tokio::join!(
+                    biased;
+                    keep::keep(self.core, self.errand, self.cockpit, obtained),
+                    self.core.give_back(self.errand, &self.attempt, Lesson::Succeeded),
+                );
                 self.count("granted", took);
                 let all = self.began.elapsed().saturating_sub(took.connecting + took.answering);
                 self.core.metrics.refresh_overhead_seconds.observe(all.as_secs_f64());
-                return (Round::Land(kept), Some(Lesson::Succeeded));
+                return (Round::Land(kept), None);
             }
             TokenOutcome::NotSent(not_sent) => {
                 self.count("not_sent", took);
