@@ -118,6 +118,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
     if matches!(outcome, CommitOutcome::Superseded { current } if same_grant(current))
         && errand.client.is_none()
         && !obtained.said.late
+        && core.providers.get(&errand.provider).is_none_or(|bank| bank.behaviour.reuse_grace.is_none())
     {
         loss::sent_late(&core.metrics, errand, obtained.attempt);
     }
