@@ -4,6 +4,7 @@
 //! the provider is: its breaker opens and closes by that. A refusal of a refresh token is told before anything is written
 //! down about the consent, because whether the consent or the provider is at fault is seen only over several.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -101,6 +102,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
                 Err(TokenError::Overloaded)
             }
         }
+    }
+
+    /// Gives the permit of a request back that brought tokens, behind whatever comes next.
+    pub(super) fn give_back_apart(self: &Arc<Self>, errand: &Errand, attempt: &AttemptId) {
+        let (core, errand, attempt) = (Arc::clone(self), errand.clone(), attempt.clone());
+        self.flights.detach(async move { core.give_back(&errand, &attempt, Lesson::Succeeded).await });
     }
 
     /// Gives a permit back with what was learned. Those who wait were told before. A store that does not take it forgets

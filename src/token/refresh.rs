@@ -52,7 +52,7 @@ pub(super) struct Refresh<'a, S, E, C> {
 /// How far a refresh got while it needed the bank.
 enum Tried {
     /// The request was sent, and so it turned out.
-    Answered { reply: Reply, spent: Option<RefreshToken>, armed: Option<BootInstant>, took: Took },
+    Answered { reply: Reply, spent: Option<RefreshToken>, moments: Moments, took: Took },
     /// The bank's side kept it from being sent.
     NotSent(NotSent),
     /// Our side did; the lease ends so.
@@ -66,6 +66,15 @@ enum Tried {
 struct Took {
     connecting: Duration,
     answering: Duration,
+}
+
+/// When what happened, by the boot clock.
+#[derive(Clone, Copy)]
+struct Moments {
+    /// Just before the intent was written; `None` for a client token.
+    armed: Option<BootInstant>,
+    /// Just before the request was sent.
+    sent: BootInstant,
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
@@ -83,10 +92,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     /// Writes down how it went. Beside what comes next: what is to be told of the provider, unless that was told already.
     async fn conclude(&mut self, tried: Tried) -> (Round, Option<Lesson>) {
         match tried {
-            Tried::Answered { reply: Reply { outcome, said, left_at }, spent, armed, took } => {
+            Tried::Answered { reply: Reply { outcome, said, left_at }, spent, moments, took } => {
                 self.said = said;
-                self.look_at_the_time(armed, left_at);
-                self.settle(outcome, spent.as_ref(), took).await
+                self.look_at_the_time(moments.armed, left_at);
+                self.settle(outcome, spent.as_ref(), moments, took).await
             }
             Tried::NotSent(not_sent) => self.not_sent(&not_sent).await,
             Tried::Ended(to, why, outcome) => (self.end(to, why, outcome).await, Some(Lesson::Unused)),
@@ -144,9 +153,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             }
         };
         fault::point("after-arm").await;
-        let started = Instant::now();
+        let (started, asked) = (Instant::now(), self.core.clock.boot());
         let reply = self.spend(endpoint, connection, &request).await;
-        Tried::Answered { reply, spent, armed, took: Took { connecting, answering: started.elapsed() } }
+        let moments = Moments { armed, sent: asked };
+        Tried::Answered { reply, spent, moments, took: Took { connecting, answering: started.elapsed() } }
     }
 
     /// The refresh token of this lease; `None` for a client token.
@@ -287,7 +297,13 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     }
 
     /// What follows from the bank's answer. A token set is kept before anything else, a count or a log line included.
-    async fn settle(&self, outcome: TokenOutcome, spent: Option<&RefreshToken>, took: Took) -> (Round, Option<Lesson>) {
+    async fn settle(
+        &self,
+        outcome: TokenOutcome,
+        spent: Option<&RefreshToken>,
+        moments: Moments,
+        took: Took,
+    ) -> (Round, Option<Lesson>) {
         let why = match outcome {
             TokenOutcome::Granted(set) => {
                 let obtained = Obtained {
@@ -295,17 +311,13 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                     base: self.lease.base,
                     snapshot: &self.snapshot,
                     set: &set,
+                    under_way: self.core.clock.boot().since(moments.sent),
+                    armed_at: moments.armed,
                     spent,
                     forced: self.errand.rejected.is_some(),
                     said: &self.said,
                 };
-                // The permit goes back beside it: a store that does not take a commit must not hold up others. Keeping is
-                // polled first, so spill and commit are on their way before anything else.
-                let (kept, ()) = tokio::join!(
-                    biased;
-                    keep::keep(self.core, self.errand, self.cockpit, obtained),
-                    self.core.give_back(self.errand, &self.attempt, Lesson::Succeeded),
-                );
+                let kept = keep::keep(self.core, self.errand, self.cockpit, obtained).await;
                 self.count("granted", took);
                 let all = self.began.elapsed().saturating_sub(took.connecting + took.answering);
                 self.core.metrics.refresh_overhead_seconds.observe(all.as_secs_f64());
