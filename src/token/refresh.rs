@@ -145,9 +145,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             }
         };
         fault::point("after-arm").await;
-        let (started, sent) = (Instant::now(), self.core.clock.boot());
+        let (started, asked) = (Instant::now(), self.core.clock.boot());
         let reply = self.spend(endpoint, connection, &request).await;
-        let moments = Moments { armed, sent };
+        let moments = Moments { armed, sent: asked };
         Tried::Answered { reply, spent, moments, took: Took { connecting, answering: started.elapsed() } }
     }
 
