@@ -127,6 +127,9 @@ const REPLAY: Duration = Duration::from_secs(5);
 /// denies a user into one line of its ACL log if it happens again within one.
 const EXAMINED_EVERY: Duration = Duration::from_secs(55);
 
+/// How often the store is asked what is frozen, for those who look at this process.
+const FREEZES_EVERY: Duration = Duration::from_secs(5);
+
 impl App {
     /// Opens the store, binds every listener, and serves nothing yet.
     pub async fn start(config: Config, writes: Writes, shutdown: Shutdown) -> Result<Self, StartError> {
@@ -156,6 +159,7 @@ impl App {
             store_linked: told.is_linked(),
             tokens_under_way: told.under_way(),
             spills_waiting: spill.as_ref().map(SpillDirectory::len),
+            frozen: told.frozen().into_iter().map(|(provider, reason)| (provider, reason.as_str())).collect(),
             draining: ending_told.is_draining(),
         };
         let health = Health::new(readiness, Arc::new(registry), Box::new(vitals) as VitalsNow);
@@ -180,6 +184,8 @@ impl App {
         let following = tokio::spawn(async move { follower.follow().await });
         let reuniter = tokens.clone();
         let reuniting = tokio::spawn(async move { reuniter.reunite().await });
+        let watcher = tokens.clone();
+        let watching = tokio::spawn(async move { watcher.watch_freezes(FREEZES_EVERY).await });
         let reacher = tokens.clone();
         let reaching = tokio::spawn(async move {
             match reacher.store() {
@@ -229,6 +235,7 @@ impl App {
         following.abort();
         reuniting.abort();
         reaching.abort();
+        watching.abort();
     }
 }
 

@@ -124,7 +124,7 @@ fn not_revived(error: &ReviveError) -> Refusal {
 }
 
 /// A write has to be declared as JSON, which no web page can do unasked. Gives the version it names.
-fn only_json(headers: &HeaderMap) -> Result<Option<Version>, Refusal> {
+pub(super) fn only_json(headers: &HeaderMap) -> Result<Option<Version>, Refusal> {
     if !is_json(headers) {
         return Err(Refusal::new(
             AdminProblem::MediaTypeUnsupported,

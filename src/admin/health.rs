@@ -17,6 +17,7 @@ use super::problem::{AdminProblem, Refusal};
 use super::readiness::Readiness;
 use super::service;
 use crate::net::serve::{Application, ServeSettings};
+use crate::words::ids::ProviderId;
 use crate::words::problem::ProblemType;
 
 /// The service of the health listener. `vitals` is asked for each verbose answer.
@@ -28,7 +29,7 @@ pub struct Health<F> {
 }
 
 /// How the process is doing at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vitals {
     /// Whether changes arrive from the store.
     pub store_linked: bool,
@@ -36,6 +37,8 @@ pub struct Vitals {
     pub tokens_under_way: usize,
     /// Spills that wait for the store; `None` where nothing is spilled.
     pub spills_waiting: Option<usize>,
+    /// Providers at which nothing is refreshed, and why, a word. That keeps nobody from being ready.
+    pub frozen: Vec<(ProviderId, &'static str)>,
     /// Whether the process is ending.
     pub draining: bool,
 }
@@ -90,13 +93,15 @@ impl<F: Fn() -> Vitals + Send + Sync + 'static> Health<F> {
         let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let first = if missing.is_empty() { "ready".to_owned() } else { "not ready".to_owned() };
         let waiting = if missing.is_empty() { "nothing".to_owned() } else { missing.join(", ") };
-        let Vitals { store_linked, tokens_under_way, spills_waiting, draining } = (self.vitals)();
+        let Vitals { store_linked, tokens_under_way, spills_waiting, frozen, draining } = (self.vitals)();
         let link = if store_linked { "up" } else { "down" };
         let spills = spills_waiting.map_or_else(|| "off".to_owned(), |waiting| waiting.to_string());
+        let frozen: Vec<_> = frozen.iter().map(|(provider, why)| format!("{} ({why})", provider.as_str())).collect();
+        let frozen = if frozen.is_empty() { "nothing".to_owned() } else { frozen.join(", ") };
         let draining = if draining { "yes" } else { "no" };
         let told = format!(
             "{first}\nwaiting for: {waiting}\nstore link: {link}\ntokens under way: {tokens_under_way}\n\
-             spills waiting: {spills}\ndraining: {draining}\n"
+             spills waiting: {spills}\nfrozen: {frozen}\ndraining: {draining}\n"
         );
         text(status, PLAIN, told)
     }

@@ -5,7 +5,8 @@
 //! machine only, and lets write whom `access` lets.
 //!
 //! A request to the admin listener goes through `service`: guard, path, method, access, and then the handler in
-//! `consents`, which reads `body` and `precondition` and calls the use case. What goes wrong anywhere is a
+//! `consents` or
+//! `providers`, which reads `body` and `precondition` and calls the use case. What goes wrong anywhere is a
 //! `problem`. `readiness` is how the rest of the program says that it has started.
 
 mod access;
@@ -14,6 +15,7 @@ mod consents;
 mod health;
 mod precondition;
 mod problem;
+mod providers;
 mod readiness;
 mod service;
 pub mod settings;

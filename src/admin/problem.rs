@@ -56,6 +56,7 @@ problems! {
     NotSuspended = "consent-not-suspended", CONFLICT, Caller, "The consent is in no state to be revived";
     NothingToRevive = "nothing-to-revive", CONFLICT, Caller, "No refresh token is kept that could be tried again";
     PreconditionFailed = "precondition-failed", PRECONDITION_FAILED, Caller, "The consent is not what the request takes it to be";
+    ProviderUnreadable = "provider-unreadable", INTERNAL_SERVER_ERROR, Operator, "What is stored of the provider cannot be understood";
     MediaTypeUnsupported = "media-type-unsupported", UNSUPPORTED_MEDIA_TYPE, Caller, "The body has to be application/json";
     ImportInvalid = "import-invalid", UNPROCESSABLE_ENTITY, Caller, "The body is not a token set to import";
     ProviderUnknown = "provider-unknown", UNPROCESSABLE_ENTITY, Caller, "The configuration has no such provider";

@@ -14,16 +14,19 @@ use super::access::{Access, Writes};
 use super::body::BodyLimits;
 use super::consents;
 use super::problem::{AdminProblem, Refusal};
+use super::providers::{self, Change};
 use super::settings::AdminSettings;
+use crate::consent::Suspects;
 use crate::http::host::{HostNames, NotAHostName};
 use crate::http::request_guard::{HeadLimits, RequestGuard};
+use crate::http::segment::Segment;
 use crate::http::target::CheckedPath;
 use crate::net::serve::{Application, Peer, ServeSettings};
 use crate::oauth::TokenEndpoint;
 use crate::store::Store;
 use crate::token::Tokens;
 use crate::words::clock::Clock;
-use crate::words::ids::ConsentId;
+use crate::words::ids::{ConsentId, ProviderId};
 use crate::words::problem::ProblemType;
 
 /// The service of the admin listener.
@@ -71,7 +74,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         serve_settings()
     }
 
-    /// The service. It answers `GET /v1/consents/{id}` and `…/history`, `PUT …/tokens` and `POST …/revive`.
+    /// The service. It answers `GET /v1/consents/{id}` and `…/history`, `PUT …/tokens` and `POST …/revive`;
+    /// `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let admin = Arc::new(self);
         tower::service_fn(move |request: Request<Incoming>| {
@@ -111,11 +115,33 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
                 self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
                 consents::revive_consent(&self.tokens, &self.clock, &consent, request, self.limits.body).await
             }
+            Resource::Providers => {
+                check_method(request.method(), &[Method::GET, Method::HEAD])?;
+                providers::show_providers(&self.tokens, &self.clock, self.suspects_for(&request)).await
+            }
+            Resource::Provider(provider) => {
+                check_method(request.method(), &[Method::GET, Method::HEAD])?;
+                providers::show_provider(&self.tokens, &self.clock, &provider, self.suspects_for(&request)).await
+            }
+            Resource::Change(provider, change) => {
+                check_method(request.method(), &[Method::POST])?;
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                let change = (&provider, change);
+                providers::change_provider(&self.tokens, &self.clock, change, request, self.limits.body).await
+            }
             Resource::Tokens(consent) => {
                 check_method(request.method(), &[Method::PUT])?;
                 self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
                 consents::import_tokens(&self.tokens, &self.clock, &consent, request, self.limits.body).await
             }
+        }
+    }
+
+    /// A consent is shown to whoever knows its id; a list of ids is for those who may write.
+    fn suspects_for<B>(&self, request: &Request<B>) -> Suspects {
+        match self.access.check_write(request.headers(), request.extensions().get::<Peer>()) {
+            Ok(()) => Suspects::Named,
+            Err(_) => Suspects::Counted,
         }
     }
 }
@@ -130,13 +156,31 @@ enum Resource {
     History(ConsentId),
     /// `/v1/consents/{id}/revive`
     Revive(ConsentId),
+    /// `/v1/providers`
+    Providers,
+    /// `/v1/providers/{name}`
+    Provider(ProviderId),
+    /// `/v1/providers/{name}/freeze` and `/thaw`
+    Change(ProviderId, Change),
 }
 
 impl Resource {
     fn find(path: &CheckedPath) -> Result<Self, Refusal> {
         let segments: Vec<_> = path.segments().take(5).collect();
         let nowhere = || Refusal::new(AdminProblem::NoSuchResource, "nothing is under this path");
-        let [version, collection, id, rest @ ..] = segments.as_slice() else { return Err(nowhere()) };
+        let provider = |name: &Segment<'_>| ProviderId::parse(&name.decoded());
+        let [version, collection, rest @ ..] = segments.as_slice() else { return Err(nowhere()) };
+        if version.is("v1") && collection.is("providers") {
+            return match rest {
+                [] => Some(Self::Providers),
+                [name] => provider(name).map(Self::Provider),
+                [name, freeze] if freeze.is("freeze") => provider(name).map(|name| Self::Change(name, Change::Freeze)),
+                [name, thaw] if thaw.is("thaw") => provider(name).map(|name| Self::Change(name, Change::Thaw)),
+                _ => None,
+            }
+            .ok_or_else(nowhere);
+        }
+        let [id, rest @ ..] = rest else { return Err(nowhere()) };
         if !version.is("v1") || !collection.is("consents") || id.raw().is_empty() {
             return Err(nowhere());
         }

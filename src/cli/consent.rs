@@ -10,19 +10,18 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::Subcommand;
-use http::header::{AUTHORIZATION, IF_MATCH};
+use http::header::IF_MATCH;
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::call::{Call, CallError};
+use super::call::Call;
 use super::exit::Failure;
-use super::run::{failed, load};
+use super::run::load;
+use super::running::{as_table, ask_running, open};
 use super::{out, runtime};
-use crate::app::{self, AppTokens};
 use crate::config::Config;
 use crate::consent::{ImportRequest, Received, Which, history, import, revive, show};
-use crate::telemetry::registry;
 use crate::words::clock::SystemClock;
 use crate::words::ids::{ConsentId, Version};
 
@@ -182,33 +181,6 @@ fn tag(version: Version) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(&format!("\"{version}\"")).map_err(|error| Failure::Other(error.to_string()))
 }
 
-/// Asks the process that runs with this configuration; `None` if none does.
-async fn ask_running(config: &Config, mut call: Call<'_>) -> Result<Option<Value>, Failure> {
-    let Some(admin) = &config.admin else { return Ok(None) };
-    if let Some(key) = &admin.key {
-        let line = Zeroizing::new(format!("Bearer {}", key.expose()));
-        let mut value = HeaderValue::from_str(&line)
-            .map_err(|_| Failure::Config("admin.key: it holds a character that a header cannot carry".to_owned()))?;
-        value.set_sensitive(true);
-        call.headers.insert(AUTHORIZATION, value);
-    }
-    match call.send(&admin.bind).await {
-        Ok(answer) if answer.status.is_success() => Ok(Some(answer.body)),
-        Ok(answer) => {
-            let detail = answer.body["detail"].as_str().or_else(|| answer.body["title"].as_str());
-            Err(Failure::Other(format!("{} ({})", detail.unwrap_or("refused"), answer.status.as_u16())))
-        }
-        Err(CallError::NotRunning(_)) => Ok(None),
-        Err(error @ CallError::Failed(..)) => Err(Failure::Unavailable(error.to_string())),
-    }
-}
-
-fn open(config: Config) -> Result<AppTokens, Failure> {
-    let (_, metrics) = registry();
-    app::tokens(config.store, config.tokens, config.registrations, config.replica, None, metrics)
-        .map_err(|error| failed(&error))
-}
-
 fn version(flag: &str, text: Option<&str>) -> Result<Option<Version>, Failure> {
     let malformed = |text| Failure::Usage(format!("{flag} {text}: it is not {{grant}}.{{generation}}"));
     text.map(|text| Version::parse(text).ok_or_else(|| malformed(text))).transpose()
@@ -268,14 +240,3 @@ const REVIVE_HELP: &str = "Only where the bank says that the consent is alive: a
 refresh token refuses it again, and a bank that takes a second presentation of a refresh token for a theft may end what \
 is left of the grant, the access token that still works included. Nothing is sent at once; the next call tries it. A \
 refresh token that was spent here, or that may have been, is never revived, except the one that was refused.";
-
-/// One member a line, those that say nothing left out.
-fn as_table(view: &Value) -> String {
-    let members = view.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    let width = view.as_object().into_iter().flatten().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let line = |(name, value): (&String, &Value)| {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        format!("{name:width$}  {text}")
-    };
-    members.map(line).collect::<Vec<_>>().join("\n")
-}

@@ -10,7 +10,9 @@ mod demo;
 mod exit;
 mod keygen;
 mod out;
+mod provider;
 mod run;
+mod running;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod signals;
@@ -44,6 +46,8 @@ enum Command {
     Check(check::Arguments),
     /// Look at consents and bring in those whose tokens you already hold.
     Consent(consent::Arguments),
+    /// Freeze providers, thaw them, and look at how they stand.
+    Provider(provider::Arguments),
     /// Look at where tokens are kept.
     Store(store::Arguments),
     /// Print a new key for sealing tokens.
@@ -65,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, cli.json),
         Command::Consent(arguments) => consent::run(arguments, cli.json),
+        Command::Provider(arguments) => provider::run(arguments, cli.json),
         Command::Store(arguments) => store::run(arguments, cli.json),
         Command::Keygen => {
             keygen::run(cli.json);

@@ -3,12 +3,14 @@
 //! [`import()`] takes in a token set that was granted elsewhere, as the first of a new grant; what it is given is an
 //! [`ImportRequest`], checked as a whole before anything happens. [`show()`] tells what is stored of a consent, without
 //! its tokens, as a [`ConsentView`]; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
-//! refused refresh token back to be tried again. None of them ever talks to a bank: a refresh token is spent by `token`
+//! refused refresh token back to be tried again. [`provider()`] tells how a
+//! provider stands. None of them ever talks to a bank: a refresh token is spent by `token`
 //! alone.
 
 mod history;
 mod import;
 mod members;
+mod provider;
 mod request;
 mod revive;
 mod show;
@@ -22,6 +24,7 @@ mod tests;
 pub use history::{EventView, HistoryView, history};
 pub use import::{ImportError, Imported, Made, import};
 pub use members::Fault;
+pub use provider::{ProviderView, Suspects, provider, providers};
 pub use request::{ImportRequest, Received, RequestError};
 pub use revive::{ReviveError, Which, revive};
 pub use show::{ConsentView, ShowError, show};

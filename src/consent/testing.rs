@@ -267,11 +267,11 @@ impl Store for FaultyStore {
     }
 
     async fn freeze(&self, provider: &ProviderId, order: Option<&Freeze>) -> Result<ProviderStanding, StoreError> {
-        self.inner.freeze(provider, order).await
+        self.faulty(self.inner.freeze(provider, order)).await
     }
 
     async fn standing(&self, provider: &ProviderId) -> Result<ProviderStanding, StoreError> {
-        self.inner.standing(provider).await
+        self.faulty(self.inner.standing(provider)).await
     }
 
     async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)

@@ -4,7 +4,7 @@
 //! Otherwise join the one `flight` for this token, which asks the store (`ask`) and, if the store grants it the
 //! right, refreshes (`refresh`: arm, spend once; `keep`: spill and commit). [`timing`] holds the protocol's constants,
 //! `follow` keeps the cache in step with the store, `recover` replays at start what an earlier process could not
-//! commit. What became of a token is told in [`TokenError`].
+//! commit. `standing` is how providers stand, and how they are frozen. What became of a token is told in [`TokenError`].
 
 mod ask;
 mod cache;
@@ -23,6 +23,7 @@ mod refresh;
 mod reunion;
 pub mod settings;
 mod spending;
+mod standing;
 mod storeless;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use tokio::time::{Instant, timeout_at};
 pub use cache::Held;
 pub use error::TokenError;
 pub use recover::Replay;
+pub use standing::StandingError;
 pub use vault::{Vault, VaultError};
 
 use crate::oauth::TokenEndpoint;
@@ -132,6 +134,7 @@ struct Core<S, E, C> {
     standings: Standings,
     memories: Memories,
     spendings: Spendings,
+    frozen: standing::Frozen,
     link: Link,
     flights: Flights,
     timing: Timing,
@@ -179,6 +182,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             standings: Standings::new(parts.settings.cache_capacity),
             memories: Memories::new(parts.settings.cache_capacity),
             spendings: Spendings::default(),
+            frozen: standing::Frozen::default(),
             link: Link::new(now),
             flights: Flights::new(parts.settings.max_flights),
             timing: parts.timing,

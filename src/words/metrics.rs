@@ -90,6 +90,8 @@ pub struct Metrics {
     pub store_errors: Family<KindLabels, Counter>,
     /// 1 while the store's change subscription is up.
     pub store_connected: Gauge,
+    /// 1 for a provider that was frozen when the store was last asked.
+    pub provider_frozen: Family<ProviderLabels, Gauge>,
     /// Spills written, replayed, unreadable, or failed to write.
     pub spills: Family<KindLabels, Counter>,
     /// Consents and client tokens held in memory.
@@ -117,6 +119,7 @@ impl Metrics {
             token_lookups: Family::default(),
             store_errors: Family::default(),
             store_connected: Gauge::default(),
+            provider_frozen: Family::default(),
             spills: Family::default(),
             tokens_cached: Gauge::default(),
         };
@@ -187,6 +190,11 @@ impl Metrics {
         registry.register("token_lookups", "How a call came by its token", metrics.token_lookups.clone());
         registry.register("store_errors", "Operations of the store that failed", metrics.store_errors.clone());
         registry.register("store_connected", "1 while changes arrive from the store", metrics.store_connected.clone());
+        registry.register(
+            "provider_frozen",
+            "1 while nothing is refreshed at a provider",
+            metrics.provider_frozen.clone(),
+        );
         registry.register("spills", "What became of spilled token answers", metrics.spills.clone());
         registry.register("tokens_cached", "Token sets held in memory", metrics.tokens_cached.clone());
         metrics

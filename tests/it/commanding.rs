@@ -122,6 +122,54 @@ async fn tokens_are_imported_from_a_file_or_standard_input_with_or_without_a_run
     assert!(text(&output.stderr).contains("access_token"), "{}", text(&output.stderr));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_frozen_on_one_replica_is_frozen_on_all_until_it_is_thawed() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let replica = Replica::with_redis(&bank, &redis)
+        .change("admin: {listen: \"127.0.0.1:0\"", &format!("admin: {{listen: \"127.0.0.1:{}\"", free_port()));
+    let config = replica.write();
+    let config = config.to_str().unwrap();
+    let provider = |action: &str, more: &[&str]| {
+        let output = run(&[&["provider", action], more, &["--json", "--config", config]].concat());
+        assert_eq!(output.status.code(), Some(0), "{action}: {}", text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    // Nobody runs: the store itself is opened.
+    assert_eq!(provider("freeze", &["norsk-gjeld"])["freeze"]["reason"], "operator");
+
+    let (one, elsewhere) = (replica.start().await, Replica::with_redis(&bank, &redis));
+    let other = elsewhere.start().await;
+    let frozen = provider("freeze", &["abn-amro", "--why", "their migration"]);
+    assert_eq!(frozen["freeze"]["why"], "their migration");
+    let seen = other.app.get(&other.admin_url("/v1/providers/abn-amro"), &[]).await.json();
+    assert_eq!(seen["freeze"]["why"], "their migration", "{seen}");
+    assert_eq!(seen["freeze"]["by"], frozen["freeze"]["by"]);
+    let line = "frozen: abn-amro (operator), norsk-gjeld (operator)";
+    for sidecar in [&one, &other] {
+        sidecar
+            .until("it says so and stays ready", async || {
+                let answer = sidecar.app.get(&sidecar.health_url("/readyz?verbose"), &[]).await;
+                assert_eq!(answer.status, StatusCode::OK);
+                text(&answer.body).lines().any(|told| told == line)
+            })
+            .await;
+        let told = sidecar.metrics().await;
+        assert!(told.contains("consentry_provider_frozen{provider=\"abn-amro\"} 1"), "{told}");
+    }
+    let all = provider("show", &[]);
+    assert_eq!(all["providers"].as_array().unwrap().len(), 2, "{all}");
+    let shown = run(&["provider", "show", "abn-amro", "--config", config]);
+    let said = text(&shown.stdout);
+    assert!(said.contains("their migration") && said.contains("closed"), "{said}");
+
+    assert_eq!(provider("thaw", &["abn-amro"])["freeze"], Value::Null);
+    let seen = other.app.get(&other.admin_url("/v1/providers/abn-amro"), &[]).await.json();
+    assert_eq!(seen["freeze"], Value::Null);
+    let unknown = run(&["provider", "freeze", "nobody", "--config", config]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("no such provider"), "{}", text(&unknown.stderr));
+}
+
 #[test]
 fn a_new_seal_key_is_32_bytes_of_base64_and_never_the_same() {
     use base64::Engine as _;

@@ -24,9 +24,15 @@ async fn probes_follow_the_latches_and_say_more_when_asked() {
         assert_eq!(server.ask("GET", probe, &[], "").await.status, 200, "{probe}");
     }
     let verbose = server.ask("GET", "/readyz?verbose", &[], "").await.body;
-    for line in
-        ["ready", "waiting for: nothing", "store link: up", "tokens under way: 2", "spills waiting: 3", "draining: yes"]
-    {
+    for line in [
+        "ready",
+        "waiting for: nothing",
+        "store link: up",
+        "tokens under way: 2",
+        "spills waiting: 3",
+        "frozen: bank (operator)",
+        "draining: yes",
+    ] {
         assert!(verbose.lines().any(|told| told == line), "{line}: {verbose}");
     }
     let head = server.ask("HEAD", "/readyz", &[], "").await;

@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::service::serve_settings;
 use super::settings::AdminSettings;
 use super::{Admin, Health, Readiness, Vitals, Writes};
-use crate::consent::testing::{Bench, FaultyStore, SilentBank};
+use crate::consent::testing::{Bench, FaultyStore, SilentBank, provider_id};
 use crate::net::serve::{Application, Bind, Listener, serve};
 use crate::net::shutdown::Shutdown;
 use crate::words::clock::ManualClock;
@@ -30,6 +30,7 @@ const REVIVE: &str = "/v1/consents/customer-4711/revive";
 
 mod consents;
 mod health;
+mod providers;
 
 const HOST: &str = "Host: localhost\r\n";
 
@@ -76,6 +77,7 @@ impl Server {
             store_linked: true,
             tokens_under_way: 2,
             spills_waiting: Some(3),
+            frozen: vec![(provider_id(), "operator")],
             draining: draining.load(Ordering::Relaxed),
         };
         let health = Health::new(readiness, Arc::new(registry), vitals);
@@ -106,9 +108,13 @@ impl Server {
     }
 
     async fn revive(&self, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.post(REVIVE, headers, body).await
+    }
+
+    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let authorization = format!("Bearer {KEY}");
         let own = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
-        self.ask("POST", REVIVE, &[&own, headers].concat(), body).await
+        self.ask("POST", path, &[&own, headers].concat(), body).await
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
