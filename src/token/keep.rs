@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::ask::Errand;
@@ -68,7 +69,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
         Err(error) => {
             tracing::error!(key = ?errand.key, %error, "A new token set cannot be sealed. It is used, and then lost.");
             core.put(errand, &obtained, read_at, epoch);
-            core.give_back_apart(errand, obtained.attempt);
+            core.give_back_apart(errand, obtained.attempt, None);
             return Ok(());
         }
     };
@@ -82,7 +83,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
     let committing = core.commit_once(&errand.key, &entry, obtained.said, obtained.armed_at);
     let (mut spilling, mut committing) = (pin!(spilling), pin!(committing));
     let (mut spilled, mut committed) = (None, None);
-    let mut told = false;
+    let (mut told, mut trying) = (false, None);
     while spilled.is_none() || committed.is_none() {
         tokio::select! {
             // Both are wanted, so the order says nothing; a fixed one makes a simulation repeatable.
@@ -101,10 +102,15 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
             core.remember_obtained(&entry);
             cockpit.announce(Ok(()));
             told = true;
+            let (sender, tried) = oneshot::channel();
+            trying = Some(sender);
+            core.give_back_apart(errand, obtained.attempt, Some(tried));
         }
     }
-    // Once the commit has had its first try: a store that does not take it must not hold up others.
-    core.give_back_apart(errand, obtained.attempt);
+    drop(trying);
+    if !told {
+        core.give_back_apart(errand, obtained.attempt, None);
+    }
     let handle = spilled.flatten().and_then(Result::ok);
     let outcome = if let Some(Ok(outcome)) = committed {
         outcome

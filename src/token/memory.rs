@@ -96,7 +96,7 @@ impl Memories {
                 why: snapshot.why.clone().unwrap_or_default(),
             },
             (Some(access), false) => What::Tokens(Box::new(Restore {
-                // Another name is given to each restoration.
+                // Whoever obtained it is not known here; each restoration gets a name of its own.
                 attempt: AttemptId::from_stored(""),
                 provider: snapshot.provider.clone(),
                 version: snapshot.version,
@@ -178,7 +178,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
             What::Tokens(restore) => {
                 let age = self.clock.boot().since(memory.seen);
                 let remaining = restore.remaining.saturating_sub(age);
-                let restore = Restore { attempt: self.next_attempt(), remaining, ..Restore::clone(restore) };
+                // What this process obtained itself goes back under the name it commits under, so that its own commit, when it
+                // comes through, is no other's.
+                let own = Some(restore.attempt.clone()).filter(|attempt| !attempt.as_str().is_empty());
+                let attempt = own.unwrap_or_else(|| self.next_attempt());
+                let restore = Restore { attempt, remaining, ..Restore::clone(restore) };
                 match self.store.restore(key, &restore).await? {
                     RestoreOutcome::Restored => {
                         self.metrics.store_rollbacks.get_or_create(&KindLabels { kind: loss::RESTORE }).inc();

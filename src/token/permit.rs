@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::ask::{Errand, Urgency};
@@ -104,10 +105,21 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         }
     }
 
-    /// Gives the permit of a request back that brought tokens, behind whatever comes next.
-    pub(super) fn give_back_apart(self: &Arc<Self>, errand: &Errand, attempt: &AttemptId) {
+    /// Gives the permit of a request back that brought tokens, as a task of its own: behind the first try of the commit,
+    /// `tried`, but a store that does not take it must not hold up others.
+    pub(super) fn give_back_apart(
+        self: &Arc<Self>,
+        errand: &Errand,
+        attempt: &AttemptId,
+        tried: Option<oneshot::Receiver<()>>,
+    ) {
         let (core, errand, attempt) = (Arc::clone(self), errand.clone(), attempt.clone());
-        self.flights.detach(async move { core.give_back(&errand, &attempt, Lesson::Succeeded).await });
+        self.flights.detach(async move {
+            if let Some(tried) = tried {
+                let _ = timeout(LONGEST_WAIT, tried).await;
+            }
+            core.give_back(&errand, &attempt, Lesson::Succeeded).await;
+        });
     }
 
     /// Gives a permit back with what was learned. Those who wait were told before. A store that does not take it forgets

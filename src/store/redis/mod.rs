@@ -219,7 +219,7 @@ impl RedisStore {
         arguments: Arguments,
         durability: Option<Durability>,
     ) -> Result<(Reply, u32), StoreError> {
-        let keys = [self.0.keys.record(key), self.0.keys.history(key)];
+        let keys = [self.0.keys.record(key)];
         let (value, acknowledged) = self.call_and_wait(lane, script, &keys, &arguments, durability).await?;
         Ok((understood(value, script, key)?, acknowledged))
     }

@@ -203,3 +203,18 @@ async fn that_an_answer_was_lost_stands_in_a_store_that_had_forgotten_the_reques
     let record = house.record("c").await;
     assert_eq!((record.state, record.sends), (RecordState::Uncertain, 1));
 }
+
+#[tokio::test]
+async fn what_this_process_put_back_before_its_own_commit_came_through_is_its_own() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), EXPIRED).await;
+    house.tokens.store().refuse(&["commit"]);
+    assert_eq!(house.ask("c").await.expect("spilled").version.generation, 2);
+    reunion::retell(Arc::clone(&house.tokens.core)).await.expect("the store works");
+    assert_eq!(house.record("c").await.version.generation, 2, "it is put back");
+    house.tokens.store().refuse(&[]);
+    house.tokens.settled_once().await;
+    assert!(house.held("c").is_some(), "and its own commit is not taken for somebody else's");
+    let labels = crate::words::metrics::ProviderLabels { provider: "bank".to_owned() };
+    assert_eq!(house.tokens.core.metrics.late_sends.get_or_create(&labels).get(), 0);
+}

@@ -1,11 +1,14 @@
 -- What every step shares. It is put between a script's first line and the rest of it.
 --
--- KEYS[1] is the record, KEYS[2] the lines of its history, ARGV[1] the channel of changes, ARGV[2] the record's short name. An argument that may be absent
+-- KEYS[1] is the record, and beside it stand the lines of its history, ARGV[1] the channel of changes, ARGV[2] the record's short name. An argument that may be absent
 -- is empty, or '=' and then its value. Every script answers an array: a word, two numbers, the server's time in
 -- milliseconds, and the record's fields and values after the step. {'UNREADABLE', field} answers a record that cannot be
 -- understood; nothing was changed then. The checks here are those of Record::from_fields.
 
 local key, channel, name = KEYS[1], ARGV[1], ARGV[2]
+-- Not among the keys that are declared: while a slot of a cluster moves, one of the two is at the other node, and a step that
+-- declares both is done at neither. The record decides where the step runs; a line may then be missing.
+local history = key .. ':ev'
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
@@ -165,12 +168,12 @@ local function event(rec, kind, attempt, why, said, till)
   local line = table.concat({
     kind, str(num(rec.fence)), version(rec), why or '-', said or '0 0 -', str(till or 0), attempt or '-',
   }, ' ')
-  local last = redis.pcall('LRANGE', KEYS[2], -1, -1)
+  local last = redis.pcall('LRANGE', history, -1, -1)
   if last[1] and last[1]:match('^%d+ (.*)$') == line then return end
-  local count = redis.pcall('RPUSH', KEYS[2], str(now) .. ' ' .. line)
+  local count = redis.pcall('RPUSH', history, str(now) .. ' ' .. line)
   if type(count) ~= 'number' then return end
-  if count > MOST_EVENTS then redis.pcall('LTRIM', KEYS[2], -MOST_EVENTS, -1) end
-  if count == 1 and TOMBSTONES[rec.st] then redis.pcall('PEXPIRE', KEYS[2], TOMBSTONE_MS) end
+  if count > MOST_EVENTS then redis.pcall('LTRIM', history, -MOST_EVENTS, -1) end
+  if count == 1 and TOMBSTONES[rec.st] then redis.pcall('PEXPIRE', history, TOMBSTONE_MS) end
 end
 
 -- A refresh token that may have been sent is never to be sent again.

@@ -1,10 +1,12 @@
 #!lua flags=no-writes,allow-oom
 -- HISTORY: the lines of a consent's history, oldest first, each after its number.
--- KEYS[2] the lines. ARGV: channel, name.
+-- KEYS[1] record. ARGV: channel, name.
 -- Returns LINES.
 
 local fields = {}
-for number, line in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+local lines = redis.pcall('LRANGE', history, 0, -1)
+if lines.err then lines = {} end
+for number, line in ipairs(lines) do
   fields[#fields + 1] = str(number)
   fields[#fields + 1] = line
 end

@@ -38,7 +38,7 @@ rec.scope, rec.bank_cid, rec.c_exp, rec.crt = opt(ARGV[12]), opt(ARGV[13]), opt(
 rec.lc, rec.lc_back, rec.ended_at = attempt, nil, nil
 if stored.ended_at then
   redis.call('PERSIST', key)
-  redis.pcall('PERSIST', KEYS[2])
+  redis.pcall('PERSIST', history)
 end
 event(rec, 'restored', attempt, why)
 save(rec)

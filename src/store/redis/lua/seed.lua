@@ -36,7 +36,7 @@ rec.scope, rec.bank_cid, rec.c_exp, rec.crt = opt(ARGV[11]), opt(ARGV[12]), opt(
 rec.lc, rec.lc_back, rec.ended_at = nil, nil, nil
 if stored.ended_at then
   redis.call('PERSIST', key)
-  redis.pcall('PERSIST', KEYS[2])
+  redis.pcall('PERSIST', history)
 end
 event(rec, word == 'CREATED' and 'seeded' or 'replaced')
 save(rec)
