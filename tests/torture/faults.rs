@@ -83,12 +83,12 @@ impl Victim {
         sidecar
     }
 
-    /// Kills and stops it until the torture is over; gives the last process, which lives.
-    pub(crate) async fn suffer(mut self, mut sidecar: Sidecar, ledger: &Ledger, mut chance: Chance) -> Sidecar {
+    /// Kills and stops it until the torture is over; gives the last process, which lives, and its home.
+    pub(crate) async fn suffer(mut self, mut sidecar: Sidecar, ledger: &Ledger, mut chance: Chance) -> (Sidecar, Self) {
         loop {
             ledger.rest(chance.millis(6_000..24_000)).await;
             if ledger.is_over() {
-                return sidecar;
+                return (sidecar, self);
             }
             if chance.happens(550) {
                 let from = now_ms();

@@ -49,10 +49,7 @@ pub(crate) fn judge(events: &[Value], deaths: &[Death]) -> Judged {
         let death = deaths.iter().find(|death| attempt.starts_with(&format!("{}/", death.process)))?;
         // The store's clock is this machine's, rounded down to a millisecond.
         let in_time = death.to >= at && death.from <= at + UNANSWERED_MS;
-        in_time.then(|| Judged::SenderKilled {
-            process: death.process.clone(),
-            after_ms: death.to.saturating_sub(at),
-        })
+        in_time.then(|| Judged::SenderKilled { process: death.process.clone(), after_ms: death.to.saturating_sub(at) })
     });
     killed.unwrap_or_else(|| unexplained("none of the processes that spent the token was killed while it waited"))
 }
@@ -67,8 +64,7 @@ fn moment(text: &str) -> Option<u64> {
 pub(crate) fn tried() {
     use serde_json::json;
     let at = |second: u64| format!("2026-01-01T00:00:{second:02}Z");
-    let event =
-        |second, kind: &str, attempt: &str, why: &str| json!({"at": at(second), "event": kind, "attempt": attempt, "why": why});
+    let event = |second, kind: &str, attempt: &str, why: &str| json!({"at": at(second), "event": kind, "attempt": attempt, "why": why});
     let story = |sender: &str, probe: &str, cause: &str| {
         vec![
             event(0, "seeded", "r1-1/0a/1", ""),

@@ -27,10 +27,7 @@ pub(crate) struct Addresses {
 
 impl Door {
     pub(crate) fn open(&self, sidecar: &Sidecar) {
-        let addresses = Addresses {
-            balances: sidecar.balances_url(),
-            admin: sidecar.admin_url(""),
-        };
+        let addresses = Addresses { balances: sidecar.balances_url(), admin: sidecar.admin_url("") };
         *self.0.lock().unwrap() = Some(addresses);
     }
 

@@ -98,9 +98,11 @@ pub(crate) async fn run(plan: Plan) -> bool {
     let (_servers, ()) = tokio::join!(trouble(servers, &ledger, chance.fork(50)), time);
     slowed.await.unwrap();
     filling.await.unwrap();
-    let mut sidecars: Vec<Sidecar> = Vec::new();
-    while let Some(sidecar) = victims.join_next().await {
-        sidecars.push(sidecar.unwrap());
+    let (mut sidecars, mut homes) = (Vec::<Sidecar>::new(), Vec::<Victim>::new());
+    while let Some(survivor) = victims.join_next().await {
+        let (sidecar, home) = survivor.unwrap();
+        sidecars.push(sidecar);
+        homes.push(home);
     }
     println!("faults are over after {} min; waiting until all is healed", plan.minutes);
     let unhealed = healed(&pool, &doors[0]).await;
@@ -112,7 +114,9 @@ pub(crate) async fn run(plan: Plan) -> bool {
         keep_log(&format!("last-{nth}"), sidecar);
     }
     summary.look(&bank).await;
-    summary.finish(&bank, &sidecars, &pool, &answers.counted(), &ledger, &unhealed).await
+    let good = summary.finish(&bank, &sidecars, &pool, &answers.counted(), &ledger, &unhealed).await;
+    drop((sidecars, homes));
+    good
 }
 
 /// Waits until every consent is either served, with a token of after the faults, or lost; gives what is neither.

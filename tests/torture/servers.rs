@@ -30,9 +30,7 @@ impl Servers {
     pub(crate) fn yaml(&self) -> String {
         match self {
             Self::Alone(server) => format!("  redis: {{url: \"redis://127.0.0.1:{}/0\"}}\n", server.port()),
-            Self::Watched(servers) => {
-                servers.yaml().replace("}}\n", "}, replicas_required: 1, replica_wait: 500ms}\n")
-            }
+            Self::Watched(servers) => servers.yaml().replace("}}\n", "}, replicas_required: 1, replica_wait: 500ms}\n"),
         }
     }
 
