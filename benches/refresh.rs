@@ -71,6 +71,7 @@ fn provider() -> ProviderId {
 }
 
 impl Variant {
+    #[expect(clippy::zero_sized_map_values, reason = "the bank of a benchmark knows nothing")]
     fn new(server: &RedisServer, fsync: &str, wait: bool, spill: bool) -> Self {
         let name = format!("{fsync} | {} | {}", if wait { "one" } else { "none" }, if spill { "yes" } else { "no" });
         let home = tempfile::tempdir().unwrap();

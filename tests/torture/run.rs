@@ -85,7 +85,7 @@ pub(crate) async fn run(plan: Plan) -> bool {
         let (bank, ledger, chance) = (Arc::clone(&bank), Arc::clone(&ledger), chance.fork(60));
         async move { slow(&bank, &ledger, chance).await }
     });
-    let mut summary = Summary::default();
+    let mut summary = Summary::new(plan.grace);
     let time = async {
         let end = Instant::now() + Duration::from_secs(plan.minutes * 60);
         while Instant::now() < end {

@@ -12,13 +12,18 @@ use super::support::bank::Bank;
 use super::support::sidecar::Sidecar;
 
 /// What is gathered on the way, because the bank's log keeps the latest requests only.
-#[derive(Default)]
 pub(crate) struct Summary {
+    /// Whether the bank gives an answer again that was lost, so that even W1 loses nothing.
+    grace: bool,
     /// Spent refresh tokens that were presented: when, and of which of the bank's consents.
     reused: BTreeSet<(u64, String)>,
 }
 
 impl Summary {
+    pub(crate) const fn new(grace: bool) -> Self {
+        Self { grace, reused: BTreeSet::new() }
+    }
+
     pub(crate) async fn look(&mut self, bank: &Bank) {
         let log = bank.control(Method::GET, "/log", &Value::Null).await;
         for request in log.as_array().unwrap().iter().filter(|request| request["outcome"] == "reuse") {
@@ -44,8 +49,11 @@ impl Summary {
             let view = sidecars[0].history(&consent.id).await;
             let events = view["events"].as_array().unwrap();
             let cause = events.last().and_then(|event| event["why"].as_str()).unwrap_or("none").to_owned();
-            *causes.entry(cause).or_default() += 1;
+            *causes.entry(format!("cause {cause}")).or_default() += 1;
             match judge(events, &deaths) {
+                Judged::SenderKilled { process, .. } if self.grace => {
+                    faults.push(format!("{}: {process} was killed, and the grace did not help\n{view:#}", consent.id));
+                }
                 Judged::SenderKilled { .. } => *explained.entry("its sender was killed (W1, W2)").or_default() += 1,
                 Judged::Unexplained(what) => faults.push(format!("{}: {what}\n{view:#}", consent.id)),
             }
@@ -71,21 +79,29 @@ impl Summary {
         }
         println!("\n== torture: summary");
         println!("calls: {}", answers.values().sum::<u64>());
-        answers.iter().for_each(|(what, times)| println!("  {what}: {times}"));
+        list(answers);
         println!("token requests: {}", count("token_requests").await);
         println!("rotations: {}", count("refreshes").await);
         println!("granted in grace: {}", count("grace_uses").await);
         println!("reuse events: {reuse}, of which recorded probes: {}", reuse.min(lost.len() as u64));
         println!("consents living: {}, lost: {}, not healed: {}", pool.living().len(), lost.len(), unhealed.len());
-        causes.iter().for_each(|(cause, times)| println!("  cause {cause}: {times}"));
-        explained.iter().for_each(|(window, times)| println!("  {window}: {times}"));
+        list(&causes);
+        list(&explained);
         println!("faults:");
-        ledger.counted().iter().for_each(|(what, times)| println!("  {what}: {times}"));
+        list(&ledger.counted());
         println!("counted by the processes that live at the end:");
-        counters.iter().for_each(|(series, times)| println!("  {series}: {times}"));
-        faults.iter().for_each(|fault| println!("NOT EXPLAINED: {fault}"));
+        list(&counters);
+        for fault in &faults {
+            println!("NOT EXPLAINED: {fault}");
+        }
         println!("{}", if faults.is_empty() { "== nothing was lost but in a named window" } else { "== FAILED" });
         faults.is_empty()
+    }
+}
+
+fn list<N: std::fmt::Display>(counted: &BTreeMap<N, u64>) {
+    for (what, times) in counted {
+        println!("  {what}: {times}");
     }
 }
 
