@@ -181,6 +181,7 @@ pub fn commit(slot: &mut Option<Record>, now: u64, commit: &Commit) -> CommitOut
         return CommitOutcome::Superseded { current };
     }
     let rolled_back = current.generation < commit.base.generation;
+    let intended_at = record.intent.as_ref().filter(|intent| intent.attempt == commit.attempt).map(|intent| intent.at);
     record.version = next;
     settle(record);
     let tokens = Tokens {
@@ -191,6 +192,10 @@ pub fn commit(slot: &mut Option<Record>, now: u64, commit: &Commit) -> CommitOut
         life: commit.life,
     };
     tokens.store(record, now);
+    if let (Some(at), Some(since)) = (intended_at, commit.since_intent) {
+        let latest = at + span(since) + span(commit.remaining);
+        record.access_until = record.access_until.min(latest).max(now);
+    }
     remember_spent(record, commit.spent);
     if commit.scope.is_some() {
         record.scope.clone_from(&commit.scope);

@@ -33,11 +33,25 @@ pub(super) struct Obtained<'a> {
     pub(super) base: Version,
     pub(super) snapshot: &'a Snapshot,
     pub(super) set: &'a TokenSet,
+    /// How long the request and its answer were on their way.
+    pub(super) under_way: Duration,
+    /// Just before the intent was written.
+    pub(super) armed_at: Option<BootInstant>,
     /// The refresh token that was sent.
     pub(super) spent: Option<&'a RefreshToken>,
     pub(super) forced: bool,
     /// What is known of the request.
     pub(super) said: &'a Said,
+}
+
+impl Obtained<'_> {
+    /// What is left of the access token's life. The bank may have counted from any moment since the request was sent, so all
+    /// of that is taken off, but half the life at most: a bank that is slower than its tokens live would else be asked for
+    /// one after the other, none of them ever used.
+    fn remaining(&self) -> Duration {
+        let life = self.set.expires_in;
+        life.saturating_sub(self.under_way.min(life / 2))
+    }
 }
 
 /// Keeps a token set, and tells those who wait as early as it is safe.
@@ -64,7 +78,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
             Some(_) | None => None,
         }
     };
-    let committing = core.commit_once(&errand.key, &entry, obtained.said);
+    let committing = core.commit_once(&errand.key, &entry, obtained.said, obtained.armed_at);
     let (mut spilling, mut committing) = (pin!(spilling), pin!(committing));
     let (mut spilled, mut committed) = (None, None);
     let mut told = false;
@@ -98,12 +112,13 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
             core.remember_obtained(&entry);
             cockpit.announce(Ok(()));
         }
-        core.commit_until_known(&errand.key, &entry, obtained.said).await
+        core.commit_until_known(&errand.key, &entry, obtained.said, obtained.armed_at).await
     };
     let same_grant = |current: Version| current.grant == obtained.base.grant;
     if matches!(outcome, CommitOutcome::Superseded { current } if same_grant(current))
         && errand.client.is_none()
         && !obtained.said.late
+        && core.providers.get(&errand.provider).is_none_or(|bank| bank.behaviour.reuse_grace.is_none())
     {
         loss::sent_late(&core.metrics, errand, obtained.attempt);
     }
@@ -167,7 +182,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         let version = obtained.base.next();
         let scope = obtained.set.scope.as_ref().or(obtained.snapshot.scope.as_ref());
         let life = obtained.set.expires_in;
-        let left = obtained.snapshot.consent_remaining.map_or(life, |rest| rest.min(life));
+        let left = obtained.remaining();
+        let left = obtained.snapshot.consent_remaining.map_or(left, |rest| rest.min(left));
         let origin = Origin { provider: &errand.provider, version, scope };
         match self.make(origin, &obtained.set.access, read_at.plus(left), life, epoch) {
             Ok(held) => self.cache.put(&errand.key, Arc::new(held)),
@@ -196,7 +212,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
             refresh,
             refresh_fingerprint,
             spent,
-            remaining: set.expires_in,
+            remaining: obtained.remaining(),
             life: set.expires_in,
             scope: set.scope.clone().or_else(|| snapshot.scope.clone()),
             bank_consent_id: snapshot.bank_consent_id.clone(),
@@ -252,19 +268,22 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         }
     }
 
-    /// One COMMIT of what a spill holds, and a RESTORE where the store has forgotten the record altogether.
+    /// One COMMIT of what a spill holds, and a RESTORE where the store has forgotten the record altogether. `armed_at`: when
+    /// this process began to write the intent; a commit that is held up on its way must not lengthen a life.
     pub(super) async fn commit_once(
         &self,
         key: &TokenKey,
         entry: &SpillEntry,
         said: &Said,
+        armed_at: Option<BootInstant>,
     ) -> Result<CommitOutcome, StoreError> {
         fault::point("before-commit").await;
         let now = self.clock.wall();
         let (Some(commit), Some(restore)) = (entry.to_commit(now), entry.to_restore(now)) else {
             return Err(StoreError::Unreadable("the spill holds no token set".to_owned()));
         };
-        let commit = Commit { said: said.clone(), ..commit };
+        let since_intent = armed_at.map(|at| self.clock.boot().since(at));
+        let commit = Commit { said: said.clone(), since_intent, ..commit };
         match self.store.commit(key, &commit).await? {
             CommitOutcome::Missing => Ok(match self.store.restore(key, &restore).await? {
                 RestoreOutcome::Restored => {
@@ -284,11 +303,17 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
     }
 
     /// Repeats the COMMIT until its outcome is known, however long the store is away.
-    pub(super) async fn commit_until_known(&self, key: &TokenKey, entry: &SpillEntry, said: &Said) -> CommitOutcome {
+    pub(super) async fn commit_until_known(
+        &self,
+        key: &TokenKey,
+        entry: &SpillEntry,
+        said: &Said,
+        armed_at: Option<BootInstant>,
+    ) -> CommitOutcome {
         let mut pause = Duration::from_millis(50);
         loop {
             sleep(jittered(pause)).await;
-            match self.commit_once(key, entry, said).await {
+            match self.commit_once(key, entry, said, armed_at).await {
                 Ok(outcome) => return outcome,
                 Err(error) => {
                     self.count_store_error("commit");

@@ -69,9 +69,9 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
         let flying = Arc::clone(core);
         let fly = |cockpit: Cockpit| async move {
             for (handle, entry) in entries {
-                let outcome = match flying.commit_once(&key, &entry, &Said::default()).await {
+                let outcome = match flying.commit_once(&key, &entry, &Said::default(), None).await {
                     Ok(outcome) => outcome,
-                    Err(_) => flying.commit_until_known(&key, &entry, &Said::default()).await,
+                    Err(_) => flying.commit_until_known(&key, &entry, &Said::default(), None).await,
                 };
                 flying.metrics.spills.get_or_create(&KindLabels { kind: "replayed" }).inc();
                 tracing::info!(?key, attempt = entry.attempt.as_str(), ?outcome, "Replayed a spilled token set.");

@@ -52,7 +52,7 @@ pub(super) struct Refresh<'a, S, E, C> {
 /// How far a refresh got while it needed the bank.
 enum Tried {
     /// The request was sent, and so it turned out.
-    Answered { reply: Reply, spent: Option<RefreshToken>, armed: Option<BootInstant>, took: Took },
+    Answered { reply: Reply, spent: Option<RefreshToken>, moments: Moments, took: Took },
     /// The bank's side kept it from being sent.
     NotSent(NotSent),
     /// Our side did; the lease ends so.
@@ -68,6 +68,15 @@ struct Took {
     answering: Duration,
 }
 
+/// When what happened, by the boot clock.
+#[derive(Clone, Copy)]
+struct Moments {
+    /// Just before the intent was written; `None` for a client token.
+    armed: Option<BootInstant>,
+    /// Just before the request was sent.
+    sent: BootInstant,
+}
+
 impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     /// Refreshes, and says what the flight is to do next. `room` is the leave to ask this provider something. It is given
     /// back once there is nothing more to ask: telling the store takes as long as the store is away.
@@ -75,10 +84,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         let tried = self.try_once(endpoint).await;
         drop(room);
         match tried {
-            Tried::Answered { reply: Reply { outcome, said, left_at }, spent, armed, took } => {
+            Tried::Answered { reply: Reply { outcome, said, left_at }, spent, moments, took } => {
                 self.said = said;
-                self.look_at_the_time(armed, left_at);
-                self.settle(outcome, spent.as_ref(), took).await
+                self.look_at_the_time(moments.armed, left_at);
+                self.settle(outcome, spent.as_ref(), moments, took).await
             }
             Tried::NotSent(not_sent) => self.not_sent(&not_sent).await,
             Tried::Ended(to, why, outcome) => self.end(to, why, outcome).await,
@@ -136,9 +145,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             }
         };
         fault::point("after-arm").await;
-        let started = Instant::now();
+        let (started, asked) = (Instant::now(), self.core.clock.boot());
         let reply = self.spend(endpoint, connection, &request).await;
-        Tried::Answered { reply, spent, armed, took: Took { connecting, answering: started.elapsed() } }
+        let moments = Moments { armed, sent: asked };
+        Tried::Answered { reply, spent, moments, took: Took { connecting, answering: started.elapsed() } }
     }
 
     /// The refresh token of this lease; `None` for a client token.
@@ -268,7 +278,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
     }
 
     /// What follows from the bank's answer. A token set is kept before anything else, a count or a log line included.
-    async fn settle(&self, outcome: TokenOutcome, spent: Option<&RefreshToken>, took: Took) -> Round {
+    async fn settle(&self, outcome: TokenOutcome, spent: Option<&RefreshToken>, moments: Moments, took: Took) -> Round {
         let why = match outcome {
             TokenOutcome::Granted(set) => {
                 let obtained = Obtained {
@@ -276,6 +286,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                     base: self.lease.base,
                     snapshot: &self.snapshot,
                     set: &set,
+                    under_way: self.core.clock.boot().since(moments.sent),
+                    armed_at: moments.armed,
                     spent,
                     forced: self.errand.rejected.is_some(),
                     said: &self.said,

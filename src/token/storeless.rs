@@ -39,7 +39,7 @@ pub(super) async fn client_token<S: Store, E: TokenEndpoint, C: Clock>(
         .map_err(|_| unavailable("unreachable"))?;
     let request =
         TokenRequest::ClientCredentials { audience: client.audience.as_deref(), scope: client.scope.as_ref() };
-    let started = Instant::now();
+    let (started, asked) = (Instant::now(), core.clock.boot());
     let outcome = timeout(core.timing.send, provider.endpoint.send(connection, &request)).await;
     core.metrics.token_request_seconds.observe(started.elapsed().as_secs_f64());
     let count = |outcome| {
@@ -52,7 +52,7 @@ pub(super) async fn client_token<S: Store, E: TokenEndpoint, C: Clock>(
             let version = Version::first(GrantId::random());
             // Of the epoch before any: the store is asked as soon as it is back.
             let snapshot = Origin { provider: &errand.provider, version, scope: client.scope.as_ref() };
-            let expires_at = core.clock.boot().plus(set.expires_in);
+            let expires_at = asked.plus(set.expires_in);
             match core.make(snapshot, &set.access, expires_at, set.expires_in, 0) {
                 Ok(held) => core.cache.put(&errand.key, Arc::new(held)),
                 Err(error) => return Err(TokenError::Unreadable { why: error.to_string() }),

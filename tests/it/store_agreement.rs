@@ -127,6 +127,7 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
                 spent: forced.then(|| fingerprint(mark.wrapping_add(1) % 4)),
                 remaining: hour(life),
                 forced,
+                since_intent: life.then(|| hour(refresh)),
                 ..commit(who.unwrap_or(holder), version(base))
             };
             format!("{:?}", store.commit(key, &commit).await.unwrap())

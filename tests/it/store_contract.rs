@@ -77,6 +77,7 @@ suite! {
     after_an_armed_lease_ran_out_there_is_quarantine_then_hold_then_a_probe
     a_commit_replaces_the_token_set_and_may_be_repeated
     a_commit_is_accepted_after_its_lease_ran_out
+    a_commit_that_was_held_up_does_not_lengthen_a_life
     a_commit_that_lost_by_one_is_kept_as_alt
     a_commit_that_lost_to_another_grant_or_by_more_is_not_kept
     a_commit_brings_back_generations_that_the_store_forgot
@@ -287,6 +288,21 @@ async fn a_commit_is_accepted_after_its_lease_ran_out(bench: &impl Bench) {
     assert!(matches!(outcome, CommitOutcome::Stored { .. }));
     let probe = Arm { probe: true, ..arm(2, prober.fence, version) };
     assert_eq!(store.arm(&key, &probe).await.unwrap(), ArmOutcome::Lost, "nothing is left to probe");
+}
+
+async fn a_commit_that_was_held_up_does_not_lengthen_a_life(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let (version, _) = armed(bench, &key, HOUR).await;
+    bench.pass(A_WHILE).await;
+    let held_up = Commit { since_intent: Some(NONE), ..commit(1, version) };
+    assert!(matches!(store.commit(&key, &held_up).await.unwrap(), CommitOutcome::Stored { .. }));
+    let snapshot = read(store, &key).await;
+    assert!(snapshot.remaining + A_WHILE <= HOUR && snapshot.life == HOUR, "{:?}", snapshot.remaining);
+    let other = consent();
+    let (version, _) = armed(bench, &other, HOUR).await;
+    let prompt = Commit { since_intent: Some(HOUR), ..commit(1, version) };
+    assert!(matches!(store.commit(&other, &prompt).await.unwrap(), CommitOutcome::Stored { .. }));
+    assert!(read(store, &other).await.remaining + A_WHILE > HOUR, "a holder's own slowness is no reason");
 }
 
 async fn a_commit_that_lost_by_one_is_kept_as_alt(bench: &impl Bench) {
@@ -1168,6 +1184,7 @@ pub(crate) fn commit(number: u64, base: Version) -> Commit {
         scope: None,
         certificate: Some("thumb".into()),
         forced: false,
+        since_intent: None,
         said: Said::default(),
     }
 }

@@ -92,7 +92,7 @@ async fn what_is_shared(bench: &impl Bench) {
         }
         other => panic!("{other:?}"),
     }
-    bench.pass(Duration::from_millis(1_000)).await;
+    bench.pass(Duration::from_secs(1)).await;
     assert!(matches!(store.standing(&bank).await.unwrap().breaker, Breaker::HalfOpen(_)));
     assert_eq!(store.permits(&bank, &ask(&[15, 16], 8, 20)).await.unwrap(), PermitAnswer::Granted(0..1));
     assert!(matches!(store.permits(&bank, &ask(&[16], 8, 20)).await.unwrap(), PermitAnswer::Open(_)));

@@ -37,8 +37,6 @@ pub(crate) struct Judgement {
     pub(crate) rotations: usize,
     /// Probes: refresh tokens that came again, and were recorded to.
     pub(crate) probes: usize,
-    /// Expired tokens that were served because their answers had been under way for so long.
-    pub(crate) overdue: usize,
 }
 
 /// What must never happen, and did.
@@ -68,8 +66,6 @@ const END: u64 = u64::MAX;
 const LONG_AWAY: u64 = 40_000;
 /// The same between intent and sending.
 const LONG_STOP: u64 = 45_000;
-/// The longest that a route is cut.
-const LONGEST_CUT: u64 = 15_000;
 /// The longest that a spill takes to be on the disk.
 const TO_DISK: u64 = 1_000;
 /// When nobody waits for an answer any more.
@@ -120,33 +116,14 @@ pub(crate) fn judge(family: Family, history: &History) -> Judgement {
 }
 
 impl Judgement {
-    /// No app may be handed a token that has expired. Its life is counted from when its answer arrives, so the time that
-    /// the answer was under way is forgiven, and counted.
+    /// No app may be handed a token that has expired.
     fn expired(&mut self, events: &[Event]) {
-        let mut answers: BTreeMap<(usize, u64), u64> = BTreeMap::new();
-        let (mut sent, mut late): (BTreeMap<u64, u64>, BTreeMap<u64, u64>) = (BTreeMap::new(), BTreeMap::new());
         for event in events {
-            match &event.what {
-                What::Presented { request, consent, verdict: Verdict::Rotated { serial, .. }, .. } => {
-                    answers.insert((*consent, *serial), *request);
-                }
-                What::Answered { request } => drop(sent.insert(*request, event.at)),
-                What::Heard { request } => {
-                    let under_way = sent.get(request).map_or(0, |sent| event.at - sent);
-                    late.insert(*request, under_way);
-                }
-                What::Served { by, consent, serial, left } if *left <= 0 => {
-                    let under_way = answers.get(&(*consent, *serial)).and_then(|request| late.get(request));
-                    // A COMMIT that lingers on its way to the store lengthens a life, too, by at most a cut's length.
-                    let forgiven = under_way.copied().unwrap_or_default() + LONGEST_CUT;
-                    if *left + i64::try_from(forgiven).unwrap_or_default() > 0 {
-                        self.overdue += 1;
-                    } else {
-                        let text = format!("{by:?} serves token {serial}, which has expired {} ms ago", -left);
-                        self.faults.push(Finding { consent: Some(*consent), at: event.at, text });
-                    }
-                }
-                _ => {}
+            if let What::Served { by, consent, serial, left } = &event.what
+                && *left <= 0
+            {
+                let text = format!("{by:?} serves token {serial}, which has expired {} ms ago", -left);
+                self.faults.push(Finding { consent: Some(*consent), at: event.at, text });
             }
         }
     }
@@ -308,11 +285,13 @@ impl<'a> Story<'a> {
         let answered = self.when(|what| matches!(what, What::Answered { request: of } if *of == request));
         let given_up = self.when(|what| matches!(what, What::HungUp { request: of } if *of == request));
         let broke = self.when(|what| matches!(what, What::LineBroke { request: of } if *of == request));
+        let line = format!("r{}: connections to the bank break", taken.by.replica);
+        let cut = self.between(taken.at, died).any(|what| matches!(what, What::Machine(text) if *text == line));
         let over = answered.map_or(died, |answered| answered.min(died));
         // It may have died while the bank was still thinking, and no process after it is told.
         let killed = self.killed(taken.by, 0).is_some_and(|(at, _)| at <= died);
         let began = self.last_intent(taken.by, taken.at).map_or(taken.at, |(at, _)| at);
-        if taken.told != Told::Whole || killed || broke.is_some() || over.saturating_sub(began) > PATIENCE {
+        if taken.told != Told::Whole || killed || cut || broke.is_some() || over.saturating_sub(began) > PATIENCE {
             return Ok(Cause::W1);
         }
         if self.away(taken.by, began, died) > LONG_AWAY {

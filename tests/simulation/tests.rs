@@ -9,67 +9,67 @@ use crate::world::{History, Protocol, run};
 
 #[test]
 fn a_quiet_world_loses_nothing_at_all() {
-    explore(families::QUIET, 5);
+    explore(families::QUIET, 10);
 }
 
 #[test]
 fn a_store_that_never_fails_loses_nothing_that_could_be_kept() {
-    explore(families::CALM_STORE, 12);
+    explore(families::CALM_STORE, 20);
 }
 
 #[test]
 fn a_store_that_syncs_every_write_and_restarts_loses_nothing_that_could_be_kept() {
-    explore(ALWAYS, 12);
+    explore(ALWAYS, 20);
 }
 
 #[test]
 fn a_store_with_a_replica_that_must_acknowledge_and_takes_over_loses_nothing_that_could_be_kept() {
-    explore(families::ONE_REPLICA, 12);
+    explore(families::ONE_REPLICA, 20);
 }
 
 #[test]
 fn two_replicas_that_must_both_acknowledge_lose_nothing_that_could_be_kept() {
-    explore(families::TWO_OF_TWO, 12);
+    explore(families::TWO_OF_TWO, 20);
 }
 
 #[test]
 fn banks_that_answer_badly_lose_nothing_that_could_be_kept() {
-    explore(families::BAD_BANKS, 12);
+    explore(families::BAD_BANKS, 20);
 }
 
 #[test]
 fn banks_that_think_for_long_lose_nothing_that_could_be_kept() {
-    explore(families::SLOW_BANKS, 12);
+    explore(families::SLOW_BANKS, 20);
 }
 
 #[test]
 fn deaths_at_bad_moments_lose_nothing_that_could_be_kept() {
-    explore(families::DEADLY, 12);
+    explore(families::DEADLY, 20);
 }
 
 #[test]
 fn a_tolerant_bank_loses_nothing_that_could_be_kept() {
-    explore(families::TOLERANT, 12);
+    explore(families::TOLERANT, 20);
 }
 
 #[test]
 fn full_disks_lose_nothing_that_could_be_kept() {
-    explore(families::FULL_DISKS, 12);
+    explore(families::FULL_DISKS, 20);
 }
 
 #[test]
 fn stalls_beyond_what_the_protocol_allows_for_are_named() {
-    explore(families::STALLS, 5);
+    explore(families::STALLS, 20);
 }
 
 #[test]
 fn a_store_that_forgets_a_second_is_named() {
-    explore(families::EVERY_SECOND, 5);
+    explore(families::EVERY_SECOND, 20);
 }
 
 #[test]
 fn a_wrong_promotion_is_named() {
-    explore(families::WRONG_PROMOTION, 5);
+    explore(families::WRONG_PROMOTION, 20);
 }
 
 /// Runs so many histories of a family, or as many as the environment says, one seed after the other.
@@ -119,7 +119,6 @@ struct Sum {
     histories: u64,
     rotations: usize,
     probes: usize,
-    overdue: usize,
     faults: u64,
     calls: u64,
     lost: BTreeMap<Cause, usize>,
@@ -133,7 +132,6 @@ impl Sum {
         self.histories += 1;
         self.rotations += judgement.rotations;
         self.probes += judgement.probes;
-        self.overdue += judgement.overdue;
         self.faults += history.faults;
         self.calls += history.calls;
         for (_, cause, _) in judgement.lost {

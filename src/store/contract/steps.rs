@@ -164,6 +164,8 @@ pub struct Commit {
     pub certificate: Option<String>,
     /// Whether a rejection by the bank's API forced this refresh.
     pub forced: bool,
+    /// How long ago the intent was written, at least: a commit that is held up on its way must not lengthen a life.
+    pub since_intent: Option<Duration>,
     /// What is known of the request, for the history.
     pub said: Said,
 }

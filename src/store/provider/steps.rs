@@ -59,7 +59,7 @@ pub fn permits(record: &mut ProviderRecord, now: u64, ask: &PermitAsk) -> Permit
         let refusing = record.why == ALL_REFUSED;
         most = ask.wanted.iter().take_while(|wanted| refusing && is_client(&wanted.key)).count();
         if most == 0 {
-            return try_one(record, now, ask, opened);
+            return try_one(record, now, ask, &opened);
         }
     }
     let hunger = (record.hungry_at + HUNGER).saturating_sub(now);
@@ -87,7 +87,7 @@ pub fn permits(record: &mut ProviderRecord, now: u64, ask: &PermitAsk) -> Permit
 }
 
 /// An opening that is over lets one request through: the canary.
-fn try_one(record: &mut ProviderRecord, now: u64, ask: &PermitAsk, opened: Opened) -> PermitAnswer {
+fn try_one(record: &mut ProviderRecord, now: u64, ask: &PermitAsk, opened: &Opened) -> PermitAnswer {
     let closed_for = |wait| PermitAnswer::Open(Opened { wait: Duration::from_millis(wait), ..opened.clone() });
     if now < record.open_until {
         return closed_for(record.open_until - now);

@@ -111,7 +111,8 @@ impl Store for RedisStore {
             .optional(commit.scope.as_ref().map(Scope::as_str))
             .optional(commit.certificate.as_ref())
             .flag(commit.forced)
-            .text(&said_words(&commit.said));
+            .text(&said_words(&commit.said))
+            .optional_text(commit.since_intent.map(span));
         let reply = self.outcome(script, key, arguments).await?;
         match reply.word.as_str() {
             "STORED" => {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::durability::Durability;
 use super::outcomes::unexpected;
 use super::scripts::{Arguments, LuaScript, Reply};
 use super::{Lane, RedisStore};
@@ -117,7 +118,7 @@ async fn step(
     lasting: bool,
 ) -> Result<(Reply, ProviderRecord, u64), StoreError> {
     let durability = Some(store.0.durability).filter(|durability| lasting && durability.waits());
-    let required = durability.map_or(0, |durability| durability.required());
+    let required = durability.map_or(0, Durability::required);
     let lane = if durability.is_some() { Lane::Outcomes } else { Lane::Steps };
     let keys = [store.0.keys.provider(provider)];
     let (value, acknowledged) = store.call_and_wait(lane, script, &keys, &arguments, durability).await?;

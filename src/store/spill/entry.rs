@@ -79,6 +79,7 @@ impl SpillEntry {
             scope: tokens.scope.clone(),
             certificate: tokens.certificate.clone(),
             forced: tokens.forced,
+            since_intent: None,
             said: Said::default(),
         })
     }

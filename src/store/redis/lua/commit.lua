@@ -2,13 +2,16 @@
 -- COMMIT: replaces the token set of the version that was spent, whether or not the lease still holds. It carries the
 -- newest refresh token on earth, so it is accepted even when the server is out of memory.
 -- KEYS[1] record. ARGV: channel, name, attempt, base grant, base generation, at, [rt], [rt_fp], [spent], remaining ms,
--- life ms, [scope], [certificate], forced 0|1, what is known of the request.
+-- life ms, [scope], [certificate], forced 0|1, what is known of the request, [ms since the intent was written].
+--
+-- A commit that was held up on its way must not lengthen a life: counted from the intent no more is left of it than when
+-- it set out.
 -- Returns STORED with the new generation and rolled back 0|1; SUPERSEDED with the current record; GONE; MISSING.
 
 local attempt, grant, base = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local at, rt, rt_fp, spent = ARGV[6], opt(ARGV[7]), opt(ARGV[8]), opt(ARGV[9])
 local left, life, scope, certificate, forced = ARGV[10], ARGV[11], opt(ARGV[12]), opt(ARGV[13]), ARGV[14] == '1'
-local said = ARGV[15]
+local said, since = ARGV[15], opt(ARGV[16])
 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
@@ -41,9 +44,13 @@ end
 
 local rolled_back = current < base
 local late = not (rec.st == 'armed' and rec.own == attempt and num(rec.lease) > now)
+local intended_at = rec.it_ver and rec.it_id == attempt and num(rec.it_at)
 rec.gen = str(following)
 settle(rec)
 put_tokens(rec, at, rt, rt_fp, left, life)
+if intended_at and since then
+  rec.at_exp = str(math.max(now, math.min(num(rec.at_exp), intended_at + tonumber(since) + tonumber(left))))
+end
 remember_spent(rec, spent)
 if scope then rec.scope = scope end
 rec.crt = certificate
