@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -97,8 +97,9 @@ pub(crate) fn disk(step: DiskStep<'_>) -> io::Result<()> {
 #[cfg(debug_assertions)]
 mod hosted {
     use std::cell::RefCell;
+    use std::task::{Context, Poll};
 
-    use super::{Admission, Arc, Context, Future, Host, Pin, Poll};
+    use super::{Admission, Arc, Future, Host, Pin};
 
     thread_local! {
         static HOST: RefCell<Option<Arc<dyn Host>>> = const { RefCell::new(None) };

@@ -227,6 +227,29 @@ async fn f25_one_refusal_with_a_clean_history_suspends_its_consent_and_keeps_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f25_a_refusal_that_was_the_banks_mistake_is_taken_back_and_the_kept_refresh_token_tried_once_more() {
+    let scene = Scene::set().await;
+    let (one, two) = (scene.replica(), scene.replica());
+    let (sidecar, other) = tokio::join!(one.start(), two.start());
+    let granted = scene.bank.grant(0).await;
+    sidecar.import("c-1", &granted).await;
+    let mistaken = json!({ "status": { "code": 400, "body": r#"{"error":"invalid_grant"}"# } });
+    scene.bank.fault("abn-token", 1, mistaken).await;
+    until_told(&sidecar, "c-1", REAUTHORIZE).await;
+    sidecar.until("it is written down", async || scene.record("c-1")["st"] == "reauthorization_required").await;
+    let refused = scene.record("c-1");
+    assert_eq!(other.revive("c-1", None, &json!({})).await.status, 200);
+    for replica in [&sidecar, &other] {
+        until_told(replica, "c-1", SERVED).await;
+    }
+    sidecar.until("it is committed", async || scene.record("c-1")["gen"] == "2").await;
+    let revived = scene.record("c-1");
+    assert_eq!((revived["st"].as_str(), &revived["grant"]), ("active", &refused["grant"]));
+    assert_eq!(scene.asked(&granted.bank_id).await, ["not-processed", "granted"], "once more, and no more");
+    assert_eq!(scene.bank.reuse_events().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn f27_a_no_that_is_about_us_or_about_haste_touches_no_consent() {
     let (scene, rogue) = (Scene::set().await, Rogue::start().await);
     let replica = scene.replica().before_rogue(&scene.bank, &rogue);

@@ -37,5 +37,8 @@ mod herd;
 // F39 to F43: changes, spills, seals and certificates.
 mod keeping;
 
+// F44: a slot of a cluster moves.
+mod cluster;
+
 // F45 to F47: upgrades, servers that are not fit, and a process without room.
 mod surroundings;

@@ -84,6 +84,11 @@ impl Replica {
         self
     }
 
+    /// The same, for a replica that is started again and again.
+    pub(crate) fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Lets the process have so many files and connections open.
     pub(crate) fn open_files(mut self, most: u32) -> Self {
         self.open_files = Some(most);

@@ -6,6 +6,7 @@ use crate::oauth::TokenOutcome;
 use crate::store::{Commit, CommitOutcome, End, Sealed};
 use crate::token::{follow, reunion};
 use crate::words::ids::{AttemptId, Fingerprint};
+use crate::words::metrics::ProviderLabels;
 use crate::words::secrets::{AccessToken, RefreshToken};
 
 const EXPIRED: Duration = Duration::ZERO;
@@ -215,6 +216,6 @@ async fn what_this_process_put_back_before_its_own_commit_came_through_is_its_ow
     house.tokens.store().refuse(&[]);
     house.tokens.settled_once().await;
     assert!(house.held("c").is_some(), "and its own commit is not taken for somebody else's");
-    let labels = crate::words::metrics::ProviderLabels { provider: "bank".to_owned() };
+    let labels = ProviderLabels { provider: "bank".to_owned() };
     assert_eq!(house.tokens.core.metrics.late_sends.get_or_create(&labels).get(), 0);
 }
