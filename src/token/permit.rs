@@ -95,14 +95,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         };
         let outcome = timeout_at(until, in_line).await;
         self.metrics.permit_wait_seconds.observe(began.elapsed().as_secs_f64());
-        match outcome {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                // It may have been granted at the last moment.
-                self.give_back(errand, &attempt, Lesson::Unused).await;
-                Err(TokenError::Overloaded)
-            }
+        if let Ok(outcome) = outcome {
+            return outcome;
         }
+        // It may have been granted at the last moment.
+        self.give_back(errand, &attempt, Lesson::Unused).await;
+        Err(TokenError::Overloaded)
     }
 
     /// Gives the permit of a request back that brought tokens, as a task of its own: behind the first try of the commit,
@@ -128,19 +126,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         let succeeded = lesson == Lesson::Succeeded;
         let report = Report { permit: attempt.clone(), key: errand.key.clone(), lesson, spread: spread() };
         for _ in 0..LESSONS {
-            match timeout(self.permit_life(), self.store.report(&errand.provider, &report)).await {
-                Ok(Ok(Reported { verdict: _, pardoned })) => {
-                    self.pardon(&pardoned).await;
-                    if succeeded {
-                        self.look_at_the_breaker(&errand.provider).await;
-                    }
-                    return;
+            let reported = timeout(self.permit_life(), self.store.report(&errand.provider, &report)).await;
+            if let Ok(Ok(Reported { verdict: _, pardoned })) = reported {
+                self.pardon(&pardoned).await;
+                if succeeded {
+                    self.look_at_the_breaker(&errand.provider).await;
                 }
-                Ok(Err(_)) | Err(_) => {
-                    self.count_store_error("report");
-                    sleep(jittered(SHORTEST_WAIT)).await;
-                }
+                return;
             }
+            self.count_store_error("report");
+            sleep(jittered(SHORTEST_WAIT)).await;
         }
     }
 

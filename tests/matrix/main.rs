@@ -31,8 +31,11 @@ mod time_and_processes;
 // F33 to F35: consents that end or are granted anew while they are refreshed.
 mod ended;
 
-// F1, F36 to F38: herds, storms and banks that are down.
+// F1, F36: herds and storms.
 mod herd;
+
+// F26, F38: a bank that refuses everybody, and one that is down.
+mod breaker;
 
 // F39 to F43: changes, spills, seals and certificates.
 mod keeping;
