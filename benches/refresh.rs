@@ -88,6 +88,7 @@ impl Variant {
             behaviour: BankBehaviour::default(),
             client_id: "tpp".to_owned(),
             max_in_flight: ProviderSettings::MAX_IN_FLIGHT,
+            max_per_second: 1_000_000,
         };
         let tokens = Tokens::new(Parts {
             store: RedisStore::connect(&settings).unwrap(),

@@ -110,7 +110,8 @@ async fn a_primary_that_falls_silent_is_left_for_the_one_that_takes_over() {
     let key = consent();
     let version = seeded(&store, &key, 1).await;
     let before = servers.primary_port();
-    until("the replica has it", async || servers.servers[1].cli(&["dbsize"]).contains("(integer) 1")).await;
+    until("the replica has it, and its history", async || servers.servers[1].cli(&["dbsize"]).contains("(integer) 2"))
+        .await;
     servers.server(before).signal("STOP");
     servers.until_primary_is_not(before).await;
     until("the new primary is found", async || store.read(&key).await.is_ok()).await;

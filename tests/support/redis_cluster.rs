@@ -127,6 +127,12 @@ impl RedisCluster {
     pub(crate) async fn end_move(&self, slot: usize, to: usize) {
         let target = self.nodes[to].cluster_id();
         let slot = slot.to_string();
+        // What stands beside a record goes with it.
+        for from in (0..PRIMARIES).filter(|nth| *nth != to) {
+            for key in self.nodes[from].cli(&["cluster", "getkeysinslot", &slot, "100"]).split('"').skip(1).step_by(2) {
+                self.move_key(key, from, to);
+            }
+        }
         // The new owner first, so that the slot is never nobody's.
         for nth in std::iter::once(to).chain((0..PRIMARIES).filter(|nth| *nth != to)) {
             let said = self.nodes[nth].cli(&["cluster", "setslot", &slot, "node", &target]);

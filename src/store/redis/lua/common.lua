@@ -162,7 +162,8 @@ end
 
 -- Writes one line of the consent's history, as Event::to_line has it, unless the last one says the same. `said` is what
 -- is known of the request, three words; `till` until when nobody tries again. The history is a help: where this user may
--- not write it, the step is done all the same.
+-- not write it, the step is done all the same. A history begins with its record: where there is a record and no line, they
+-- are at another node of a cluster, on their way here, and must not meet others.
 local function event(rec, kind, attempt, why, said, till)
   if name:sub(1, 2) ~= 'c:' then return end
   local line = table.concat({
@@ -170,6 +171,7 @@ local function event(rec, kind, attempt, why, said, till)
   }, ' ')
   local last = redis.pcall('LRANGE', history, -1, -1)
   if last[1] and last[1]:match('^%d+ (.*)$') == line then return end
+  if stored.gen and not last[1] then return end
   local count = redis.pcall('RPUSH', history, str(now) .. ' ' .. line)
   if type(count) ~= 'number' then return end
   if count > MOST_EVENTS then redis.pcall('LTRIM', history, -MOST_EVENTS, -1) end

@@ -5,7 +5,10 @@
 
 local fields = {}
 local lines = redis.pcall('LRANGE', history, 0, -1)
-if lines.err then lines = {} end
+if lines.err then
+  if lines.err:find('^WRONGTYPE') then return lines end
+  lines = {}
+end
 for number, line in ipairs(lines) do
   fields[#fields + 1] = str(number)
   fields[#fields + 1] = line
