@@ -74,9 +74,12 @@ async fn a_primary_that_dies_takes_nothing_acknowledged_with_it() {
     let mut servers = Sentinels::start(2).await;
     let store = RedisStore::connect(&demanding(&servers)).unwrap();
     let key = consent();
-    let version = seeded(&store, &key, 1).await;
-    let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
-    assert_eq!(store.arm(&key, &arm(1, lease.fence, version)).await.unwrap(), ArmOutcome::Armed);
+    // Whichever of the two takes over has to have it.
+    let careful = RedisStore::connect(&RedisSettings { replicas_required: 2, ..demanding(&servers) }).unwrap();
+    let version = seeded(&careful, &key, 1).await;
+    let (lease, _) = granted(careful.begin(&key, &begin(1)).await.unwrap());
+    assert_eq!(careful.arm(&key, &arm(1, lease.fence, version)).await.unwrap(), ArmOutcome::Armed);
+    assert_eq!(read(&store, &key).await.state, RecordState::Armed);
     let before = servers.primary_port();
     servers.server(before).stop();
 

@@ -259,8 +259,9 @@ async fn f27_a_no_that_is_about_us_or_about_haste_touches_no_consent() {
     let rows = [
         ("invalid_client", error(401, "invalid_client"), (502, "provider-misconfigured")),
         ("invalid_request", error(400, "invalid_request"), (503, "token-endpoint-unavailable")),
-        ("rate_limited", slow_down.as_bytes().to_vec(), (503, "token-endpoint-unavailable")),
         ("use_dpop_nonce", error(400, "use_dpop_nonce"), (503, "token-endpoint-unavailable")),
+        // The last: it holds everybody at this bank for as long as the bank asks.
+        ("rate_limited", slow_down.as_bytes().to_vec(), (503, "token-endpoint-unavailable")),
     ];
     for (n, (why, bytes, wanted)) in rows.into_iter().enumerate() {
         let consent = format!("c-{n}");

@@ -141,6 +141,8 @@ async fn every_problem_that_can_occur_is_met_by_an_app_and_named_in_the_document
 
     import(&sidecar, "stored", 0).await;
     redis.stop();
+    let answer = async || sidecar.app.get(&url, &[("consent-id", "stored")]).await;
+    sidecar.until("the store is found to be away", async || answer().await.problem() == "store-unavailable").await;
     meets(&sidecar, &mut met, &get("stored"), ProblemType::StoreUnavailable).await;
     no_panic(&sidecar);
 
