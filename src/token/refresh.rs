@@ -381,7 +381,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         let now = self.core.store.read(&self.errand.key).await.ok().flatten();
         if let Some(now) = now.as_ref().filter(|now| now.version != self.lease.base) {
             let overtaken = now.version.is_newer_than(self.lease.base) && now.version.grant == self.lease.base.grant;
-            if overtaken && self.errand.client.is_none() {
+            if overtaken && self.errand.client.is_none() && !self.said.late {
                 // Only a process that stood still, or was cut off, for longer than lease and quarantine comes here.
                 loss::sent_late(&self.core.metrics, self.errand, &self.attempt);
             }

@@ -59,7 +59,8 @@ async fn late(sidecar: &Sidecar) -> u64 {
     metric(sidecar, "consentry_late_send_detected_total{provider=\"abn-amro\"}").await
 }
 
-const LATE: &str = "A refresh was under way while the right to it went to somebody else.";
+const LATE: &str =
+    "A refresh was under way while the right to it went to somebody else. The bank may have seen its token twice.";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f30_a_calendar_that_is_an_hour_off_changes_nothing() {

@@ -104,7 +104,14 @@ pub(crate) fn judge(family: Family, history: &History) -> Judgement {
             let last = &history.last[&(replica, consent)];
             let right = match last {
                 Ok((of, _)) => standing.alive && *of == consent,
-                Err(why) => !standing.alive && why == "ReauthorizationRequired",
+                // Behind a breaker that is open nobody is asked, and while many are refused none is suspended: then a dead
+                // consent is not found out yet.
+                Err(why) => {
+                    !standing.alive
+                        && (["ReauthorizationRequired", "EndpointUnavailable", "Misconfigured"]
+                            .iter()
+                            .any(|word| why.starts_with(word)))
+                }
             };
             if !right {
                 let text = format!("alive: {}, and in the end r{replica} answers {last:?}", standing.alive);
