@@ -15,7 +15,7 @@ use crate::support::redis::{RedisServer, free_port};
 use crate::support::rogue::{Rogue, Then, answer};
 use crate::support::sidecar::{Replica, Sidecar};
 
-/// Their names are taken, and nothing causes them yet.
+/// What cannot occur yet; and a freeze, which somebody has to order and this test does not.
 const NOT_YET: [ProblemType; 3] = [ProblemType::ProviderFrozen, ProblemType::QuotaExhausted, ProblemType::Draining];
 /// States that only the browser flow leads to.
 const NO_WAY_IN: [ProblemType; 2] = [ProblemType::ConsentPending, ProblemType::ConsentDenied];
