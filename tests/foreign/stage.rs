@@ -62,10 +62,16 @@ impl Finding {
 impl Stage {
     /// Starts everything; the consents' first access tokens have expired when this is over.
     pub(crate) async fn set(subject: &Subject, fault: Fault, consents: usize) -> Result<Self, String> {
+        let life = match fault {
+            // Nobody who was stopped can know when, between its request and now, a token was made; only of one that lives
+            // for longer than twice as long is there something left in any case.
+            Fault::Stopped => subject.stopped() * 2 + LIFE,
+            _ => LIFE,
+        };
         let grace = if fault.needs_grace() { Duration::from_secs(60) } else { Duration::ZERO };
         let options = RedisOptions::default().with("appendonly", "yes").with("appendfsync", "always");
         let (bank, store) =
-            tokio::join!(Bank::start(subject.bank_tls, LIFE, grace), RedisServer::start_with(options));
+            tokio::join!(Bank::start(subject.bank_tls, life, grace), RedisServer::start_with(options));
         let mut stage = Self {
             subject: subject.clone(),
             bank,
