@@ -7,22 +7,22 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::support::authority::Authority;
 
 /// Every token begins so, whichever it is.
 pub(crate) const TOKENS: &str = "suite-token-";
-/// So long after its end a token is sent by mistake, and not on its way any more.
-const UNDER_WAY: Duration = Duration::from_secs(1);
+/// Longer than a call is on its way from the look at its token to here, even on a busy machine.
+const UNDER_WAY: Duration = Duration::from_millis(2_500);
 
 /// What happens to a token request.
 #[derive(Clone, Debug)]
@@ -297,7 +297,8 @@ async fn serve<S: Stream + 'static>(mut stream: S, books: &Mutex<Books>) -> Opti
         };
         let passed_over = || {
             let mut books = books.lock().unwrap();
-            let found = books.consents.iter().find(|(_, it)| it.refresh == presented || it.spent.contains_key(&presented));
+            let found =
+                books.consents.iter().find(|(_, it)| it.refresh == presented || it.spent.contains_key(&presented));
             let id = found.map(|(id, _)| id.clone()).unwrap_or_default();
             books.asked.push((id, Ended::NotProcessed));
         };

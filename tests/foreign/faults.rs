@@ -95,11 +95,15 @@ impl Fault {
         match self {
             Self::HerdOne => "a hundred calls at once with an expired token, to one instance",
             Self::HerdMany => "a hundred calls at once with an expired token, to three instances",
-            Self::SlowBank => "the bank answers after longer than a lock usually lasts, and others want the token meanwhile",
+            Self::SlowBank => {
+                "the bank answers after longer than a lock usually lasts, and others want the token meanwhile"
+            }
             Self::CallerLeaves => "the call that started a refresh goes away in the middle of it",
             Self::KilledUnread => "SIGKILL after the request was sent, before the bank read it",
             Self::KilledAnswered => "SIGKILL as soon as the first call was served with the new token",
-            Self::Stopped => "SIGSTOP while the bank thinks, for longer than a lease, and others want the token meanwhile",
+            Self::Stopped => {
+                "SIGSTOP while the bank thinks, for longer than a lease, and others want the token meanwhile"
+            }
             Self::Terminated => "SIGTERM while the bank thinks, then a new start",
             Self::StoreGone => "the store is gone when the bank answers, and comes back with what it had",
             Self::StoreSilent => "the store takes commands and answers none while the bank answers",
@@ -110,13 +114,17 @@ impl Fault {
             Self::Garbage => "a page with a 200, once, and nothing was processed",
             Self::Truncated => "a 200 that breaks off, once, and nothing was processed",
             Self::Reset => "the connection is reset, once, and nothing was processed",
-            Self::BankDown => "503 for three seconds, the token expired",
+            Self::BankDown => "503 for five seconds, the token expired",
             Self::RefusedOnce => "invalid_grant by mistake, once; the token is good",
             Self::RefusedAll => "invalid_grant for four consents by mistake, once each; the tokens are good",
             Self::NoNewToken => "an answer without a new refresh token: the old one stays good",
-            Self::LostAnswer => "the answer is lost after the bank has processed the request; no client can keep this consent",
+            Self::LostAnswer => {
+                "the answer is lost after the bank has processed the request; no client can keep this consent"
+            }
             Self::LostInGrace => "the same at a bank that takes a spent token for a minute",
-            Self::KilledInGrace => "SIGKILL before the answer, then a new start, at a bank that takes a spent token for a minute",
+            Self::KilledInGrace => {
+                "SIGKILL before the answer, then a new start, at a bank that takes a spent token for a minute"
+            }
             Self::ManyConsents => "many consents with short tokens at once: whose token goes where",
         }
     }

@@ -130,8 +130,11 @@ impl Instance {
         match act {
             Act::Request(wanted) => {
                 let method = wanted.method.parse().map_err(|_| format!("{} is no method", wanted.method))?;
-                let headers: Vec<_> =
-                    wanted.headers.iter().map(|(name, value)| (name.as_str(), self.filled_with(value, places))).collect();
+                let headers: Vec<_> = wanted
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), self.filled_with(value, places)))
+                    .collect();
                 let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let (url, body) = (self.filled_with(&wanted.url, places), self.filled_with(&wanted.body, places));
                 let answer = self.app.try_send(request(method, &url, &headers, Bytes::from(body))).await?;
@@ -159,7 +162,8 @@ impl Instance {
             match app.try_send(request(Method::GET, &url, &[(&header, &consent)], Bytes::new())).await {
                 Ok(answer) => Told {
                     status: answer.status.as_u16(),
-                    token_shown: format!("{:?}{}", answer.headers, String::from_utf8_lossy(&answer.body)).contains(TOKENS),
+                    token_shown: format!("{:?}{}", answer.headers, String::from_utf8_lossy(&answer.body))
+                        .contains(TOKENS),
                 },
                 Err(_) => Told { status: 0, token_shown: false },
             }

@@ -116,7 +116,8 @@ async fn keep(
 /// One request over a connection of its own, to the address of `base` without what follows it.
 async fn exchange(base: &str, follows: &str, request: &str) -> Option<(u16, String)> {
     let (authority, path) = base.strip_prefix("http://")?.split_once('/').unwrap_or((base, ""));
-    let request = if follows.is_empty() { request.replacen("GET ", &format!("GET /{path}"), 1) } else { request.into() };
+    let request =
+        if follows.is_empty() { request.replacen("GET ", &format!("GET /{path}"), 1) } else { request.into() };
     let mut stream = TcpStream::connect(authority).await.ok()?;
     stream.write_all(request.as_bytes()).await.ok()?;
     let (head, body) = next_message(&mut stream, &mut Vec::new()).await?;

@@ -131,7 +131,7 @@ async fn perform(fault: Fault, stage: &mut Stage) -> Result<Played, String> {
         }
         Fault::StoreAway => {
             stage.store.stop();
-            stage.keep_calling(&all, MOMENT * 2).await;
+            stage.keep_calling(&all, MOMENT * 4).await;
             stage.store.start_again().await;
         }
         Fault::Bank500 => instead(stage, answer_of(500, r#"{"error":"server_error"}"#)),
@@ -144,7 +144,7 @@ async fn perform(fault: Fault, stage: &mut Stage) -> Result<Played, String> {
         Fault::Reset => stage.bank.next(AtBank::Unread),
         Fault::BankDown => {
             stage.bank.every(Some(AtBank::Instead(answer_of(503, PAGE))));
-            stage.keep_calling(&all, MOMENT * 3).await;
+            stage.keep_calling(&all, MOMENT * 5).await;
             stage.bank.every(None);
         }
         Fault::RefusedOnce => {

@@ -70,8 +70,7 @@ impl Stage {
         };
         let grace = if fault.needs_grace() { Duration::from_secs(60) } else { Duration::ZERO };
         let options = RedisOptions::default().with("appendonly", "yes").with("appendfsync", "always");
-        let (bank, store) =
-            tokio::join!(Bank::start(subject.bank_tls, life, grace), RedisServer::start_with(options));
+        let (bank, store) = tokio::join!(Bank::start(subject.bank_tls, life, grace), RedisServer::start_with(options));
         let mut stage = Self {
             subject: subject.clone(),
             bank,

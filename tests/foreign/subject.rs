@@ -120,7 +120,10 @@ impl Subject {
             return Err("start: a command is needed".to_owned());
         }
         if subject.shares_store && !subject.uses_redis {
-            return Err("shares_store: instances share the Redis that is started for them, so uses_redis has to be true".to_owned());
+            return Err(
+                "shares_store: instances share the Redis that is started for them, so uses_redis has to be true"
+                    .to_owned(),
+            );
         }
         Ok(subject)
     }
