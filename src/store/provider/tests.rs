@@ -87,6 +87,19 @@ fn no_more_are_sent_within_a_second_than_allowed_and_what_was_not_sent_does_not_
 }
 
 #[test]
+fn a_request_counts_until_a_second_after_its_end_because_nobody_here_knows_when_it_arrived() {
+    let mut record = ProviderRecord::default();
+    let ask = |numbers: [u64; 4]| PermitAsk { limits: Limits { in_flight: 8, per_second: 4 }, ..ask(numbers) };
+    assert_eq!(permits(&mut record, START, &ask([1, 2, 3, 4])), PermitAnswer::Granted(0..4));
+    assert_eq!(permits(&mut record, START + 1_500, &ask([5, 6, 7, 8])), PermitAnswer::Full(Duration::from_millis(100)));
+    for (n, at) in [(1, 1_600), (2, 1_700), (3, 1_800)] {
+        tell(&mut record, START + at, n, Lesson::Succeeded);
+    }
+    assert_eq!(permits(&mut record, START + 2_000, &ask([5, 6, 7, 8])), PermitAnswer::Full(Duration::from_millis(600)));
+    assert_eq!(permits(&mut record, START + 2_700, &ask([5, 6, 7, 8])), PermitAnswer::Granted(0..2));
+}
+
+#[test]
 fn a_permit_of_a_process_that_died_runs_out_and_one_that_is_renewed_does_not() {
     let mut record = ProviderRecord::default();
     permits(&mut record, START, &ask(1..=8));
