@@ -270,8 +270,12 @@ pub fn reprieve(slot: &mut Option<Record>, reprieve: &Reprieve) -> ReprieveOutco
     let Some(record) = slot.as_mut().filter(|record| record.state == RecordState::ReauthorizationRequired) else {
         return ReprieveOutcome::NotNeeded;
     };
-    let lease = format!("{} {}", reprieve.fence, reprieve.attempt.as_str());
-    if record.version != reprieve.version || record.failed_lease.as_ref() != Some(&lease) {
+    // A lease that the store forgot was told again, and has a later fence since.
+    let refused =
+        record.failed_lease.as_deref().and_then(|lease| lease.split_once(' ')).is_some_and(|(fence, holder)| {
+            holder == reprieve.attempt.as_str() && fence.parse::<Fence>().is_ok_and(|fence| fence >= reprieve.fence)
+        });
+    if record.version != reprieve.version || !refused {
         return ReprieveOutcome::NotNeeded;
     }
     record.why = Some(REFUSED_ONCE.to_owned());

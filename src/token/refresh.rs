@@ -392,7 +392,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             let lesson = Lesson::Failed(BreakerClass::Misconfigured, "invalid_client");
             return (self.end(self.later(None), "invalid_client", refusal).await, Some(lesson));
         }
-        let refusal = Refusal { version: self.lease.base, fence: self.lease.fence, probe: self.lease.probe };
+        // A lease that the store forgot and was told again has another fence than it was granted with.
+        let fence = self.spent.spending.fence().await.unwrap_or(self.lease.fence);
+        let refusal = Refusal { version: self.lease.base, fence, probe: self.lease.probe };
         let reported = self.tell_refusal(refusal).await;
         let round = match reported.as_ref().map(|reported| reported.verdict) {
             Some(Verdict::Suspend) => {

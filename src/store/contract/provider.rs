@@ -255,10 +255,10 @@ pub enum Breaker {
 pub struct Reprieve {
     /// The version that was refused.
     pub version: Version,
-    /// The lease under which it was refused: fence and holder.
-    pub fence: Fence,
-    /// The holder.
+    /// The holder of the lease under which it was refused.
     pub attempt: AttemptId,
+    /// The fence that the lease had at least.
+    pub fence: Fence,
     /// Whether an earlier send is still unexplained, so that the consent is uncertain again and not active.
     pub uncertain: bool,
 }

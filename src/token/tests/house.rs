@@ -147,6 +147,16 @@ impl House {
         self.tokens.core.link.connected(BootInstant::default());
     }
 
+    pub(super) async fn until_record(&self, id: &str, condition: impl Fn(&Snapshot) -> bool) {
+        for _ in 0..500 {
+            if condition(&self.record(id).await) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the record did not become so within five seconds");
+    }
+
     pub(super) async fn until(&self, condition: impl Fn() -> bool) {
         for _ in 0..500 {
             if condition() {
