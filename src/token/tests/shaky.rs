@@ -22,6 +22,7 @@ type Act = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 pub(in crate::token) struct Shaky {
     store: EmbeddedStore<ManualClock>,
     failing: Mutex<&'static [&'static str]>,
+    losing: Mutex<Option<&'static str>>,
     after: Mutex<Option<(&'static str, Act)>>,
     taken: Mutex<Vec<&'static str>>,
 }
@@ -34,12 +35,28 @@ impl std::fmt::Debug for Shaky {
 
 impl Shaky {
     pub(in crate::token) fn new(store: EmbeddedStore<ManualClock>) -> Self {
-        Self { store, failing: Mutex::default(), after: Mutex::default(), taken: Mutex::default() }
+        Self {
+            store,
+            failing: Mutex::default(),
+            losing: Mutex::default(),
+            after: Mutex::default(),
+            taken: Mutex::default(),
+        }
     }
 
     /// From here on these steps answer that the store is away, and nothing happens.
     pub(super) fn refuse(&self, steps: &'static [&'static str]) {
         *self.failing.lock().expect("no panic") = steps;
+    }
+
+    /// Another process' way to the same store, which is shaky in its own right.
+    pub(super) fn again(&self) -> Self {
+        Self::new(self.store.clone())
+    }
+
+    /// Loses one reply to this step: it is done, and answers that the store is away.
+    pub(super) fn lose_reply(&self, step: &'static str) {
+        *self.losing.lock().expect("no panic") = Some(step);
     }
 
     /// Acts once, between this step's effect and its answer.
@@ -79,6 +96,9 @@ impl Shaky {
         let act = self.after.lock().expect("no panic").take_if(|(awaited, _)| *awaited == step);
         if let Some((_, act)) = act {
             act().await;
+        }
+        if self.losing.lock().expect("no panic").take_if(|losing| *losing == step).is_some() {
+            return Err(StoreError::Unavailable("the reply was lost".to_owned()));
         }
         outcome
     }
