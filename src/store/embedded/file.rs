@@ -255,10 +255,10 @@ fn understand(key: &TokenKey, stored: Option<&[u8]>) -> Result<Option<Record>, S
     Record::from_fields(&fields).map(Some).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
 }
 
-fn pack(fields: Vec<(&'static str, Vec<u8>)>) -> Vec<u8> {
+fn pack(fields: Vec<(impl AsRef<str>, Vec<u8>)>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1_024);
     for (name, value) in fields {
-        for part in [name.as_bytes(), &value] {
+        for part in [name.as_ref().as_bytes(), &value] {
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bytes.extend_from_slice(part);
         }
