@@ -10,7 +10,10 @@ use tokio::time::sleep;
 use super::ending::REPORTS;
 use super::{Refresh, Took};
 use crate::oauth::TokenEndpoint;
-use crate::store::{BreakerClass, FailTo, Lesson, Refusal, Reported, Snapshot, Store, StoreError, Verdict};
+use crate::store::{
+    BreakerClass, Event, EventKind, FailTo, Lesson, MOST_EVENTS, Refusal, Reported, Snapshot, Store, StoreError,
+    Verdict,
+};
 use crate::token::TokenError;
 use crate::token::ask::Round;
 use crate::token::loss::{self, Evidence};
@@ -96,6 +99,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             sends: now.map_or(self.snapshot.sends + 1, |now| now.sends),
             late: self.said.late,
             remembered: self.core.cache.get(&self.errand.key).map(|held| held.version),
+            forgotten_intent: self.has_an_intent_been_forgotten().await,
         });
         if let Some(loss) = loss {
             loss.count(&self.core.metrics, &self.errand.provider);
@@ -109,5 +113,17 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
         );
         self.core.cache.forget(&self.errand.key);
         self.end(FailTo::ReauthorizationRequired, why, Err(TokenError::ReauthorizationRequired)).await
+    }
+
+    /// Whether this process saw somebody else's intent to spend this refresh token of which the store's history knows
+    /// nothing. It is written with the intent, and forgotten with it.
+    async fn has_an_intent_been_forgotten(&self) -> bool {
+        let seen = self.core.memories.spender(&self.errand.key, self.lease.base);
+        let Some(spender) = seen.filter(|spender| *spender != self.attempt) else { return false };
+        // Without the store's word nothing is claimed, and neither of a history that has lost its oldest lines.
+        let Ok(history) = self.core.store.history(&self.errand.key).await else { return false };
+        let is_whole = (1..MOST_EVENTS).contains(&history.len());
+        let is_told = |event: &Event| event.kind == EventKind::Armed && event.attempt.as_ref() == Some(&spender);
+        is_whole && !history.iter().any(is_told)
     }
 }

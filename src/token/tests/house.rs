@@ -11,9 +11,9 @@ use super::bank::Bank;
 use super::shaky::Shaky;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
-use crate::store::{ProviderStanding, Seed, SeedOutcome, Snapshot};
+use crate::store::{Begin, BeginOutcome, ProviderStanding, Seed, SeedOutcome, Snapshot};
 use crate::words::clock::{BootInstant, ManualClock, WallTime};
-use crate::words::ids::GrantId;
+use crate::words::ids::{Fence, GrantId};
 use crate::words::secrets::{AccessToken, RefreshToken};
 
 pub(super) const LIFE: Duration = Duration::from_secs(600);
@@ -260,4 +260,23 @@ pub(super) fn key(id: &str) -> TokenKey {
 
 pub(super) fn provider(name: &str) -> ProviderId {
     ProviderId::parse(name).expect("a valid name")
+}
+
+/// Another replica takes the lease of `c`.
+pub(super) async fn elsewhere(house: &House) -> (AttemptId, Fence, Version) {
+    let begin = Begin {
+        attempt: AttemptId::new("elsewhere", 0),
+        provider: provider("bank"),
+        wanted: Duration::from_secs(1),
+        rejected: None,
+        rejection_pause: Timing::STANDARD.rejection_pause,
+        lease: Timing::STANDARD.lease,
+        quarantine: Timing::STANDARD.quarantine,
+        grace: None,
+        create: None,
+    };
+    match house.tokens.store().begin(&key("c"), &begin).await.expect("the store works") {
+        BeginOutcome::Granted(lease, _) => (begin.attempt, lease.fence, lease.base),
+        other => panic!("granted: {other:?}"),
+    }
 }

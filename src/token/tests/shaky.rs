@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::{EmbeddedStore, Raw};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
     Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report,
@@ -68,14 +68,14 @@ impl Shaky {
         *self.after.lock().expect("no panic") = Some((step, Box::new(|| Box::pin(act()))));
     }
 
-    /// A record's bytes.
-    pub(super) fn raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+    /// A record and its history, as they stand.
+    pub(super) fn raw(&self, key: &TokenKey) -> Option<Raw> {
         self.store.raw(key)
     }
 
     /// Puts back what [`Shaky::raw`] read, as a store does that forgets.
-    pub(super) fn set_raw(&self, key: &TokenKey, raw: Option<Vec<u8>>) {
-        self.store.set_raw(key, raw);
+    pub(super) fn set_raw(&self, key: &TokenKey, raw: Option<Raw>) {
+        self.store.set_raw(key, raw.as_ref());
     }
 
     /// How often this step was asked for.
