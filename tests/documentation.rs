@@ -66,7 +66,7 @@ fn the_constants_of_the_protocol_are_those_that_are_described() {
 #[test]
 fn every_field_of_a_record_is_described() {
     let text = read("docs/refresh.md");
-    let source = read("src/store/record.rs");
+    let source = read("src/store/record/mod.rs");
     // A field's documentation begins with its stored name, or names: `at_exp`.
     let body = source.split("pub struct Record {").nth(1).expect("the record").split("\n}").next().expect("its end");
     let mut seen = 0;
