@@ -271,7 +271,9 @@ impl<C: Clock> EmbeddedStore<C> {
         self.inner.file.read_raw(key)
     }
 
-    pub(crate) fn set_raw(&self, key: &TokenKey, raw: Option<&Raw>) {
+    /// Between two steps, so that none that has begun writes over it.
+    pub(crate) async fn set_raw(&self, key: &TokenKey, raw: Option<&Raw>) {
+        let _turn = self.inner.turn.acquire().await.unwrap();
         self.inner.file.write_raw(key, raw);
     }
 }
@@ -374,7 +376,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(&home.path().join("s.redb"), clock()).unwrap();
         for garbage in [&b"CANARY garbage"[..], b"\0\0\0\0\0\0\0\x01v\0\0\0\0\0\0\0\x019"] {
-            store.set_raw(&key(), Some(&(garbage.to_vec(), Vec::new())));
+            store.set_raw(&key(), Some(&(garbage.to_vec(), Vec::new()))).await;
             let errors = [
                 store.read(&key()).await.unwrap_err(),
                 store.seed(&key(), &seed()).await.unwrap_err(),

@@ -109,7 +109,7 @@ async fn a_refusal_after_an_intent_that_was_seen_and_is_no_longer_known_is_a_dou
     let before = house.tokens.store().raw(&key("c"));
     spent_elsewhere(&house).await;
     // That process dies, and the store comes back as it was.
-    house.tokens.store().set_raw(&key("c"), before.as_ref());
+    house.tokens.store().set_raw(&key("c"), before.as_ref()).await;
     house.bank.say(TokenOutcome::InvalidGrant);
     assert_eq!(house.ask("c").await.expect_err("lost"), TokenError::ReauthorizationRequired);
     assert_eq!(house.record("c").await.why.as_deref(), Some("double_send"));

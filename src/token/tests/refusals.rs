@@ -17,7 +17,7 @@ async fn a_refused_consent_whose_lease_was_told_again_is_pardoned_with_the_other
     let tokens = house.tokens.clone();
     let call = tokio::spawn(async move { ask(&tokens, "c1").await.map(drop) });
     house.until(|| house.bank.presented().len() == 1).await;
-    house.tokens.store().set_raw(&key("c1"), before.as_ref());
+    house.tokens.store().set_raw(&key("c1"), before.as_ref()).await;
     house.until_record("c1", |record| record.state == RecordState::Armed).await;
     gate.send_replace(true);
     assert_eq!(call.await.expect("no panic"), Err(TokenError::ReauthorizationRequired), "refused alone");
@@ -37,7 +37,10 @@ async fn a_refused_consent_whose_lease_the_store_forgets_as_it_hears_of_it_is_pa
     house.seed("c1", Some("rt-c1"), EXPIRED).await;
     let before = house.tokens.store().raw(&key("c1"));
     let tokens = house.tokens.clone();
-    house.tokens.store().after("report", move || async move { tokens.store().set_raw(&key("c1"), before.as_ref()) });
+    house
+        .tokens
+        .store()
+        .after("report", move || async move { tokens.store().set_raw(&key("c1"), before.as_ref()).await });
     house.bank.say(TokenOutcome::InvalidGrant);
     assert_eq!(house.ask("c1").await.expect_err("refused alone"), TokenError::ReauthorizationRequired);
     house.tokens.settled_once().await;

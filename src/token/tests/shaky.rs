@@ -74,8 +74,8 @@ impl Shaky {
     }
 
     /// Puts back what [`Shaky::raw`] read, as a store does that forgets.
-    pub(super) fn set_raw(&self, key: &TokenKey, raw: Option<&Raw>) {
-        self.store.set_raw(key, raw);
+    pub(super) async fn set_raw(&self, key: &TokenKey, raw: Option<&Raw>) {
+        self.store.set_raw(key, raw).await;
     }
 
     /// How often this step was asked for.
