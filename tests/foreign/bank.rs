@@ -213,7 +213,7 @@ impl Books {
         };
         let (access, refresh) = (self.make("access"), self.make("refresh"));
         let (grace, life) = (self.grace, self.life);
-        let consent = self.consents.get_mut(&id).unwrap();
+        let consent = self.consents.get_mut(&id)?;
         let in_grace = consent.spent.get(presented).map(|since| since.elapsed() < grace);
         let ended = match in_grace {
             _ if consent.dead => Ended::Refused,
@@ -367,7 +367,7 @@ async fn next_request<S: Stream>(stream: &mut S, read: &mut Vec<u8>) -> Option<R
                 return Some(Request { target, headers, body });
             }
         }
-        let mut chunk = [0; 16_384];
+        let mut chunk = vec![0; 16_384];
         let Ok(length @ 1..) = stream.read(&mut chunk).await else { return None };
         read.extend_from_slice(&chunk[..length]);
     }

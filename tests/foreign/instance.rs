@@ -97,22 +97,19 @@ impl Instance {
     }
 
     async fn is_ready(&mut self) -> bool {
-        match self.subject.ready.clone() {
-            Some(url) => {
-                let url = self.filled(&url);
-                let answer = self.app.try_send(request(Method::GET, &url, &[], Bytes::new())).await;
-                answer.is_ok_and(|answer| answer.status.is_success())
-            }
-            None => {
-                let port = self.filled("{port}").parse().expect("a port is a number");
-                TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-            }
+        if let Some(url) = self.subject.ready.clone() {
+            let url = self.filled(&url);
+            let answer = self.app.try_send(request(Method::GET, &url, &[], Bytes::new())).await;
+            answer.is_ok_and(|answer| answer.status.is_success())
+        } else {
+            let port = self.filled("{port}").parse().expect("a port is a number");
+            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
         }
     }
 
     /// Gives it a consent whose access token lives for so many seconds yet.
     pub(crate) async fn seed(&mut self, consent: &str, granted: &Granted, seconds: u64) -> Result<(), String> {
-        let mut places = self.of_consent(consent);
+        let mut places = of_consent(consent);
         places.insert("access_token".into(), granted.access.clone());
         places.insert("refresh_token".into(), granted.refresh.clone());
         places.insert("expires_in".into(), seconds.to_string());
@@ -122,7 +119,7 @@ impl Instance {
 
     /// Has the refresh token tried again that the bank refused.
     pub(crate) async fn revive(&mut self, consent: &str) -> Option<Result<(), String>> {
-        let (revive, places) = (self.subject.revive.clone()?, self.of_consent(consent));
+        let (revive, places) = (self.subject.revive.clone()?, of_consent(consent));
         Some(self.act(&revive, &places).await)
     }
 
@@ -182,7 +179,7 @@ impl Instance {
     }
 
     fn call_url(&mut self, consent: &str) -> String {
-        let (url, places) = (self.subject.call.url.clone(), self.of_consent(consent));
+        let (url, places) = (self.subject.call.url.clone(), of_consent(consent));
         self.filled_with(&url, &places)
     }
 
@@ -215,10 +212,6 @@ impl Instance {
         self.said.clone() + &self.program.as_ref().map(Program::output).unwrap_or_default()
     }
 
-    fn of_consent(&self, consent: &str) -> HashMap<String, String> {
-        HashMap::from([("consent".to_owned(), consent.to_owned())])
-    }
-
     fn filled(&mut self, text: &str) -> String {
         self.filled_with(text, &HashMap::new())
     }
@@ -233,6 +226,10 @@ impl Instance {
                 .then(|| self.places.entry(name.to_owned()).or_insert_with(|| free_port().to_string()).clone())
         })
     }
+}
+
+fn of_consent(consent: &str) -> HashMap<String, String> {
+    HashMap::from([("consent".to_owned(), consent.to_owned())])
 }
 
 /// The end of what a program has said, for a table's cell.

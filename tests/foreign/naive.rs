@@ -136,7 +136,7 @@ async fn next_message(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(Str
                 return Some(message);
             }
         }
-        let mut chunk = [0; 16_384];
+        let mut chunk = vec![0; 16_384];
         let Ok(length @ 1..) = stream.read(&mut chunk).await else { return None };
         read.extend_from_slice(&chunk[..length]);
     }

@@ -62,12 +62,12 @@ pub(crate) async fn play(subject: &Subject, fault: Fault) -> Verdict {
 }
 
 async fn perform(fault: Fault, stage: &mut Stage) -> Result<Played, String> {
-    let last = stage.instances.len() - 1;
-    let all: Vec<_> = (0..=last).collect();
+    let count = stage.instances.len();
+    let all: Vec<_> = (0..count).collect();
     match fault {
         Fault::HerdOne | Fault::HerdMany => {
             for n in 0..100 {
-                stage.call_beside(n % (last + 1), CONSENT);
+                stage.call_beside(n % count, CONSENT);
             }
             stage.all_answered().await;
         }
@@ -103,7 +103,7 @@ async fn perform(fault: Fault, stage: &mut Stage) -> Result<Played, String> {
             let_the_bank_think(stage, MOMENT).await?;
             stage.instances[0].signal("STOP");
             let time = stage.subject.stopped();
-            stage.keep_calling(&all[last..], time).await;
+            stage.keep_calling(&all[count - 1..], time).await;
             stage.instances[0].signal("CONT");
         }
         Fault::Terminated => {
@@ -192,7 +192,7 @@ async fn perform(fault: Fault, stage: &mut Stage) -> Result<Played, String> {
             let until = Instant::now() + MOMENT * 6;
             while Instant::now() < until {
                 for n in 0..24 {
-                    stage.call_beside(n % (last + 1), &format!("suite-{n}"));
+                    stage.call_beside(n % count, &format!("suite-{n}"));
                 }
                 stage.all_answered().await;
                 sleep(MOMENT / 5).await;

@@ -158,15 +158,12 @@ pub(crate) fn filled(text: &str, mut value: impl FnMut(&str) -> Option<String>) 
         let name = inside.find('}').map(|close| &inside[..close]);
         let known = name.filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
         done.push_str(&rest[..open]);
-        match known.and_then(|name| Some((name, value(name)?))) {
-            Some((name, value)) => {
-                done.push_str(&value);
-                rest = &inside[name.len() + 1..];
-            }
-            None => {
-                done.push('{');
-                rest = inside;
-            }
+        if let Some((name, value)) = known.and_then(|name| Some((name, value(name)?))) {
+            done.push_str(&value);
+            rest = &inside[name.len() + 1..];
+        } else {
+            done.push('{');
+            rest = inside;
         }
     }
     done + rest

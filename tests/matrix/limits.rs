@@ -46,6 +46,7 @@ fn implied(requests: usize) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the figures are what a person runs it for")]
 async fn f37_at_a_start_with_many_expired_consents_the_bank_sees_no_more_than_the_limits_and_waiting_calls_first() {
     let (herd, scene) = (herd(), Scene::set().await);
     let replicas: [Replica; REPLICAS] = std::array::from_fn(|_| Replica::with_redis(&scene.bank, &scene.redis));
