@@ -120,6 +120,8 @@ async fn news_that_another_process_has_refreshed_the_consent_ends_the_wait_in_li
     let another = queued.house.another();
     queued.house.bank.hold_answers().send_replace(true);
     assert_eq!(ask(&another, "third").await.expect("refreshed").version.generation, 2);
+    // Its answer counts as soon as it is spilled, and is news once it is committed.
+    another.settled_once().await;
     let (spent, version) = (queued.spent(), queued.house.record("third").await.version);
     follow::heard(&queued.house.tokens.core, key("third"), version);
     assert_eq!(third.await.expect("no panic"), Ok(2));
