@@ -49,7 +49,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     /// Has no replica refresh anything at a provider until somebody thaws it. Replaces a freeze that stands. Asking again
     /// is safe.
     pub async fn freeze(&self, provider: &ProviderId, why: Option<String>) -> Result<ProviderStanding, StandingError> {
-        self.core.freeze(provider, FreezeReason::Operator, why).await
+        self.core.freeze(provider, FreezeReason::Operator, why, None).await
     }
 
     /// Lets a provider be asked again, whoever froze it. Asking again is safe.
@@ -84,17 +84,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
-    /// Freezes a provider in this process' name.
+    /// Freezes a provider in this process' name; over something that freezes it only once, `over`, if it has not yet.
     pub(super) async fn freeze(
         &self,
         provider: &ProviderId,
         reason: FreezeReason,
         why: Option<String>,
+        over: Option<String>,
     ) -> Result<ProviderStanding, StandingError> {
-        let order = Freeze { reason, by: self.process.clone(), why, age: Duration::ZERO };
+        let order = Freeze { reason, by: self.process.clone(), why, age: Duration::ZERO, over };
         let standing = self.stand(provider, self.store.freeze(provider, Some(&order))).await?;
-        let provider = provider.as_str();
-        tracing::warn!(provider, reason = reason.as_str(), "A provider was frozen: nothing is refreshed there.");
+        if standing.freeze.is_some() {
+            let provider = provider.as_str();
+            tracing::warn!(provider, reason = reason.as_str(), "A provider was frozen: nothing is refreshed there.");
+        }
         Ok(standing)
     }
 

@@ -73,6 +73,7 @@ async fn what_is_shared(bench: &impl Bench) {
         by: "me, here".into(),
         why: Some("a | b".into()),
         age: Duration::ZERO,
+        over: None,
     };
     store.freeze(&bank, Some(&order)).await.unwrap();
     match store.permits(&bank, &ask(&[4], 8, 20)).await.unwrap() {
@@ -193,7 +194,7 @@ async fn run(step: &Step, store: &impl Store, bank: &ProviderId) -> String {
         }
         Step::Renew(number) => format!("{:?}", store.renew_permit(bank, &permit(*number), LIFE).await.unwrap()),
         Step::Freeze(on) => {
-            let order = Freeze { reason: FreezeReason::Operator, by: "x".into(), why: None, age: Duration::ZERO };
+            let order = Freeze { reason: FreezeReason::Operator, by: "x".into(), why: None, age: Duration::ZERO, over: None };
             store.freeze(bank, on.then_some(&order)).await.unwrap();
             String::new()
         }

@@ -19,6 +19,8 @@ use crate::words::ids::{AttemptId, TokenKey, Version};
 pub struct ProviderRecord {
     /// `fz_reason`, `fz_by`, `fz_why`, `fz_at`: the freeze.
     pub freeze: Option<Frozen>,
+    /// `fz_over`: what it was last frozen over that freezes a provider only once. It outlives the freeze.
+    pub frozen_over: Option<String>,
     /// `fails`: failures since the last success.
     pub failures: u32,
     /// `opened`: how often in a row the breaker has opened; 0, it is closed.
@@ -105,6 +107,7 @@ impl ProviderRecord {
             by: frozen.by.clone(),
             why: frozen.why.clone(),
             age: Duration::from_millis(now.saturating_sub(frozen.at)),
+            over: None,
         })
     }
 
@@ -153,6 +156,7 @@ impl ProviderRecord {
         };
         Ok(Self {
             freeze,
+            frozen_over: text("fz_over"),
             failures: count("fails")?,
             opened: count("opened")?,
             open_until: number("until")?,
@@ -182,6 +186,7 @@ impl ProviderRecord {
             put("fz_why", frozen.why.clone().unwrap_or_default());
             put("fz_at", number(frozen.at));
         }
+        put("fz_over", self.frozen_over.clone().unwrap_or_default());
         put("fails", number(self.failures.into()));
         put("opened", number(self.opened.into()));
         put("until", number(self.open_until));
@@ -258,6 +263,7 @@ mod tests {
         let refusal = Refusal { version: Version::first(GrantId::random()), fence: 3, probe: true };
         let record = ProviderRecord {
             freeze: Some(Frozen { reason: FreezeReason::OldBackup, by: "a b".into(), why: Some("c d".into()), at: 5 }),
+            frozen_over: Some("a-b/7".into()),
             failures: 1,
             opened: 2,
             open_until: 9,

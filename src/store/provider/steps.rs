@@ -170,8 +170,14 @@ pub fn report(record: &mut ProviderRecord, now: u64, report: &Report) -> Reporte
     }
 }
 
-/// Freezes, or thaws.
+/// Freezes, or thaws. What freezes a provider only once has no effect a second time.
 pub fn freeze(record: &mut ProviderRecord, now: u64, order: Option<&Freeze>) {
+    if let Some(over) = order.and_then(|order| order.over.clone()) {
+        if record.frozen_over.as_ref() == Some(&over) {
+            return;
+        }
+        record.frozen_over = Some(over);
+    }
     record.freeze = order.map(|order| Frozen {
         reason: order.reason,
         by: order.by.clone(),

@@ -71,7 +71,7 @@ local function load()
     frozen = { reason = stored.fz_reason, by = stored.fz_by, why = stored.fz_why, at = stored.fz_at }
   end
   return {
-    frozen = frozen,
+    frozen = frozen, over = stored.fz_over,
     fails = tonumber(stored.fails or '0'), opened = tonumber(stored.opened or '0'),
     till = tonumber(stored['until'] or '0'), class = stored.class, why = stored.why or '',
     canary = permit_of(stored.canary or ''), canaries = words(stored.canaries),
@@ -106,6 +106,7 @@ local function fields_of(rec)
     put('fz_why', rec.frozen.why)
     put('fz_at', rec.frozen.at)
   end
+  put('fz_over', rec.over)
   put_number('fails', rec.fails)
   put_number('opened', rec.opened)
   put_number('until', rec.till)
