@@ -18,8 +18,8 @@ use crate::store::spill::{HighWater, SpillDirectory};
 use crate::store::{Arrival, FreezeReason, Store, StoreAge, StoreError};
 use crate::words::clock::{BootInstant, Clock};
 
-/// How often what is known of the store is written down.
-const WRITTEN_EVERY: Duration = Duration::from_secs(10);
+/// In how many beats what is known of the store is written down once: every ten seconds.
+const WRITTEN_EVERY: u32 = 5;
 /// How many incarnations are remembered. One that was forgotten would be looked at again, a day long, by what it was like
 /// when it came up; no cluster has as many primaries.
 const MOST_INCARNATIONS: usize = 256;
@@ -102,7 +102,7 @@ impl Watch {
         let steps = state.age.map_or(0, |age| age.steps).max(after.steps);
         state.age = Some(StoreAge { steps, ..after });
         let now = core.clock.boot();
-        let is_due = state.written_at.is_none_or(|at| now.since(at) >= WRITTEN_EVERY);
+        let is_due = state.written_at.is_none_or(|at| now.since(at) >= core.timing.renewal * WRITTEN_EVERY);
         if let Some(spill) = core.spill.as_ref().filter(|_| is_due)
             && !self.is_writing.swap(true, Ordering::AcqRel)
         {

@@ -194,7 +194,8 @@ async fn run(step: &Step, store: &impl Store, bank: &ProviderId) -> String {
         }
         Step::Renew(number) => format!("{:?}", store.renew_permit(bank, &permit(*number), LIFE).await.unwrap()),
         Step::Freeze(on) => {
-            let order = Freeze { reason: FreezeReason::Operator, by: "x".into(), why: None, age: Duration::ZERO, over: None };
+            let order =
+                Freeze { reason: FreezeReason::Operator, by: "x".into(), why: None, age: Duration::ZERO, over: None };
             store.freeze(bank, on.then_some(&order)).await.unwrap();
             String::new()
         }

@@ -9,9 +9,9 @@ use super::scripts::{LuaScript, Reply};
 use super::{Lane, RedisStore, follow, providers};
 use crate::store::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    FailTo, Freeze, Holder, Lease, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew,
-    RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed,
-    Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting, said_words,
+    FailTo, Freeze, Holder, Lease, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert,
+    ReassertOutcome, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting, said_words,
 };
 use crate::store::keys;
 use crate::store::record::Record;

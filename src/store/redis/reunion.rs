@@ -179,9 +179,8 @@ impl Beat {
         let Value::Array(answers) = value else { return None };
         let (each, rest) = answers.split_at_checked(incarnations * 3)?;
         let [waited, steps_before, beat_before, steps, beat] = rest else { return None };
-        let age = |steps, beat| {
-            Some(StoreAge { steps: number(steps)?, newest_beat: WallTime::from_millis(number(beat)?) })
-        };
+        let age =
+            |steps, beat| Some(StoreAge { steps: number(steps)?, newest_beat: WallTime::from_millis(number(beat)?) });
         let each = || each.chunks_exact(3);
         Some(Self {
             ready: each().map(|one| number(&one[0]) == Some(1)).collect(),

@@ -107,7 +107,8 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_understood_counts_as_nothing_and_is_written_over() {
         let home = tempfile::tempdir().unwrap();
-        for odd in ["", "{", "{\"v\":2,\"steps\":1,\"newest_beat_ms\":1,\"incarnations\":[]}", "{\"v\":1,\"steps\":-1}"] {
+        for odd in ["", "{", "{\"v\":2,\"steps\":1,\"newest_beat_ms\":1,\"incarnations\":[]}", "{\"v\":1,\"steps\":-1}"]
+        {
             fs::write(home.path().join(NAME), odd).unwrap();
             let spills = SpillDirectory::open(home.path()).unwrap();
             assert_eq!(spills.high_water(), None, "{odd}");

@@ -5,6 +5,7 @@ mod disturbed;
 mod forgetful;
 mod house;
 mod losses;
+mod setback;
 mod shaky;
 
 use house::{House, LIFE, ask, key, provider};
