@@ -19,7 +19,7 @@
 //!
 //! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. And it tells one
 //! incarnation of the server from the next; without it a server that restarted or was promoted grants leases at once,
-//! whatever it may have forgotten. `+config|get` adds how often the append-only file is synced, but shows passwords of the
+//! whatever it may have forgotten, and one that was put back from an old backup is not noticed. `+config|get` adds how often the append-only file is synced, but shows passwords of the
 //! server too; `+acl|whoami +acl|dryrun` let missing rights be found without trying each command.
 //!
 //! Users and their rights are not copied from a primary to its replicas or from node to node: every server that may take
@@ -327,11 +327,11 @@ impl RedisStore {
     }
 }
 
-/// Whether an older copy of the store would be wrong about a consent for want of this step. Of our client's own tokens
-/// none can be spent.
+/// Whether an older copy of the store would be wrong about a consent for want of this step. What is put back was taken
+/// before, and of our client's own tokens none can be spent.
 fn is_lasting(key: &TokenKey, answered: &str) -> bool {
     matches!(key, TokenKey::Consent(_))
-        && matches!(answered, "ARMED" | "STORED" | "RESTORED" | "CREATED" | "REPLACED" | "ENDED")
+        && matches!(answered, "ARMED" | "STORED" | "CREATED" | "REPLACED" | "ENDED")
 }
 
 fn understood(value: Value, script: &LuaScript, key: &TokenKey) -> Result<Reply, StoreError> {

@@ -35,6 +35,29 @@ struct Written {
     incarnations: Vec<String>,
 }
 
+impl HighWater {
+    /// What a process wrote in its spill directory. What cannot be read or understood is said, and counts as nothing: it is
+    /// worth a check of the store, and not that nobody gets a token.
+    pub fn read(directory: &Path) -> Option<Self> {
+        let text = match fs::read(directory.join(NAME)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(kind = %error.kind(), "How far the token store had come cannot be read.");
+                return None;
+            }
+        };
+        let written = serde_json::from_slice::<Written>(&text).ok().filter(|written| written.v == FORMAT);
+        if written.is_none() {
+            tracing::warn!("How far the token store had come is not to be understood.");
+        }
+        written.map(|Written { v: _, steps, newest_beat_ms, incarnations }| {
+            let age = StoreAge { steps, newest_beat: WallTime::from_millis(newest_beat_ms) };
+            Self { age, incarnations }
+        })
+    }
+}
+
 impl SpillDirectory {
     /// What stood here of the store when the directory was opened; `None`, nothing that can be understood.
     pub fn high_water(&self) -> Option<&HighWater> {
@@ -46,27 +69,6 @@ impl SpillDirectory {
         let inner = Arc::clone(&self.0);
         blocking("be written", move || inner.keep_high_water(mark)).await
     }
-}
-
-/// What an earlier process wrote. What cannot be read or understood is said and written over later: it is worth a check
-/// of the store, and not that nobody gets a token.
-pub(super) fn read(directory: &Path) -> Option<HighWater> {
-    let text = match fs::read(directory.join(NAME)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            tracing::warn!(kind = %error.kind(), "How far the token store had come cannot be read.");
-            return None;
-        }
-    };
-    let written = serde_json::from_slice::<Written>(&text).ok().filter(|written| written.v == FORMAT);
-    if written.is_none() {
-        tracing::warn!("How far the token store had come is not to be understood.");
-    }
-    written.map(|Written { v: _, steps, newest_beat_ms, incarnations }| {
-        let age = StoreAge { steps, newest_beat: WallTime::from_millis(newest_beat_ms) };
-        HighWater { age, incarnations }
-    })
 }
 
 impl Inner {
@@ -114,7 +116,7 @@ mod tests {
             assert_eq!(spills.high_water(), None, "{odd}");
             spills.keep_high_water(mark(1, 2)).await.unwrap();
             drop(spills);
-            assert_eq!(read(home.path()), Some(mark(1, 2)));
+            assert_eq!(HighWater::read(home.path()), Some(mark(1, 2)));
         }
     }
 }

@@ -97,7 +97,7 @@ impl SpillDirectory {
         }
         finish_partial_files(path)?;
         let files = spill_files(path)?.len();
-        let high_water = high_water::read(path);
+        let high_water = HighWater::read(path);
         let (path, files) = (path.to_owned(), AtomicUsize::new(files));
         Ok(Self(Arc::new(Inner { path, files, most, high_water, _lock: lock })))
     }
