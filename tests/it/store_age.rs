@@ -28,10 +28,10 @@ struct Process {
 impl Process {
     fn start(server: &RedisServer, name: &'static str, known: u64) -> Self {
         let (store, heard) = (server.store(), Arc::<Mutex<Vec<Occasion>>>::default());
-        let (member, hears) = (store.clone(), Arc::clone(&heard));
+        let (member, told) = (store.clone(), Arc::clone(&heard));
         let task = tokio::spawn(async move {
             let attend = |occasion| {
-                hears.lock().unwrap().push(occasion);
+                told.lock().unwrap().push(occasion);
                 async { Ok(()) }
             };
             member.reunite(name, PACE, known, attend).await;

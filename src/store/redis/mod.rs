@@ -330,8 +330,7 @@ impl RedisStore {
 /// Whether an older copy of the store would be wrong about a consent for want of this step. What is put back was taken
 /// before, and of our client's own tokens none can be spent.
 fn is_lasting(key: &TokenKey, answered: &str) -> bool {
-    matches!(key, TokenKey::Consent(_))
-        && matches!(answered, "ARMED" | "STORED" | "CREATED" | "REPLACED" | "ENDED")
+    matches!(key, TokenKey::Consent(_)) && matches!(answered, "ARMED" | "STORED" | "CREATED" | "REPLACED" | "ENDED")
 }
 
 fn understood(value: Value, script: &LuaScript, key: &TokenKey) -> Result<Reply, StoreError> {

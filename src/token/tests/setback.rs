@@ -131,10 +131,10 @@ async fn what_is_known_of_the_store_outlives_the_process() {
     let watch = watching(&house).await;
     let file = house.directory.path().join("spill/high-water");
     house.until(|| file.exists()).await;
-    let House { tokens, bank, clock, behaviour, limits, directory, grant } = house;
+    let House { tokens, bank, clock, grant, behaviour, limits, directory } = house;
     drop((watch, tokens));
     let tokens = build(&directory, &bank, &clock, &behaviour, limits);
-    let house = House { tokens, bank, clock, behaviour, limits, directory, grant };
+    let house = House { tokens, bank, clock, grant, behaviour, limits, directory };
     let watch = Watch::begin(&house.tokens.core);
     assert_eq!(watch.known(), 100);
     // The incarnation that it was known as, by what it was like when it came up, is not looked at again.
