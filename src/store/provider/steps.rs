@@ -170,20 +170,24 @@ pub fn report(record: &mut ProviderRecord, now: u64, report: &Report) -> Reporte
     }
 }
 
-/// Freezes, or thaws. What freezes a provider only once has no effect a second time.
+/// Freezes, or thaws whatever was frozen. An order takes the place of a freeze with its reason, and of no other; over what
+/// freezes a provider only once it has no effect a second time.
 pub fn freeze(record: &mut ProviderRecord, now: u64, order: Option<&Freeze>) {
-    if let Some(over) = order.and_then(|order| order.over.clone()) {
-        if record.frozen_over.as_ref() == Some(&over) {
+    let Some(order) = order else { return record.freezes.clear() };
+    if let Some(over) = &order.over {
+        if record.frozen_over.as_ref() == Some(over) {
             return;
         }
-        record.frozen_over = Some(over);
+        record.frozen_over = Some(over.clone());
     }
-    record.freeze = order.map(|order| Frozen {
+    record.freezes.retain(|frozen| frozen.reason != order.reason);
+    record.freezes.push(Frozen {
         reason: order.reason,
         by: order.by.clone(),
         why: order.why.clone().filter(|why| !why.is_empty()),
         at: now,
     });
+    record.freezes.sort_by_key(|frozen| std::cmp::Reverse(frozen.reason));
 }
 
 fn failed(record: &mut ProviderRecord, now: u64, what: (BreakerClass, &str), spread: u16, is_canary: bool) {
