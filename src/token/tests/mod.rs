@@ -9,6 +9,7 @@ mod line;
 mod losses;
 mod permits;
 mod refusals;
+mod setback;
 mod shaky;
 mod shut;
 
