@@ -48,6 +48,7 @@ raw! {
         hosts: Vec<String>,
         consent_header: String,
         token_wait: RawDuration,
+        workers: u64,
         limits: RawLimits,
     }
 

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use super::bind::Accepted;
+use super::bind::{Accepted, Accepting};
 use super::impatient::Impatient;
 use super::preface;
 use super::shutdown::Shutdown;
@@ -70,11 +70,11 @@ impl Default for ServeSettings {
 
 /// Serves connections until the soft shutdown, then lets the requests under way finish, and returns when every
 /// connection has ended; at the hard shutdown those left are dropped. With `tls` every connection begins with a
-/// handshake. Each request carries a [`Peer`] among its extensions.
+/// handshake. Each request carries a [`Peer`] among its extensions. A listener may be served on several threads at once.
 ///
 /// The service's future is dropped when its connection breaks: work that must finish belongs into a task of its own.
 pub async fn serve<S: Application>(
-    listener: Listener,
+    listener: Arc<Listener>,
     tls: Option<Arc<ServerConfig>>,
     settings: &ServeSettings,
     service: S,
@@ -83,6 +83,7 @@ pub async fn serve<S: Application>(
     let connections = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(settings.max_connections.max(1)));
     let protocols = Protocols::new(settings, tls, &shutdown, &connections);
+    let Some(accepting) = accepting(&listener, &shutdown).await else { return };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -91,7 +92,7 @@ pub async fn serve<S: Application>(
                 Ok(slot) => (slot, tokio::select! {
                     biased;
                     () = shutdown.soft() => break,
-                    accepted = listener.accept() => accepted,
+                    accepted = accepting.accept() => accepted,
                 }),
                 Err(_) => break, // The semaphore is never closed.
             },
@@ -101,11 +102,10 @@ pub async fn serve<S: Application>(
             (_, Err(error)) if is_the_connections_own(&error) => continue,
             (_, Err(error)) => {
                 // Out of descriptors or memory, usually. Trying again at once would only burn a core.
-                tracing::warn!(listener = %listener.local(), %error, "a connection could not be accepted");
-                tokio::select! {
-                    () = shutdown.soft() => break,
-                    () = tokio::time::sleep(ACCEPT_BACKOFF) => continue,
+                if pause(&listener, &error, &shutdown).await {
+                    continue;
                 }
+                break;
             }
         };
         let connection = protocols.clone().connection(accepted, service.clone());
@@ -121,9 +121,29 @@ pub async fn serve<S: Application>(
             drop(slot);
         });
     }
-    drop(listener);
+    drop((accepting, listener));
     connections.close();
     connections.wait().await;
+}
+
+/// This runtime's end of the listener; `None` at the soft shutdown.
+async fn accepting(listener: &Listener, shutdown: &Shutdown) -> Option<Accepting> {
+    loop {
+        match listener.accepting() {
+            Ok(accepting) => return Some(accepting),
+            Err(error) if !pause(listener, &error, shutdown).await => return None,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Waits a little after a failure of the listener. False at the soft shutdown.
+async fn pause(listener: &Listener, error: &io::Error, shutdown: &Shutdown) -> bool {
+    tracing::warn!(listener = %listener.local(), %error, "a connection could not be accepted");
+    tokio::select! {
+        () = shutdown.soft() => false,
+        () = tokio::time::sleep(ACCEPT_BACKOFF) => true,
+    }
 }
 
 /// What [`serve`] asks of a service, under one name: any cloneable tower service from requests to responses. An error of

@@ -229,7 +229,7 @@ impl Server {
             }
         });
         let stop = shutdown.clone();
-        let ended = tokio::spawn(async move { serve(listener, tls, &settings, service, stop).await });
+        let ended = tokio::spawn(async move { serve(Arc::new(listener), tls, &settings, service, stop).await });
         Self { local, shutdown, arrived, go_on, ended }
     }
 

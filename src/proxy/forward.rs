@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Version};
 use hyper::body::{Body as _, Incoming};
 
 use super::body::RequestBody;
@@ -33,7 +34,7 @@ use crate::words::ids::ConsentId;
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     method: Method,
-    uri: Uri,
+    target: PathAndQuery,
     headers: HeaderMap,
 }
 
@@ -49,7 +50,7 @@ impl Outgoing {
         draw: [u8; 16],
     ) -> Result<Self, Refusal> {
         let Parts { method, version, mut headers, .. } = head;
-        let uri = api.base.join(rest).map_err(|_| Refusal::TargetTooLong)?;
+        let target = api.base.join(rest).map_err(|_| Refusal::TargetTooLong)?;
         route.rules.clean_request(&mut headers)?;
         for (name, value) in &api.set_headers {
             headers.insert(name, value.clone());
@@ -59,12 +60,12 @@ impl Outgoing {
         }
         via.append(&mut headers, version);
         trace_context::propagate(&mut headers, &trace_bytes(draw));
-        Ok(Self { method, uri, headers })
+        Ok(Self { method, target, headers })
     }
 
-    /// The request. `Host` is written by the client, from the URI, where the protocol has it.
+    /// The request. Its authority is the connection's to name.
     fn request(self, bearer: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
-        let Self { method, uri, mut headers } = self;
+        let Self { method, target, mut headers } = self;
         if let Some(bearer) = bearer {
             headers.insert(header::AUTHORIZATION, bearer);
         }
@@ -74,7 +75,7 @@ impl Outgoing {
         }
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = target.into();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
         request

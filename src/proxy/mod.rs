@@ -66,6 +66,7 @@ struct Inner<S, E, C> {
     consent_header: HeaderName,
     token_wait: Duration,
     limits: Limits,
+    workers: usize,
     tokens: Tokens<S, E, C>,
     metrics: Arc<Metrics>,
     clock: C,
@@ -105,7 +106,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         metrics: Metrics,
         clock: C,
     ) -> Result<Self, ProxyError> {
-        let ProxySettings { bind, hosts, consent_header, apis, token_wait, limits } = settings;
+        let ProxySettings { bind, hosts, consent_header, apis, token_wait, workers, limits } = settings;
         if !is_free(&consent_header) || consent_header == http::header::AUTHORIZATION {
             return Err(ProxyError::ConsentHeader(consent_header));
         }
@@ -124,8 +125,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         };
         let apis = PrefixTable::new(table)?;
         let via = Via::new(PSEUDONYM)?;
-        let inner =
-            Inner { guard, via, apis, consent_header, token_wait, limits, tokens, metrics: Arc::new(metrics), clock };
+        let metrics = Arc::new(metrics);
+        let inner = Inner { guard, via, apis, consent_header, token_wait, limits, workers, tokens, metrics, clock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -144,6 +145,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
                 let inner = Arc::clone(&inner);
                 async move { Ok::<_, Infallible>(inner.handle(request).await) }
             })
+    }
+
+    /// How many threads are to serve calls, at least one.
+    pub fn workers(&self) -> usize {
+        self.inner.workers.max(1)
     }
 
     /// The limits of the listener. Its limits on heads are wider than ours, so that a head that is a little too large

@@ -27,6 +27,8 @@ pub struct ProxySettings {
     pub apis: Vec<Api>,
     /// How long a request waits for a token.
     pub token_wait: Duration,
+    /// Threads that serve calls.
+    pub workers: usize,
     /// Sizes and times.
     pub limits: Limits,
 }

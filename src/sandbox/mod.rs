@@ -247,7 +247,7 @@ impl<C: Clock> Sandbox<C> {
                         answer
                     }
                 });
-                serve(listener, tls, $settings, service, shutdown.clone())
+                serve(Arc::new(listener), tls, $settings, service, shutdown.clone())
             }};
         }
         tokio::join!(

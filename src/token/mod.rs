@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 pub use cache::Held;
@@ -276,14 +276,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             return standing.at(provider);
         }
         let (epoch, moves, asked) = (core.link.epoch(), core.standings.moves(), core.clock.boot());
-        let standing = match core.store.read(&key).await {
-            Ok(Some(snapshot)) => {
+        // Not on the caller's runtime: a connection to the store that is opened there would end with it.
+        let (tell, told) = oneshot::channel();
+        let (reader, wanted) = (Arc::clone(core), key.clone());
+        core.flights.detach(async move {
+            let _nobody_waits = tell.send(reader.store.read(&wanted).await);
+        });
+        let standing = match told.await {
+            Ok(Ok(Some(snapshot))) => {
                 let until = snapshot.consent_remaining.filter(|rest| !rest.is_zero()).map(|rest| asked.plus(rest));
                 let verdict = refused_by(snapshot.state).map_or(Ok(()), Err);
                 Standing { provider: Some(snapshot.provider), verdict, epoch, moves, until }
             }
-            Ok(None) => Standing { provider: None, verdict: Ok(()), epoch, moves, until: None },
-            Err(_) => return Ok(()),
+            Ok(Ok(None)) => Standing { provider: None, verdict: Ok(()), epoch, moves, until: None },
+            Ok(Err(_)) | Err(_) => return Ok(()),
         };
         core.standings.put(&key, standing.clone());
         standing.at(provider)

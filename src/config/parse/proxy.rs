@@ -8,6 +8,7 @@ use super::{headers, listeners, quantities};
 use crate::config::fault::At;
 use crate::config::raw::{RawLimits, RawProxy};
 use crate::net::serve::Bind;
+use crate::net::workers;
 use crate::proxy::settings::{Api, Limits, ProxySettings};
 
 /// All of the proxy but its APIs, which need to know the consent header.
@@ -16,6 +17,7 @@ pub(super) struct Proxy {
     pub(super) consent_header: Option<HeaderName>,
     hosts: Vec<String>,
     token_wait: Duration,
+    workers: usize,
     limits: Limits,
 }
 
@@ -32,6 +34,7 @@ pub(super) fn parse(raw: Option<&RawProxy>, at: &At<'_>) -> Proxy {
             "100ms",
             "5m",
         ),
+        workers: quantities::count(raw.workers, &at.key("workers"), 1, 1, workers::MOST),
         limits: limits(&raw.limits.unwrap_or_default(), &at.key("limits")),
     }
 }
@@ -44,6 +47,7 @@ impl Proxy {
             consent_header: self.consent_header?,
             apis,
             token_wait: self.token_wait,
+            workers: self.workers,
             limits: self.limits,
         })
     }

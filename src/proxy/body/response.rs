@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::{BodyFault, Idle, length, passing};
 use crate::proxy::access_log::Underway;
+use crate::proxy::upstream::BankBody;
 
 /// The body of a response to the app.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct FromBank {
 #[derive(Debug)]
 pub(in crate::proxy) enum Rest {
     /// This.
-    Coming(Incoming),
+    Coming(BankBody),
     /// Nothing: all of it was read.
     Ended,
     /// Nothing, though it was not all.

@@ -71,6 +71,7 @@ impl Plan {
             consent_header: HeaderName::from_static("consent-id"),
             apis: vec![api],
             token_wait: Duration::from_millis(300),
+            workers: 1,
             limits: Limits::default(),
         };
         Self { settings, behaviour: BankBehaviour::default() }
@@ -131,7 +132,7 @@ impl Plan {
         })
         .await;
         let (limits, service, stop) = (proxy.serve_settings(), proxy.service(), shutdown.clone());
-        tokio::spawn(async move { serve(listener, None, &limits, service, stop).await });
+        tokio::spawn(async move { serve(Arc::new(listener), None, &limits, service, stop).await });
         Ok(House { address, shelf: store, metrics, clock, tokens, shutdown })
     }
 }
