@@ -49,6 +49,7 @@ raw! {
         consent_header: String,
         token_wait: RawDuration,
         workers: u64,
+        http2: bool,
         limits: RawLimits,
     }
 

@@ -17,7 +17,7 @@ use crate::oauth::TokenEndpoint;
 use crate::store::Store;
 use crate::token::Ask;
 use crate::words::clock::Clock;
-use crate::words::ids::{TokenKey, random};
+use crate::words::ids::{TokenKey, random_name};
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
     /// Answers a call. Never fails: whatever goes wrong is a response, too.
@@ -38,7 +38,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
 
         let (api, rest) = self.apis.find(&path).ok_or(Refusal::NoSuchApi)?;
         call.api = Some(api);
-        let draw = random();
+        let draw = random_name();
         call.request_id = request_id(&api.request_id_headers, request.headers(), draw);
         let (at, found) = match api.choose(request.method(), rest) {
             Choice::Route(at, found) => (at, found),

@@ -67,6 +67,7 @@ struct Inner<S, E, C> {
     token_wait: Duration,
     limits: Limits,
     workers: usize,
+    http2: bool,
     tokens: Tokens<S, E, C>,
     metrics: Arc<Metrics>,
     clock: C,
@@ -106,7 +107,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         metrics: Metrics,
         clock: C,
     ) -> Result<Self, ProxyError> {
-        let ProxySettings { bind, hosts, consent_header, apis, token_wait, workers, limits } = settings;
+        let ProxySettings { bind, hosts, consent_header, apis, token_wait, workers, http2, limits } = settings;
         if !is_free(&consent_header) || consent_header == http::header::AUTHORIZATION {
             return Err(ProxyError::ConsentHeader(consent_header));
         }
@@ -126,7 +127,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         let apis = PrefixTable::new(table)?;
         let via = Via::new(PSEUDONYM)?;
         let metrics = Arc::new(metrics);
-        let inner = Inner { guard, via, apis, consent_header, token_wait, limits, workers, tokens, metrics, clock };
+        let inner = Inner { guard, via, apis, consent_header, token_wait, limits, workers, http2, tokens, metrics, clock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -157,6 +158,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
     pub fn serve_settings(&self) -> ServeSettings {
         let limits = &self.inner.limits;
         ServeSettings {
+            http2: self.inner.http2,
             max_connections: limits.max_connections,
             header_read_timeout: limits.header_read_timeout,
             write_stall_timeout: limits.body_idle_timeout,

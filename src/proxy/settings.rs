@@ -29,6 +29,8 @@ pub struct ProxySettings {
     pub token_wait: Duration,
     /// Threads that serve calls.
     pub workers: usize,
+    /// Whether apps may speak HTTP/2 in clear text, with prior knowledge (RFC 9113 §3.3).
+    pub http2: bool,
     /// Sizes and times.
     pub limits: Limits,
 }

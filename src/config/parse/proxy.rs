@@ -18,6 +18,7 @@ pub(super) struct Proxy {
     hosts: Vec<String>,
     token_wait: Duration,
     workers: usize,
+    http2: bool,
     limits: Limits,
 }
 
@@ -35,6 +36,7 @@ pub(super) fn parse(raw: Option<&RawProxy>, at: &At<'_>) -> Proxy {
             "5m",
         ),
         workers: quantities::count(raw.workers, &at.key("workers"), 1, 1, workers::MOST),
+        http2: raw.http2.unwrap_or(false),
         limits: limits(&raw.limits.unwrap_or_default(), &at.key("limits")),
     }
 }
@@ -48,6 +50,7 @@ impl Proxy {
             apis,
             token_wait: self.token_wait,
             workers: self.workers,
+            http2: self.http2,
             limits: self.limits,
         })
     }

@@ -72,6 +72,7 @@ impl Plan {
             apis: vec![api],
             token_wait: Duration::from_millis(300),
             workers: 1,
+            http2: false,
             limits: Limits::default(),
         };
         Self { settings, behaviour: BankBehaviour::default() }
