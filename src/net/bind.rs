@@ -81,6 +81,16 @@ pub(super) enum Accepted {
     Unix(UnixStream, Option<u32>),
 }
 
+impl Accepted {
+    /// Where it comes from.
+    pub(super) const fn peer(&self) -> PeerAddress {
+        match self {
+            Self::Tcp(_, address) => PeerAddress::Tcp(*address),
+            Self::Unix(_, uid) => PeerAddress::Unix { uid: *uid },
+        }
+    }
+}
+
 impl Listener {
     /// Listens. A unix socket left behind by a process that has ended is replaced; it is readable and writable by its
     /// user and group (mode 0660) from its first moment.

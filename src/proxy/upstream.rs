@@ -25,6 +25,7 @@ use tower::Service;
 
 use super::body::{BodyFault, RequestBody};
 use super::settings::{Api, Limits};
+use crate::net::names::{PrivateAddress, Reachable};
 use crate::net::tls::{TlsError, client_config};
 
 /// One API's connections.
@@ -60,6 +61,9 @@ pub(super) enum NoConnection {
     /// The resolver knows no address, or did not answer.
     #[error("its name cannot be resolved")]
     Name,
+    /// It leads to a private address alone, and this bank is not to be found there.
+    #[error("its name leads to a private address, which is refused")]
+    Private,
     /// Nobody listens there.
     #[error("the connection was refused")]
     Refused,
@@ -85,7 +89,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 impl Upstream {
     /// Prepares the connections of `api`; none is made before it is needed.
     pub(super) fn new(api: &Api, limits: &Limits) -> Result<Self, TlsError> {
-        let mut http = HttpConnector::new();
+        let mut http = HttpConnector::new_with_resolver(api.reachable);
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_keepalive(Some(TCP_KEEPALIVE));
@@ -197,8 +201,8 @@ struct Connector {
 
 #[derive(Clone, Debug)]
 enum Line {
-    Plain(HttpConnector),
-    Secure(HttpsConnector<HttpConnector>),
+    Plain(HttpConnector<Reachable>),
+    Secure(HttpsConnector<HttpConnector<Reachable>>),
 }
 
 /// The client's word for a failed connection, found again by [`classify`].
@@ -247,6 +251,9 @@ async fn within<T>(
 fn refused(error: &(dyn StdError + 'static)) -> ConnectFault {
     if find::<rustls::Error>(error).is_some() {
         return ConnectFault(NoConnection::Tls);
+    }
+    if find::<PrivateAddress>(error).is_some() {
+        return ConnectFault(NoConnection::Private);
     }
     // The connector says in words alone that it was the name.
     if error.to_string().starts_with("dns error") {
