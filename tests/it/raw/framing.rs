@@ -169,10 +169,13 @@ async fn a_head_is_read_strictly_and_written_anew() {
         ok.replacen("HTTP/1.1", "http/1.1", 1),
         ok.replacen("HTTP/1.1", "HTTP/1.1\0", 1),
         "\x16\x03\x01\x02\0\x01\0\x01\u{7f}\x03\x03\r\n\r\n".to_owned(),
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
     ] {
         house.refuses(head, 400).await;
     }
+    // HTTP/2 is off: its preface is understood, and nobody answers.
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    assert_eq!(house.say(preface.to_owned() + &get("/accounts/v1/behind", "")).await, "");
+    assert_eq!(house.rogue.all_requests(), [""; 0]);
     // A line may end with LF alone (RFC 9112 §2.2), and one empty line may come before a request: what goes on does not.
     for head in [ok.replace("\r\n", "\n"), format!("\r\n{ok}"), format!("\n{ok}")] {
         let (_, seen) = house.passes(head).await;

@@ -67,7 +67,7 @@ async fn what_passes_is_written_anew_for_the_bank() {
     assert_eq!(house.fate(&both).await, Fate::Answered(200));
     let seen: Vec<_> = house.rogue.all_requests().iter().map(|request| Seen::of(request)).collect();
     assert_eq!(seen[0].line, "GET /api/v1/x HTTP/1.1");
-    assert_eq!(seen[0].headers, ["authorization: Bearer access-of-c-1", "via: 2.0 consentry", "x-stays: 1"]);
+    assert_eq!(seen[0].headers, ["authorization: Bearer access-of-c-1", "via: 2 consentry", "x-stays: 1"]);
     assert_eq!(seen[1], seen[2]);
     // HTTP/1.1 is still spoken.
     house.serves_others().await;
