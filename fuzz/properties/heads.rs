@@ -18,7 +18,7 @@ pub(super) fn rules() -> ForwardRules {
 }
 
 /// The first line is a method and a target, each further line a header.
-pub fn request_head(data: &[u8]) {
+pub(super) fn request_head(data: &[u8]) {
     let Some(mut request) = read(data) else { return };
     if guard().check(&request).is_err() {
         return;

@@ -9,10 +9,10 @@ mod stored;
 mod trip;
 
 /// A property of any bytes.
-pub type Property = fn(&[u8]);
+pub(crate) type Property = fn(&[u8]);
 
 /// Every property, by the name of its target and of its folder of kept inputs.
-pub const ALL: [(&str, Property); 7] = [
+pub(crate) const ALL: [(&str, Property); 7] = [
     ("request_head", heads::request_head),
     ("path", paths::path),
     ("round_trip", trip::round_trip),

@@ -9,7 +9,7 @@ use consentry::http::upstream_uri::UpstreamBase;
 use http::Uri;
 
 /// A target that passes has no second reading, and the URI made of it lies under the base.
-pub fn path(data: &[u8]) {
+pub(super) fn path(data: &[u8]) {
     let Ok(uri) = Uri::try_from(data) else { return };
     let Ok(checked) = CheckedPath::check(&uri, 8_192) else { return };
     assert_eq!(Some(checked.path()), uri.path_and_query().map(http::uri::PathAndQuery::path), "byte for byte");

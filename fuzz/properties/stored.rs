@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 /// The first byte chooses the status, the rest is the body.
-pub fn token_answer(data: &[u8]) {
+pub(super) fn token_answer(data: &[u8]) {
     const STATUSES: [u16; 10] = [200, 201, 204, 302, 400, 401, 403, 429, 500, 503];
     let Some((first, body)) = data.split_first() else { return };
     let status = StatusCode::from_u16(STATUSES[usize::from(*first) % STATUSES.len()]).expect("a status");
@@ -43,7 +43,7 @@ pub fn token_answer(data: &[u8]) {
 }
 
 /// Lines of `field=value` over an empty record. What can be read is written as it was.
-pub fn record(data: &[u8]) {
+pub(super) fn record(data: &[u8]) {
     let version = Version { grant: GrantId::parse(GRANT).expect("a grant"), generation: 3 };
     let empty = Record::empty(provider(), version.grant);
     let mut fields: Vec<(Vec<u8>, Vec<u8>)> =
@@ -67,7 +67,7 @@ fn provider() -> ProviderId {
 }
 
 /// As an envelope the bytes do not open; as a secret they come back, from their own place alone, and unaltered.
-pub fn envelope(data: &[u8]) {
+pub(super) fn envelope(data: &[u8]) {
     let key = SealKey::from_bytes("test", &[7; 32]).expect("a key");
     let keyring = Keyring::new(vec![key]).expect("a keyring");
     let (provider, consent) = (provider(), ConsentId::parse("c-1").expect("an id"));
@@ -88,7 +88,7 @@ pub fn envelope(data: &[u8]) {
 }
 
 /// A file is a configuration or has faults, each of which can be told; no secret of the environment is among them.
-pub fn configuration(data: &[u8]) {
+pub(super) fn configuration(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("consentry.yaml");
     fs::write(&path, data).expect("written");

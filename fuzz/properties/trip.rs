@@ -33,7 +33,7 @@ struct Message {
 }
 
 /// Whatever comes on a connection, each message in it that passes is forwarded as exactly one.
-pub fn round_trip(data: &[u8]) {
+pub(super) fn round_trip(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         for message in parse(data).await {
