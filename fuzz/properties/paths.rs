@@ -39,7 +39,7 @@ pub(super) fn path(data: &[u8]) {
 fn assert_unambiguous(reading: &[u8], path: &str) {
     assert!(std::str::from_utf8(reading).is_ok(), "not UTF-8 in some reading");
     assert!(!reading.contains(&b'\\') && !reading.iter().any(|byte| *byte < b' ' || *byte == 0x7f));
-    let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
+    let slashes = |bytes: &[u8]| bytes.split(|byte| *byte == b'/').count();
     assert_eq!(slashes(reading), slashes(path.as_bytes()), "a slash came out of an escape");
     for segment in reading.split(|byte| *byte == b'/') {
         let bare = segment.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -54,16 +54,9 @@ fn decoded(bytes: &[u8]) -> Vec<u8> {
     while let Some((byte, after)) = rest.split_first() {
         let escape = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
         let value = escape.filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
-        match value.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| *byte == b'%') {
-            Some(value) => {
-                out.push(value);
-                rest = &after[2..];
-            }
-            None => {
-                out.push(*byte);
-                rest = after;
-            }
-        }
+        let value = value.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| *byte == b'%');
+        out.push(value.unwrap_or(*byte));
+        rest = if value.is_some() { &after[2..] } else { after };
     }
     out
 }

@@ -61,9 +61,9 @@ pub(super) fn round_trip(data: &[u8]) {
 /// The messages that hyper's server reads, as far as it reads on.
 async fn parse(data: &[u8]) -> Vec<Message> {
     let messages = Arc::<Mutex<Vec<Message>>>::default();
-    let heard = Arc::clone(&messages);
+    let writing = Arc::clone(&messages);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let heard = Arc::clone(&heard);
+        let into = Arc::clone(&writing);
         async move {
             let (head, body) = request.into_parts();
             let sized = body.size_hint().exact().is_some();
@@ -71,7 +71,7 @@ async fn parse(data: &[u8]) -> Vec<Message> {
                 Ok(body) => {
                     let (method, target, headers) = (head.method, head.uri, head.headers);
                     let body = body.to_bytes();
-                    heard.lock().expect("no panic").push(Message { method, target, headers, body, sized });
+                    into.lock().expect("no panic").push(Message { method, target, headers, body, sized });
                     StatusCode::OK
                 }
                 Err(_) => StatusCode::BAD_REQUEST,

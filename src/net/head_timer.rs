@@ -32,17 +32,18 @@ impl Heard {
     }
 }
 
-/// One connection's timer. A wait for a head ends at the deadline that hyper asks for, or `head` after the first bytes,
+/// One connection's timer. A wait for a head ends at the deadline that hyper asks for, or `limit` after the first bytes,
 /// whichever is sooner.
 #[derive(Debug)]
 pub(super) struct HeadTimer {
-    head: Duration,
+    limit: Duration,
     heard: Heard,
 }
 
 impl HeadTimer {
-    pub(super) const fn new(head: Duration, heard: Heard) -> Self {
-        Self { head, heard }
+    /// A head may take `limit` once it has begun.
+    pub(super) const fn new(limit: Duration, heard: Heard) -> Self {
+        Self { limit, heard }
     }
 }
 
@@ -53,7 +54,7 @@ impl Timer for HeadTimer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         self.heard.forget();
-        Box::pin(Waiting { deadline, head: Some(self.head), heard: self.heard.clone(), timer: None })
+        Box::pin(Waiting { deadline, limit: Some(self.limit), heard: self.heard.clone(), timer: None })
     }
 
     fn now(&self) -> Instant {
@@ -65,7 +66,7 @@ impl Timer for HeadTimer {
 struct Waiting {
     deadline: Instant,
     /// How long the head may take once it has begun; `None` when it has.
-    head: Option<Duration>,
+    limit: Option<Duration>,
     heard: Heard,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -78,9 +79,9 @@ impl Future for Waiting {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waiting = self.get_mut();
         if waiting.heard.is_noted()
-            && let Some(head) = waiting.head.take()
+            && let Some(limit) = waiting.limit.take()
         {
-            waiting.deadline = waiting.deadline.min(tokio::time::Instant::now().into_std() + head);
+            waiting.deadline = waiting.deadline.min(tokio::time::Instant::now().into_std() + limit);
             waiting.timer = None;
         }
         let deadline = waiting.deadline.into();

@@ -102,11 +102,9 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 /// The IPv4 address behind a translated (RFC 6052) or tunnelled (RFC 3056) one.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match (a, b) {
-        (0x64, 0xff9b) if [c, d, e, f] == [0; 4] => Some(join(g, h)),
-        (0x2002, _) => Some(join(b, c)),
+    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(v4(high, low)),
         _ => None,
     }
 }
@@ -166,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_looked_up_and_an_address_of_the_configuration_is_taken_as_it_is() {
         let refused = Reachable::Internet.resolve("localhost", 443).await.expect_err("this machine");
-        assert!(refused.get_ref().is_some_and(|cause| cause.is::<PrivateAddress>()));
+        assert!(refused.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<PrivateAddress>));
         assert!(!Reachable::Everything.resolve("localhost", 443).await.expect("found").is_empty());
         assert_eq!(Reachable::Internet.resolve("127.0.0.1", 443).await.expect("as it is"), of(&["127.0.0.1"]));
         assert_eq!(Reachable::Internet.resolve("::1", 443).await.expect("as it is"), of(&["::1"]));

@@ -120,16 +120,11 @@ pub async fn serve<S: Application>(
                 }
             }
         };
-        let place = match &callers {
-            Some(callers) => match callers.place(accepted.peer()) {
-                Some(place) => Some(place),
-                None => {
-                    tracing::debug!(listener = %listener.local(), "a caller has as many connections as it may");
-                    continue;
-                }
-            },
-            None => None,
-        };
+        let place = callers.as_ref().map(|callers| callers.place(accepted.peer()));
+        if matches!(place, Some(None)) {
+            tracing::debug!(listener = %listener.local(), "a caller has as many connections as it may");
+            continue;
+        }
         let connection = protocols.clone().connection(accepted, service.clone());
         let hard = shutdown.clone();
         connections.spawn(async move {

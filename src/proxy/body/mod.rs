@@ -165,7 +165,7 @@ mod tests {
         };
         assert_eq!((fault, from.elapsed().as_secs()), (BodyFault::Overdue, 100));
         let mut never_waits = idle(Duration::from_secs(20), Duration::ZERO);
-        let stirs = (1..).find(|_| never_waits.stir() == Err(BodyFault::Overdue));
+        let stirs = (1..1_000).find(|_| never_waits.stir() == Err(BodyFault::Overdue));
         assert_eq!(stirs, Some(LOOK));
     }
 }

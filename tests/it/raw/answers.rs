@@ -72,11 +72,11 @@ async fn an_answer_that_is_cut_short_never_ends_well() {
     ] {
         let heard = house.hears(bytes(&answer, Then::Close)).await;
         // Nothing at all, or that the bank is at fault, is no whole answer either.
-        let Some((head, body)) = heard.split_once("\r\n\r\n").filter(|_| !heard.starts_with("HTTP/1.1 502 ")) else {
+        let Some((fields, body)) = heard.split_once("\r\n\r\n").filter(|_| !heard.starts_with("HTTP/1.1 502 ")) else {
             continue;
         };
-        let chunked = head.contains("transfer-encoding: chunked");
-        assert!(chunked || head.contains("content-length: 10"), "{answer}\n{heard}");
+        let chunked = fields.contains("transfer-encoding: chunked");
+        assert!(chunked || fields.contains("content-length: 10"), "{answer}\n{heard}");
         assert!(if chunked { !body.ends_with("0\r\n\r\n") } else { body.len() < 10 }, "{answer}\n{heard}");
     }
     house.ends_well();
@@ -129,8 +129,8 @@ async fn hop_by_hop_headers_cookies_and_our_own_names_end_here() {
         Set-Cookie: a=b\r\nSet-Cookie2: a=b\r\nProxy-Status: consentry; error=forged\r\nConsentry-X: forged\r\n\
         X-Stays: 1\r\nContent-Length: 2\r\n";
     let heard = house.hears(bytes(&ok(lines, "ok"), Then::Close)).await;
-    let (head, _) = heard.split_once("\r\n\r\n").unwrap();
-    let lower = head.to_ascii_lowercase();
+    let (fields, _) = heard.split_once("\r\n\r\n").unwrap();
+    let lower = fields.to_ascii_lowercase();
     for gone in [
         "x-gone",
         "x-also",
@@ -142,9 +142,9 @@ async fn hop_by_hop_headers_cookies_and_our_own_names_end_here() {
         "set-cookie",
         "forged",
     ] {
-        assert!(!lower.contains(gone), "{gone}: {head}");
+        assert!(!lower.contains(gone), "{gone}: {fields}");
     }
-    assert!(lower.contains("x-stays: 1") && lower.contains("proxy-status: consentry\r\n"), "{head}");
+    assert!(lower.contains("x-stays: 1") && lower.contains("proxy-status: consentry\r\n"), "{fields}");
     house.ends_well();
 }
 

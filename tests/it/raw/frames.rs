@@ -160,7 +160,7 @@ fn status_of(section: &[u8]) -> u16 {
 
 /// Three digits in the Huffman code of RFC 7541 appendix B: 0, 1 and 2 have five bits, the others six.
 fn digits(code: &[u8]) -> Vec<u8> {
-    let bits: String = code.iter().map(|byte| format!("{byte:08b}")).collect();
+    let bits = code.iter().fold(String::new(), |bits, byte| bits + &format!("{byte:08b}"));
     let mut rest = bits.as_str();
     let mut digits = Vec::new();
     while digits.len() < 3 {

@@ -1,9 +1,9 @@
 //! HTTP/2 from apps, where it is switched on: the same rules as for HTTP/1.1, and floods that end with their connection.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Fate, HEADERS, PING, Peer, REFUSED_STREAM,
@@ -137,7 +137,7 @@ async fn what_is_ambiguous_or_forbidden_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_is_too_large_is_told_so() {
     let house = house().await;
-    let value = vec![b'y'; 200];
+    let value = [b'y'; 200];
     for lines in [90, 250] {
         let section = fields(&ordinary(&vec![(&b"x-many"[..], &value[..]); lines]));
         let mut peer = house.peer().await;

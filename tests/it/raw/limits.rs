@@ -1,10 +1,10 @@
 //! Limits, and peers that are slow: each holds what is its own, for a time that ends.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{House, get, hear, post};
 use crate::support::rogue::Then;
@@ -124,9 +124,9 @@ async fn a_bank_that_stands_still_leaves_room_for_the_others_and_overload_is_tol
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_connections_of_any_slow_kind_disturb_nobody() {
     let house = House::new().await;
-    let begun = post("Transfer-Encoding: chunked\r\n", "1\r\na\r\n");
+    let half = post("Transfer-Encoding: chunked\r\n", "1\r\na\r\n");
     let mut slow = Vec::new();
-    for bytes in ["", "GET /accounts/v1/x HTTP/1.1\r\nHost: lo", &begun] {
+    for bytes in ["", "GET /accounts/v1/x HTTP/1.1\r\nHost: lo", &half] {
         for _ in 0..200 {
             let mut stream = house.connect().await;
             stream.write_all(bytes.as_bytes()).await.unwrap();

@@ -154,14 +154,14 @@ async fn a_consent_that_is_unknown_and_one_of_another_bank_look_the_same() {
     let told = async |consent: &str| {
         let request = format!("GET /debt/v1/debt/{consent}/x HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
         let heard = house.say(request).await;
-        let (head, body) = heard.split_once("\r\n\r\n").unwrap();
+        let (fields, body) = heard.split_once("\r\n\r\n").unwrap();
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         let mut names: Vec<_> =
-            head.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(n, _)| n.to_owned()).collect();
+            fields.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(n, _)| n.to_owned()).collect();
         names.sort_unstable();
         let mut body = body.as_object().unwrap().clone();
         body.remove("request_id");
-        (head.lines().next().unwrap().to_owned(), names, body)
+        (fields.lines().next().unwrap().to_owned(), names, body)
     };
     let (foreign, request) = (told("c-1").await, format!("{C1}Connection: close\r\n"));
     let unknown =
