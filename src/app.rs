@@ -242,8 +242,7 @@ impl App {
 /// Serves calls, on threads of their own, until all that began before the soft shutdown are through.
 async fn serve_calls(listener: Arc<Listener>, proxy: AppProxy, shutdown: Shutdown) {
     let count = proxy.workers();
-    let mut settings = proxy.serve_settings();
-    settings.max_connections = settings.max_connections.div_ceil(count);
+    let settings = proxy.serve_settings();
     let (service, stop) = (proxy.service(), shutdown.clone());
     let serving = move || async move { serve(listener, None, &settings, service, stop).await };
     if let Err(error) = workers::run(count, serving).await {

@@ -9,8 +9,9 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::callers::Room;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 /// An address to listen on: `127.0.0.1:8080`, `[::1]:8080` or `unix:/absolute/path`.
@@ -66,6 +67,8 @@ impl fmt::Display for Bind {
 pub struct Listener {
     local: Bind,
     socket: Socket,
+    /// Room for connections, for all that serve this listener together.
+    pub(super) room: OnceLock<Room>,
 }
 
 #[derive(Debug)]
@@ -90,6 +93,16 @@ pub(super) enum Accepted {
     Unix(UnixStream, Option<u32>),
 }
 
+impl Accepted {
+    /// Where it comes from.
+    pub(super) const fn peer(&self) -> PeerAddress {
+        match self {
+            Self::Tcp(_, address) => PeerAddress::Tcp(*address),
+            Self::Unix(_, uid) => PeerAddress::Unix { uid: *uid },
+        }
+    }
+}
+
 impl Listener {
     /// Listens. A unix socket left behind by a process that has ended is replaced; it is readable and writable by its
     /// user and group (mode 0660) from its first moment.
@@ -99,13 +112,13 @@ impl Listener {
                 let socket = TcpListener::bind(address).await.map_err(refused)?;
                 let local = Bind::Tcp(socket.local_addr().map_err(BindError::Refused)?);
                 let socket = Socket::Tcp(socket.into_std().map_err(BindError::Refused)?);
-                Ok(Self { local, socket })
+                Ok(Self { local, socket, room: OnceLock::new() })
             }
             Bind::Unix(path) => {
                 remove_stale(path).await?;
                 let (socket, inode) = bind_unix(path).map_err(refused)?;
                 let socket = Socket::Unix(socket.into_std().map_err(BindError::Refused)?, inode);
-                Ok(Self { local: bind.clone(), socket })
+                Ok(Self { local: bind.clone(), socket, room: OnceLock::new() })
             }
         }
     }

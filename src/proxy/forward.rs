@@ -14,7 +14,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Version};
 use hyper::body::{Body as _, Incoming};
 
-use super::body::RequestBody;
+use super::body::{Patience, RequestBody};
 use super::plan::{ServedApi, ServedRoute};
 use super::respond::Refusal;
 use super::settings::Limits;
@@ -112,7 +112,12 @@ pub(super) fn check_length(body: &Incoming, limits: &Limits) -> Result<(), Refus
 
 /// Takes the app's body over: into memory where it is short and may have to be sent twice, else as it comes. Nothing of
 /// it is read before, and so the app's `Expect: 100-continue` is not answered before.
-pub(super) async fn take_body(body: Incoming, route: &ServedRoute, limits: &Limits) -> Result<RequestBody, Refusal> {
+pub(super) async fn take_body(
+    body: Incoming,
+    route: &ServedRoute,
+    limits: &Limits,
+    patience: Patience,
+) -> Result<RequestBody, Refusal> {
     if body.is_end_stream() {
         return Ok(RequestBody::Empty);
     }
@@ -120,7 +125,7 @@ pub(super) async fn take_body(body: Incoming, route: &ServedRoute, limits: &Limi
     if short && route.replays {
         return Ok(RequestBody::keep(body, limits.body_idle_timeout).await?);
     }
-    Ok(RequestBody::stream(body, limits.max_body_bytes, limits.body_idle_timeout))
+    Ok(RequestBody::stream(body, limits.max_body_bytes, patience))
 }
 
 /// The token of a call, how it was asked for, and for which consent.

@@ -5,7 +5,7 @@ use hyper::body::Incoming;
 
 use super::Inner;
 use super::access_log::Call;
-use super::body::ResponseBody;
+use super::body::{Patience, ResponseBody};
 use super::forward::{Credential, Outgoing, STALE, check_length, exchange, request_id, take_body};
 use super::identify::{Unidentified, identify};
 use super::plan::{ServedApi, ServedRoute, Source};
@@ -25,7 +25,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
         let version = request.version();
         let mut call = Call::begin(&self.metrics, request.method().clone());
         match self.answer(request, &mut call).await {
-            Ok(Answered { answer, api, route }) => pass_on(call, answer, api, route, self.limits.body_idle_timeout),
+            Ok(Answered { answer, api, route }) => {
+                let patience = self.patience(&call);
+                pass_on(call, answer, api, route, patience)
+            }
             Err(refusal) => refuse(call, refusal, version),
         }
     }
@@ -38,6 +41,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
 
         let (api, rest) = self.apis.find(&path).ok_or(Refusal::NoSuchApi)?;
         call.api = Some(api);
+        let _place = api.places.take().ok_or_else(|| Refusal::ApiOverloaded(api.name.clone()))?;
         let draw = random_name();
         call.request_id = request_id(&api.request_id_headers, request.headers(), draw);
         let (at, found) = match api.choose(request.method(), rest) {
@@ -91,7 +95,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
         }
 
         let waited_from = self.clock.boot();
-        let body = take_body(body, route, &self.limits).await?;
+        let body = take_body(body, route, &self.limits, self.patience(call)).await?;
         if let Some(credential) = &mut credential
             && self.clock.boot().since(waited_from) >= STALE
         {
@@ -99,6 +103,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
         }
         let answer = exchange(&self.tokens, api, route, outgoing, body, credential.as_ref()).await?;
         Ok(Answered { answer, api, route })
+    }
+
+    /// How long the bodies of a call may take.
+    fn patience(&self, call: &Call<'_>) -> Patience {
+        Patience { idle: self.limits.body_idle_timeout, until: call.started + self.limits.request_timeout }
     }
 
     fn example(&self, api: &ServedApi) -> Example {

@@ -6,8 +6,8 @@
 //! token, `forward` sends the call on and decides whether it is sent again, and `respond` is the one place where the
 //! bank's answer or a problem of ours becomes a response. Beside them: `plan` is what is prepared once, `upstream` the
 //! connections to one API, `verdict` reads from an answer what it says about token and consent, `body` carries both
-//! bodies, `access_log` counts and logs each call once, and
-//! `overload` answers those that found no place.
+//! bodies, `access_log` counts and logs each call once, `places` is the room that one API has, and
+//! `overload` answers those that found no place at all.
 
 mod access_log;
 mod body;
@@ -15,6 +15,7 @@ mod forward;
 mod handler;
 mod identify;
 mod overload;
+mod places;
 mod plan;
 mod respond;
 pub mod settings;
@@ -63,11 +64,11 @@ struct Inner<S, E, C> {
     guard: RequestGuard,
     via: Via,
     apis: PrefixTable<ServedApi>,
+    http2: bool,
     consent_header: HeaderName,
     token_wait: Duration,
     limits: Limits,
     workers: usize,
-    http2: bool,
     tokens: Tokens<S, E, C>,
     metrics: Arc<Metrics>,
     clock: C,
@@ -107,11 +108,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         metrics: Metrics,
         clock: C,
     ) -> Result<Self, ProxyError> {
-        let ProxySettings { bind, hosts, consent_header, apis, token_wait, workers, http2, limits } = settings;
+        let ProxySettings { bind, hosts, http2, consent_header, apis, token_wait, workers, limits } = settings;
         if !is_free(&consent_header) || consent_header == http::header::AUTHORIZATION {
             return Err(ProxyError::ConsentHeader(consent_header));
         }
         let mut table = Vec::with_capacity(apis.len());
+        let limits = Limits { max_in_flight_per_api: Some(limits.places_of_an_api(apis.len())), ..limits };
         for api in apis {
             let (name, prefix) = (api.name.clone(), api.prefix.clone());
             let served = match behaviours.get(&api.provider) {
@@ -127,7 +129,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         let apis = PrefixTable::new(table)?;
         let via = Via::new(PSEUDONYM)?;
         let metrics = Arc::new(metrics);
-        let inner = Inner { guard, via, apis, consent_header, token_wait, limits, workers, http2, tokens, metrics, clock };
+        let inner =
+            Inner { guard, via, apis, http2, consent_header, token_wait, limits, workers, tokens, metrics, clock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -158,12 +161,15 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
     pub fn serve_settings(&self) -> ServeSettings {
         let limits = &self.inner.limits;
         ServeSettings {
-            http2: self.inner.http2,
             max_connections: limits.max_connections,
+            max_connections_per_caller: limits.max_connections_per_caller,
             header_read_timeout: limits.header_read_timeout,
+            idle_timeout: limits.idle_timeout,
             write_stall_timeout: limits.body_idle_timeout,
             max_headers: limits.max_headers.max(MOST_HEADERS_IN_PLACE.min(limits.max_headers.saturating_mul(2))),
             max_head_bytes: limits.max_head_bytes.saturating_mul(2).saturating_add(limits.max_target_bytes),
+            http2: self.inner.http2,
+            max_streams: limits.max_streams,
             ..ServeSettings::default()
         }
     }

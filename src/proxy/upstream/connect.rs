@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tower::{Service as _, ServiceExt as _};
 
 use super::fault::{NoConnection, refused};
+use crate::net::names::Reachable;
 use crate::net::tls::{TlsError, client_config};
 use crate::proxy::settings::Api;
 
@@ -28,8 +29,8 @@ pub(super) struct Connector {
 
 #[derive(Clone, Debug)]
 enum Line {
-    Plain(HttpConnector),
-    Secure(HttpsConnector<HttpConnector>),
+    Plain(HttpConnector<Reachable>),
+    Secure(HttpsConnector<HttpConnector<Reachable>>),
 }
 
 /// Finds peers that vanished without a word.
@@ -38,7 +39,7 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 impl Connector {
     /// To where `api` is.
     pub(super) fn new(api: &Api) -> Result<Self, TlsError> {
-        let mut http = HttpConnector::new();
+        let mut http = HttpConnector::new_with_resolver(api.reachable);
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_keepalive(Some(TCP_KEEPALIVE));

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
+use crate::net::names::PrivateAddress;
 use crate::proxy::body::BodyFault;
 
 /// Why there is no answer of the bank.
@@ -31,6 +32,9 @@ pub(in crate::proxy) enum NoConnection {
     /// The resolver knows no address, or did not answer.
     #[error("its name cannot be resolved")]
     Name,
+    /// It leads to a private address alone, and this bank is not to be found there.
+    #[error("its name leads to a private address, which is refused")]
+    Private,
     /// Nobody listens there.
     #[error("the connection was refused")]
     Refused,
@@ -67,6 +71,9 @@ pub(super) fn classify(error: &hyper::Error) -> UpstreamFault {
 pub(super) fn refused(error: &(dyn StdError + 'static)) -> NoConnection {
     if find::<rustls::Error>(error).is_some() {
         return NoConnection::Tls;
+    }
+    if find::<PrivateAddress>(error).is_some() {
+        return NoConnection::Private;
     }
     // The connector says in words alone that it was the name.
     if error.to_string().starts_with("dns error") {
