@@ -245,9 +245,17 @@ async fn serve_calls(listener: Arc<Listener>, proxy: AppProxy, shutdown: Shutdow
     let settings = proxy.serve_settings();
     let (service, stop) = (proxy.service(), shutdown.clone());
     let serving = move || async move { serve(listener, None, &settings, service, stop).await };
-    if let Err(error) = workers::run(count, serving).await {
-        tracing::error!(%error, "The threads that serve calls could not be started.");
-        shutdown.force();
+    match workers::run(count, serving).await {
+        Ok(()) if shutdown.is_draining() => {}
+        // A process that serves nobody is better restarted.
+        Ok(()) => {
+            tracing::error!("The threads that serve calls have died.");
+            shutdown.begin();
+        }
+        Err(error) => {
+            tracing::error!(%error, "The threads that serve calls could not be started.");
+            shutdown.begin();
+        }
     }
 }
 
