@@ -19,6 +19,9 @@ pub struct ProviderView {
     pub provider: ProviderId,
     /// Whether nothing is refreshed until somebody thaws it, and why.
     pub freeze: Option<FreezeView>,
+    /// What it was frozen for besides. A thaw ends all of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub frozen_besides: Vec<FreezeView>,
     /// Its breaker.
     pub breaker: BreakerView,
     /// Token requests that replicas have leave for at the moment.
@@ -103,10 +106,11 @@ impl ProviderView {
     /// Shows `standing`, whose times are as of now.
     pub fn new(provider: &ProviderId, standing: ProviderStanding, clock: &impl Clock, suspects: Suspects) -> Self {
         let now = clock.wall();
-        let ProviderStanding { freeze, breaker, in_flight, suspects: refused } = standing;
+        let ProviderStanding { freeze, frozen_besides, breaker, in_flight, suspects: refused } = standing;
         Self {
             provider: provider.clone(),
             freeze: freeze.map(|freeze| FreezeView::new(freeze, now)),
+            frozen_besides: frozen_besides.into_iter().map(|freeze| FreezeView::new(freeze, now)).collect(),
             breaker: BreakerView::new(breaker, now),
             in_flight,
             suspects: refused.len(),

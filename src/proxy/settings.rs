@@ -87,7 +87,7 @@ impl Default for Limits {
         Self {
             max_connections: 4096,
             max_connections_per_caller: None,
-            max_in_flight: 1024,
+            max_in_flight: 1536,
             max_in_flight_per_api: None,
             max_streams: 64,
             max_head_bytes: 16 * 1024,

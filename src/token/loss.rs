@@ -2,6 +2,9 @@
 //!
 //! A bank says `invalid_grant` and no more. Which of the windows that no client can close it was, if any, is told from
 //! what is known on our side: in this order, because a later sign may follow from an earlier one.
+//!
+//! One loss cannot be told. Where the store forgot an intent, and whoever wrote it is dead, and no other process saw it,
+//! then all that is left of it is what a consent leaves that nobody was refreshing when the bank or the customer ended it.
 
 use super::ask::Errand;
 use crate::words::ids::{AttemptId, ProviderId, Version};
@@ -10,7 +13,8 @@ use crate::words::metrics::{KindLabels, LossLabels, Metrics, ProviderLabels};
 /// A cause of a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// Two requests with the same refresh token were under way without either being a recorded probe: an intent got lost.
+    /// Two requests with the same refresh token were under way without either being a recorded probe: an intent got lost
+    /// (W7).
     DoubleSend,
     /// This process holds an access token of a later generation than the store: the store took back an acknowledged
     /// write (W7).
@@ -34,13 +38,15 @@ pub(super) struct Evidence {
     pub(super) late: bool,
     /// What this process remembers of the record.
     pub(super) remembered: Option<Version>,
+    /// Whether the store no longer knows of an intent for this version that this process saw there.
+    pub(super) forgotten_intent: bool,
 }
 
 /// The cause of the loss; `None` where the bank or the customer ended the consent, as far as can be known.
 pub(super) fn cause(evidence: Evidence) -> Option<Loss> {
     if evidence.remembered.is_some_and(|remembered| remembered.is_newer_than(evidence.base)) {
         Some(Loss::StoreForgot)
-    } else if evidence.sends > 1 && !evidence.probe {
+    } else if evidence.forgotten_intent || evidence.sends > 1 && !evidence.probe {
         Some(Loss::DoubleSend)
     } else if evidence.late {
         Some(Loss::LateSend)
@@ -111,7 +117,8 @@ mod tests {
     #[test]
     fn every_sign_has_its_cause_and_no_sign_has_none() {
         let base = Version::first(GrantId::random());
-        let none = Evidence { base, probe: false, sends: 1, late: false, remembered: Some(base) };
+        let none =
+            Evidence { base, probe: false, sends: 1, late: false, remembered: Some(base), forgotten_intent: false };
         let rows = [
             (none, None),
             (Evidence { remembered: None, ..none }, None),
@@ -120,6 +127,8 @@ mod tests {
             (Evidence { late: true, ..none }, Some(Loss::LateSend)),
             (Evidence { late: true, probe: true, sends: 2, ..none }, Some(Loss::LateSend)),
             (Evidence { sends: 2, ..none }, Some(Loss::DoubleSend)),
+            (Evidence { forgotten_intent: true, ..none }, Some(Loss::DoubleSend)),
+            (Evidence { forgotten_intent: true, probe: true, ..none }, Some(Loss::DoubleSend)),
             (Evidence { remembered: Some(base.next()), ..none }, Some(Loss::StoreForgot)),
             (Evidence { remembered: Some(base.next()), sends: 2, late: true, ..none }, Some(Loss::StoreForgot)),
         ];

@@ -26,6 +26,8 @@ pub(super) struct Memory {
     seen: BootInstant,
     /// Its refresh token may have been spent: nobody knew.
     doubtful: bool,
+    /// Who was last seen to spend its refresh token.
+    spender: Option<AttemptId>,
 }
 
 #[derive(Debug)]
@@ -114,16 +116,24 @@ impl Memories {
             (None, false) => return Recollection::Current,
         };
         let doubtful = snapshot.state == RecordState::Uncertain;
-        self.0.insert(key.clone(), Arc::new(Memory { what, seen: taken, doubtful }));
+        let spends = snapshot.state == RecordState::Armed;
+        let spender = if spends { snapshot.holder.clone() } else { self.spender(key, snapshot.version) };
+        self.0.insert(key.clone(), Arc::new(Memory { what, seen: taken, doubtful, spender }));
         Recollection::Current
     }
 
     /// Takes note of a token set that was just obtained.
     pub(super) fn obtained(&self, key: &TokenKey, restore: Restore, now: BootInstant) {
         if matches!(key, TokenKey::Consent(_)) {
-            let memory = Memory { what: What::Tokens(Box::new(restore)), seen: now, doubtful: false };
+            let what = What::Tokens(Box::new(restore));
+            let memory = Memory { what, seen: now, doubtful: false, spender: None };
             self.0.insert(key.clone(), Arc::new(memory));
         }
+    }
+
+    /// Whom this process saw spend the refresh token of this version, and last.
+    pub(super) fn spender(&self, key: &TokenKey, version: Version) -> Option<AttemptId> {
+        self.0.get(key).filter(|memory| memory.version() == version).and_then(|memory| memory.spender.clone())
     }
 
     /// What is remembered of a consent at `provider` of which the store has no record at all.
@@ -332,6 +342,22 @@ mod tests {
         assert!(memories.of_missing(&key(), &ProviderId::parse("other").expect("valid")).is_none());
         memories.learn(&key(), &ended(first.next()), BootInstant::default());
         assert!(memories.of_missing(&key(), &provider).is_none());
+    }
+
+    #[test]
+    fn who_was_seen_to_spend_a_refresh_token_is_remembered_for_as_long_as_it_is_the_newest() {
+        let (memories, first) = (Memories::new(10), Version::first(GrantId::random()));
+        let holder = Some(AttemptId::new("other", 1));
+        let armed = Snapshot { state: RecordState::Armed, holder: holder.clone(), ..snapshot(first, 1) };
+        let leased =
+            Snapshot { state: RecordState::Leased, holder: Some(AttemptId::new("b", 2)), ..snapshot(first, 1) };
+        for seen in [&armed, &leased, &snapshot(first, 1)] {
+            memories.learn(&key(), seen, BootInstant::default());
+            assert_eq!(memories.spender(&key(), first), holder);
+        }
+        assert_eq!(memories.spender(&key(), first.next()), None);
+        memories.learn(&key(), &snapshot(first.next(), 1), BootInstant::default());
+        assert_eq!(memories.spender(&key(), first.next()), None);
     }
 
     #[test]

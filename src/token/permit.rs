@@ -174,8 +174,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         for suspect in pardoned {
             let reprieve = Reprieve {
                 version: suspect.refusal.version,
-                fence: suspect.refusal.fence,
                 attempt: suspect.attempt.clone(),
+                fence: suspect.refusal.fence,
                 uncertain: suspect.refusal.probe,
             };
             for _ in 0..LESSONS {

@@ -46,16 +46,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         self.core.stand(provider, self.core.store.standing(provider)).await
     }
 
-    /// Has no replica refresh anything at a provider until somebody thaws it. Replaces a freeze that stands. Asking again
-    /// is safe.
+    /// Has no replica refresh anything at a provider until somebody thaws it. What an operator said before is replaced; a
+    /// freeze for another reason stands on beside it. Asking again is safe.
     pub async fn freeze(&self, provider: &ProviderId, why: Option<String>) -> Result<ProviderStanding, StandingError> {
         self.core.freeze(provider, FreezeReason::Operator, why).await
     }
 
-    /// Lets a provider be asked again, whoever froze it. Asking again is safe.
+    /// Lets a provider be asked again, whoever froze it and for however many reasons. Asking again is safe.
     pub async fn thaw(&self, provider: &ProviderId) -> Result<ProviderStanding, StandingError> {
+        let before = self.provider_standing(provider).await?;
         let standing = self.core.stand(provider, self.core.store.freeze(provider, None)).await?;
-        tracing::warn!(provider = provider.as_str(), "A provider was thawed: its tokens are refreshed again.");
+        for Freeze { reason, by, why, age } in before.freeze.iter().chain(&before.frozen_besides) {
+            let (provider, reason) = (provider.as_str(), reason.as_str());
+            tracing::warn!(provider, reason, by, why, ?age, "A freeze was ended: tokens are refreshed again.");
+        }
         Ok(standing)
     }
 

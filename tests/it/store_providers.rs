@@ -117,7 +117,8 @@ async fn in_a_file_a_suspension_is_taken_back_only_by_its_own_refusal() {
 
 async fn what_is_taken_back(bench: &impl Bench) {
     let store = bench.store();
-    for uncertain in [false, true] {
+    // The lease may have been told again after the refusal, and has a later fence then.
+    for (uncertain, since) in [(false, 0), (true, 1)] {
         let key = consent();
         let first = seed(1);
         assert!(matches!(
@@ -130,7 +131,7 @@ async fn what_is_taken_back(bench: &impl Bench) {
         store.arm(&key, &arm(1, lease.fence, lease.base)).await.unwrap();
         store.fail(&key, &fail(1, lease.fence, lease.base, FailTo::ReauthorizationRequired)).await.unwrap();
         let attempt = begin(1).attempt;
-        let right = Reprieve { version: lease.base, fence: lease.fence, attempt, uncertain };
+        let right = Reprieve { version: lease.base, fence: lease.fence - since, attempt, uncertain };
         let wrong = [
             Reprieve { version: lease.base.next(), ..right.clone() },
             Reprieve { fence: lease.fence + 1, ..right.clone() },
@@ -149,12 +150,54 @@ async fn what_is_taken_back(bench: &impl Bench) {
     assert!(HOUR > LIFE);
 }
 
+#[tokio::test]
+async fn in_redis_a_freeze_takes_no_others_place() {
+    what_freezes_leave(&Redis::start().await).await;
+}
+
+#[tokio::test]
+async fn in_a_file_a_freeze_takes_no_others_place() {
+    what_freezes_leave(&Embedded::start()).await;
+}
+
+async fn what_freezes_leave(bench: &impl Bench) {
+    let (store, bank) = (bench.store(), provider("bank"));
+    let (operator, backup) = (FreezeReason::Operator, FreezeReason::OldBackup);
+    let orders =
+        [order(operator, "a", Some("migration")), order(backup, "b", Some("12 behind")), order(operator, "c", None)];
+    let stands = [
+        vec![(operator, "a", Some("migration"))],
+        vec![(backup, "b", Some("12 behind")), (operator, "a", Some("migration"))],
+        vec![(backup, "b", Some("12 behind")), (operator, "c", None)],
+    ];
+    for (order, stands) in orders.iter().zip(stands) {
+        let ordered = store.freeze(&bank, Some(order)).await.unwrap();
+        let read = store.standing(&bank).await.unwrap();
+        for standing in [&ordered, &read] {
+            let freezes = standing.freeze.iter().chain(&standing.frozen_besides);
+            let told: Vec<_> = freezes.map(|it| (it.reason, it.by.as_str(), it.why.as_deref())).collect();
+            assert_eq!(told, stands);
+        }
+        match store.permits(&bank, &ask(&[1], 8, 20)).await.unwrap() {
+            PermitAnswer::Frozen(freeze) => assert_eq!((freeze.reason, freeze.by.as_str()), (stands[0].0, stands[0].1)),
+            other => panic!("frozen: {other:?}"),
+        }
+    }
+    let thawed = store.freeze(&bank, None).await.unwrap();
+    assert_eq!((thawed.freeze, thawed.frozen_besides), (None, Vec::new()));
+    assert_eq!(store.permits(&bank, &ask(&[1], 8, 20)).await.unwrap(), PermitAnswer::Granted(0..1));
+}
+
+fn order(reason: FreezeReason, by: &str, why: Option<&str>) -> Freeze {
+    Freeze { reason, by: by.to_owned(), why: why.map(str::to_owned), age: Duration::ZERO }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Ask { from: u64, count: u64, waiting: bool, in_flight: u32 },
     Report { number: u64, what: u8 },
     Renew(u64),
-    Freeze(bool),
+    Freeze(Option<FreezeReason>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -163,7 +206,12 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(from, count, waiting, in_flight)| Step::Ask { from, count, waiting, in_flight }),
         8 => (0..10_u64, 0..8_u8).prop_map(|(number, what)| Step::Report { number, what }),
         1 => (0..10_u64).prop_map(Step::Renew),
-        1 => proptest::bool::weighted(0.2).prop_map(Step::Freeze),
+        1 => prop_oneof![
+            6 => Just(None),
+            1 => Just(Some(FreezeReason::Operator)),
+            1 => Just(Some(FreezeReason::OldBackup)),
+        ]
+        .prop_map(Step::Freeze),
     ]
 }
 
@@ -192,9 +240,9 @@ async fn run(step: &Step, store: &impl Store, bank: &ProviderId) -> String {
             format!("{:?}", store.report(bank, &report(*number, lesson)).await.unwrap())
         }
         Step::Renew(number) => format!("{:?}", store.renew_permit(bank, &permit(*number), LIFE).await.unwrap()),
-        Step::Freeze(on) => {
-            let order = Freeze { reason: FreezeReason::Operator, by: "x".into(), why: None, age: Duration::ZERO };
-            store.freeze(bank, on.then_some(&order)).await.unwrap();
+        Step::Freeze(reason) => {
+            let order = reason.map(|reason| order(reason, "x", None));
+            store.freeze(bank, order.as_ref()).await.unwrap();
             String::new()
         }
     };
@@ -203,7 +251,8 @@ async fn run(step: &Step, store: &impl Store, bank: &ProviderId) -> String {
         Breaker::Closed => "closed".to_owned(),
         Breaker::Open(opened) | Breaker::HalfOpen(opened) => format!("{:?} {}", opened.class, opened.why),
     };
-    format!("{said}; {breaker}; {}; {}; {:?}", standing.freeze.is_some(), standing.in_flight, standing.suspects)
+    let frozen: Vec<_> = standing.freeze.iter().chain(&standing.frozen_besides).map(|freeze| freeze.reason).collect();
+    format!("{said}; {breaker}; {frozen:?}; {}; {:?}", standing.in_flight, standing.suspects)
 }
 
 #[test]

@@ -6,8 +6,8 @@
 use serde_json::json;
 
 use crate::house::{
-    ONE_REPLICA, REAUTHORIZE, SERVED, asked, at, calling, durable, failing, follower, record, until, until_followed,
-    until_frozen, until_told,
+    ONE_REPLICA, REAUTHORIZE, SERVED, asked, at, calling, durable, failing, follower, record, told, until,
+    until_followed, until_frozen, until_told,
 };
 use crate::support::bank::Bank;
 use crate::support::link::{Flow, Link};
@@ -145,14 +145,23 @@ async fn f16_a_commit_that_a_failover_forgot_is_restored_from_a_process_that_rem
     .await;
 }
 
+/// Who is left that knows of an intent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Witness {
+    Holder,
+    Other,
+    Nobody,
+}
+
 /// Two followers, of which the one is promoted that had not acknowledged the intent.
-async fn mispromoted(holder_lives: bool) {
+async fn mispromoted(witness: Witness) {
     let (bank, mut first) = (Bank::start().await, durable().await);
     let (kept_up, lagging) = (Link::to(first.port()).await, Link::to(first.port()).await);
     let (second, third) = (follower(kept_up.port()).await, follower(lagging.port()).await);
     until_followed(&first, 2).await;
     let (to_holder, to_other) = (Link::to(first.port()).await, Link::to(first.port()).await);
     let (holder, other) = (at(&bank, to_holder.port(), ONE_REPLICA), at(&bank, to_other.port(), ONE_REPLICA));
+    let other = other.change("proxy: {listen", "proxy: {token_wait: 1s, listen");
     let (mut holder, other) = tokio::join!(holder.start(), other.start());
     let granted = bank.grant(0).await;
     other.import("c-1", &granted).await;
@@ -164,14 +173,17 @@ async fn mispromoted(holder_lives: bool) {
     bank.fault("abn-token", 1, json!({ "delay_ms": 9_000 })).await;
     let call = calling(&holder, "c-1");
     until("the bank has been asked", async || bank.refreshes().await == 1).await;
-    if !holder_lives {
+    if witness == Witness::Other {
+        assert_eq!(told(&other.balances("c-1").await), (503, "token-wait-timeout".to_owned()));
+    }
+    if witness != Witness::Holder {
         holder.program.kill();
     }
     assert_eq!((record(&second, "c-1")["st"].as_str(), record(&third, "c-1")["st"].as_str()), ("armed", "active"));
     first.stop();
     promote(&third, &[&to_holder, &to_other]);
     second.cli(&["REPLICAOF", "127.0.0.1", &third.port().to_string()]);
-    if holder_lives {
+    if witness == Witness::Holder {
         until_told(&other, "c-1", SERVED).await;
         let _ = call.await.unwrap();
         until_told(&holder, "c-1", SERVED).await;
@@ -180,6 +192,8 @@ async fn mispromoted(holder_lives: bool) {
         until_told(&other, "c-1", REAUTHORIZE).await;
         assert_eq!(asked(&bank, &granted.bank_id).await, ["granted", "reuse"]);
         until("it is written down", async || record(&third, "c-1")["st"] == "reauthorization_required").await;
+        let why = if witness == Witness::Other { "double_send" } else { "revoked_or_expired" };
+        assert_eq!(record(&third, "c-1")["why"], why);
         assert!(other.program.output().contains("The bank no longer accepts the refresh token."));
         assert!(record(&third, "c-1").contains_key("rt"), "the refresh token is kept");
     }
@@ -187,11 +201,17 @@ async fn mispromoted(holder_lives: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f17_an_intent_that_the_new_primary_never_saw_is_told_again_by_its_holder_before_anybody_is_granted() {
-    mispromoted(true).await;
+    mispromoted(Witness::Holder).await;
 }
 
-/// The window that is left: the store lost what it had acknowledged, and the process that remembered it is dead.
+/// The window that is left: the store lost what it had acknowledged, and the process that wrote it is dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn f17_an_intent_that_only_another_process_saw_costs_its_consent_and_is_named() {
+    mispromoted(Witness::Other).await;
+}
+
+/// Nothing that is left tells this from a consent that the bank ended while nobody was refreshing it.
 #[tokio::test(flavor = "multi_thread")]
 async fn f17_an_intent_that_neither_store_nor_process_remembers_costs_its_consent_and_is_reported() {
-    mispromoted(false).await;
+    mispromoted(Witness::Nobody).await;
 }

@@ -1,4 +1,4 @@
-//! The store's steps on its one record: the decisions of `src/store/steps.rs` without durations.
+//! The store's steps on its one record: the decisions of `src/store/steps` without durations.
 //!
 //! Each is atomic. A duration there is a flag here: `leased` while the lease runs, `quarantined` until the quarantine is
 //! over.

@@ -1,10 +1,12 @@
 //! Freezing a provider, thawing it, and looking at it.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{KEY, Server};
 use crate::consent::testing::{Bench, Fault, provider_id};
-use crate::store::{Lesson, Refusal, Report, Store as _};
+use crate::store::{Freeze, FreezeReason, Lesson, Refusal, Report, Store as _};
 use crate::words::ids::{AttemptId, ConsentId, GrantId, TokenKey, Version};
 
 const PROVIDER: &str = "/v1/providers/bank";
@@ -37,6 +39,20 @@ async fn a_freeze_is_shown_with_who_and_why_until_it_is_thawed() {
     }
     assert!(server.bench.tokens.frozen().is_empty());
     assert_eq!(server.bench.bank.calls(), 0);
+}
+
+#[tokio::test]
+async fn an_operators_freeze_and_a_machines_are_both_shown_and_a_thaw_ends_both() {
+    let server = Server::admin(Bench::new()).await;
+    let order = Freeze { reason: FreezeReason::OldBackup, by: "elsewhere".into(), why: None, age: Duration::ZERO };
+    server.bench.tokens.store().freeze(&provider_id(), Some(&order)).await.unwrap();
+    assert_eq!(server.ask("GET", PROVIDER, &[], "").await.json()["frozen_besides"], json!(null));
+    let both = server.post(FREEZE, &[], r#"{"why": "their migration"}"#).await.json();
+    assert_eq!((&both["freeze"]["reason"], &both["freeze"]["by"]), (&json!("old_backup"), &json!("elsewhere")));
+    let besides = both["frozen_besides"].as_array().unwrap();
+    assert_eq!((besides.len(), &besides[0]["why"]), (1, &json!("their migration")));
+    let thawed = server.post(THAW, &[], "").await.json();
+    assert_eq!((&thawed["freeze"], &thawed["frozen_besides"]), (&json!(null), &json!(null)));
 }
 
 #[tokio::test]

@@ -88,7 +88,8 @@ impl BreakerClass {
     }
 }
 
-/// That nothing is refreshed at a provider until somebody thaws it.
+/// That nothing is refreshed at a provider until somebody thaws it. One for each reason may stand: a new one takes the place
+/// of that with its reason, and none of another's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freeze {
     /// Why, for programs.
@@ -101,8 +102,8 @@ pub struct Freeze {
     pub age: Duration,
 }
 
-/// Why a provider is frozen, for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a provider is frozen, for programs. A later one is graver: where several stand, it is the one that is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FreezeReason {
     /// A person said so.
     Operator,
@@ -229,8 +230,10 @@ impl Stage {
 /// How a provider stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderStanding {
-    /// Whether it is frozen.
+    /// The gravest freeze that stands.
     pub freeze: Option<Freeze>,
+    /// Lesser ones that stand beside it.
+    pub frozen_besides: Vec<Freeze>,
     /// Its breaker.
     pub breaker: Breaker,
     /// Permits that are out.
@@ -255,10 +258,10 @@ pub enum Breaker {
 pub struct Reprieve {
     /// The version that was refused.
     pub version: Version,
-    /// The lease under which it was refused: fence and holder.
-    pub fence: Fence,
-    /// The holder.
+    /// The holder of the lease under which it was refused.
     pub attempt: AttemptId,
+    /// The fence that the lease had at least.
+    pub fence: Fence,
     /// Whether an earlier send is still unexplained, so that the consent is uncertain again and not active.
     pub uncertain: bool,
 }

@@ -255,10 +255,10 @@ fn understand(key: &TokenKey, stored: Option<&[u8]>) -> Result<Option<Record>, S
     Record::from_fields(&fields).map(Some).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
 }
 
-fn pack(fields: Vec<(&'static str, Vec<u8>)>) -> Vec<u8> {
+fn pack(fields: Vec<(impl AsRef<str>, Vec<u8>)>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1_024);
     for (name, value) in fields {
-        for part in [name.as_bytes(), &value] {
+        for part in [name.as_ref().as_bytes(), &value] {
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bytes.extend_from_slice(part);
         }
@@ -284,20 +284,31 @@ fn take(bytes: &mut &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 impl RecordFile {
-    /// Puts bytes where a record should be.
-    pub(super) fn write_raw(&self, key: &TokenKey, value: &[u8]) {
+    /// Puts bytes where a record should be, and lines where its history should; with `None`, nothing.
+    pub(super) fn write_raw(&self, key: &TokenKey, raw: Option<&Raw>) {
+        let name = keys::short_name(key);
         let transaction = self.database.begin_write().unwrap();
-        transaction.open_table(RECORDS).unwrap().insert(keys::short_name(key).as_str(), value).unwrap();
+        {
+            let mut records = transaction.open_table(RECORDS).unwrap();
+            let mut lines = transaction.open_table(EVENTS).unwrap();
+            records.remove(name.as_str()).unwrap();
+            lines.retain_in((name.as_str(), 0)..=(name.as_str(), u64::MAX), |_, _| false).unwrap();
+            if let Some((record, told)) = raw {
+                records.insert(name.as_str(), record.as_slice()).unwrap();
+                for (number, line) in (0..).zip(told) {
+                    lines.insert((name.as_str(), number), line.as_str()).unwrap();
+                }
+            }
+        }
         transaction.commit().unwrap();
     }
 
-    pub(super) fn read_raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
-        self.load(&keys::short_name(key)).ok().flatten()
-    }
-
-    pub(super) fn remove_raw(&self, key: &TokenKey) {
-        let transaction = self.database.begin_write().unwrap();
-        transaction.open_table(RECORDS).unwrap().remove(keys::short_name(key).as_str()).unwrap();
-        transaction.commit().unwrap();
+    pub(super) fn read_raw(&self, key: &TokenKey) -> Option<Raw> {
+        let name = keys::short_name(key);
+        self.load(&name).ok()?.zip(self.lines(&name).ok())
     }
 }
+
+/// A record's bytes, and the lines of its history.
+#[cfg(test)]
+pub(crate) type Raw = (Vec<u8>, Vec<String>);

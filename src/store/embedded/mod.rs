@@ -25,6 +25,8 @@ use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 mod file;
 mod time;
 
+#[cfg(test)]
+pub(crate) use file::Raw;
 use file::RecordFile;
 use time::StoreTime;
 
@@ -264,16 +266,15 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 impl<C: Clock> EmbeddedStore<C> {
-    /// A record's bytes, to put back later as a store does that forgets.
-    pub(crate) fn raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+    /// A record and its history, to put back later as a store does that forgets.
+    pub(crate) fn raw(&self, key: &TokenKey) -> Option<Raw> {
         self.inner.file.read_raw(key)
     }
 
-    pub(crate) fn set_raw(&self, key: &TokenKey, raw: Option<Vec<u8>>) {
-        match raw {
-            Some(raw) => self.inner.file.write_raw(key, &raw),
-            None => self.inner.file.remove_raw(key),
-        }
+    /// Between two steps, so that none that has begun writes over it.
+    pub(crate) async fn set_raw(&self, key: &TokenKey, raw: Option<&Raw>) {
+        let _turn = self.inner.turn.acquire().await.unwrap();
+        self.inner.file.write_raw(key, raw);
     }
 }
 
@@ -375,7 +376,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(&home.path().join("s.redb"), clock()).unwrap();
         for garbage in [&b"CANARY garbage"[..], b"\0\0\0\0\0\0\0\x01v\0\0\0\0\0\0\0\x019"] {
-            store.inner.file.write_raw(&key(), garbage);
+            store.set_raw(&key(), Some(&(garbage.to_vec(), Vec::new()))).await;
             let errors = [
                 store.read(&key()).await.unwrap_err(),
                 store.seed(&key(), &seed()).await.unwrap_err(),
@@ -387,7 +388,7 @@ mod tests {
             for error in errors {
                 assert!(matches!(&error, StoreError::Unreadable(text) if !text.contains("CANARY")), "{error}");
             }
-            assert_eq!(store.inner.file.read_raw(&key()).as_deref(), Some(garbage));
+            assert_eq!(store.raw(&key()), Some((garbage.to_vec(), Vec::new())));
         }
     }
 

@@ -17,8 +17,8 @@ use crate::words::ids::{AttemptId, TokenKey, Version};
 /// A provider's record. A record that is not there is the same as this by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProviderRecord {
-    /// `fz_reason`, `fz_by`, `fz_why`, `fz_at`: the freeze.
-    pub freeze: Option<Frozen>,
+    /// `fz`: the reasons of the freezes that stand, the gravest first; `fz_{reason}_by`, `_why`, `_at`: the rest of each.
+    pub freezes: Vec<Frozen>,
     /// `fails`: failures since the last success.
     pub failures: u32,
     /// `opened`: how often in a row the breaker has opened; 0, it is closed.
@@ -76,6 +76,14 @@ pub struct Listed {
     pub suspect: Suspect,
 }
 
+impl Frozen {
+    /// The freeze, as it is told.
+    fn told_at(&self, now: u64) -> Freeze {
+        let age = Duration::from_millis(now.saturating_sub(self.at));
+        Freeze { reason: self.reason, by: self.by.clone(), why: self.why.clone(), age }
+    }
+}
+
 impl ProviderRecord {
     /// How the provider stands at `now`.
     pub fn standing(&self, now: u64) -> ProviderStanding {
@@ -84,8 +92,10 @@ impl ProviderRecord {
             Some(opened) if self.open_until > now => Breaker::Open(opened),
             Some(opened) => Breaker::HalfOpen(opened),
         };
+        let mut freezes = self.freezes.iter().map(|frozen| frozen.told_at(now));
         ProviderStanding {
-            freeze: self.frozen_at(now),
+            freeze: freezes.next(),
+            frozen_besides: freezes.collect(),
             breaker,
             in_flight: self.permits.iter().filter(|permit| permit.until > now).count(),
             suspects: self.suspects.iter().map(|listed| listed.suspect.clone()).collect(),
@@ -98,14 +108,9 @@ impl ProviderRecord {
         suspects.filter(|suspect| suspect.stage == stage).cloned().collect()
     }
 
-    /// The freeze, as it is told.
+    /// The gravest freeze, as it is told.
     pub(in crate::store) fn frozen_at(&self, now: u64) -> Option<Freeze> {
-        self.freeze.as_ref().map(|frozen| Freeze {
-            reason: frozen.reason,
-            by: frozen.by.clone(),
-            why: frozen.why.clone(),
-            age: Duration::from_millis(now.saturating_sub(frozen.at)),
-        })
+        self.freezes.first().map(|frozen| frozen.told_at(now))
     }
 
     /// The open breaker, as it is told; nothing where it is closed.
@@ -138,21 +143,22 @@ impl ProviderRecord {
         let words = |name| -> Vec<String> {
             text(name).unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()
         };
-        let freeze = match text("fz_reason") {
-            None => None,
-            Some(word) => Some(Frozen {
-                reason: FreezeReason::parse(&word).ok_or(BadField("fz_reason"))?,
-                by: text("fz_by").unwrap_or_default(),
-                why: text("fz_why"),
-                at: number("fz_at")?,
-            }),
-        };
+        let mut freezes = Vec::new();
+        for word in words("fz") {
+            let of = |part: &str| text(&format!("fz_{word}_{part}"));
+            freezes.push(Frozen {
+                reason: FreezeReason::parse(&word).ok_or(BadField("fz"))?,
+                by: of("by").unwrap_or_default(),
+                why: of("why"),
+                at: of("at").map_or(Some(0), |text| parse_number(&text)).ok_or(BadField("fz"))?,
+            });
+        }
         let class = match text("class") {
             None => None,
             Some(word) => Some(BreakerClass::parse(&word).ok_or(BadField("class"))?),
         };
         Ok(Self {
-            freeze,
+            freezes,
             failures: count("fails")?,
             opened: count("opened")?,
             open_until: number("until")?,
@@ -168,19 +174,20 @@ impl ProviderRecord {
     }
 
     /// The fields to store. What is absent, empty or zero is not written.
-    pub fn to_fields(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let mut fields = vec![("v", SCHEMA.as_bytes().to_vec())];
-        let mut put = |name, text: String| {
+    pub fn to_fields(&self) -> Vec<(String, Vec<u8>)> {
+        let mut fields = vec![("v".to_owned(), SCHEMA.as_bytes().to_vec())];
+        let mut put = |name: &str, text: String| {
             if !text.is_empty() {
-                fields.push((name, text.into_bytes()));
+                fields.push((name.to_owned(), text.into_bytes()));
             }
         };
         let number = |number: u64| if number > 0 { number.to_string() } else { String::new() };
-        if let Some(frozen) = &self.freeze {
-            put("fz_reason", frozen.reason.as_str().to_owned());
-            put("fz_by", frozen.by.clone());
-            put("fz_why", frozen.why.clone().unwrap_or_default());
-            put("fz_at", number(frozen.at));
+        put("fz", joined(self.freezes.iter().map(|frozen| frozen.reason.as_str().to_owned())));
+        for frozen in &self.freezes {
+            let reason = frozen.reason.as_str();
+            put(&format!("fz_{reason}_by"), frozen.by.clone());
+            put(&format!("fz_{reason}_why"), frozen.why.clone().unwrap_or_default());
+            put(&format!("fz_{reason}_at"), number(frozen.at));
         }
         put("fails", number(self.failures.into()));
         put("opened", number(self.opened.into()));
@@ -257,7 +264,10 @@ mod tests {
         let attempt = AttemptId::new("host-1/00ff", 7);
         let refusal = Refusal { version: Version::first(GrantId::random()), fence: 3, probe: true };
         let record = ProviderRecord {
-            freeze: Some(Frozen { reason: FreezeReason::OldBackup, by: "a b".into(), why: Some("c d".into()), at: 5 }),
+            freezes: vec![
+                Frozen { reason: FreezeReason::OldBackup, by: "a b".into(), why: Some("c d".into()), at: 5 },
+                Frozen { reason: FreezeReason::Operator, by: "e".into(), why: None, at: 4 },
+            ],
             failures: 1,
             opened: 2,
             open_until: 9,
@@ -270,8 +280,7 @@ mod tests {
             hungry_at: 6,
             suspects: vec![Listed { at: 3, suspect: Suspect { key, attempt, refusal, stage: Stage::Spared } }],
         };
-        let fields: Vec<_> =
-            record.to_fields().into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value)).collect();
+        let fields: Vec<_> = record.to_fields().into_iter().map(|(name, value)| (name.into_bytes(), value)).collect();
         assert_eq!(ProviderRecord::from_fields(&fields), Ok(record));
         assert_eq!(ProviderRecord::from_fields(&[]), Ok(ProviderRecord::default()));
     }
@@ -283,7 +292,7 @@ mod tests {
         let odd = [version.clone(), field("permits", "x 5|a 5|4|a"), field("suspects", "what"), field("sent", "1 b 2")];
         let read = ProviderRecord::from_fields(&odd).unwrap();
         assert_eq!((read.permits.len(), read.suspects.len(), read.sent), (1, 0, vec![1, 2]));
-        for bad in [field("fz_reason", "whim"), field("class", "x"), field("until", "soon")] {
+        for bad in [field("fz", "operator whim"), field("class", "x"), field("until", "soon")] {
             assert!(ProviderRecord::from_fields(&[version.clone(), bad]).is_err());
         }
         assert_eq!(ProviderRecord::from_fields(&[field("v", "2")]), Err(BadField("v")));

@@ -170,14 +170,17 @@ pub fn report(record: &mut ProviderRecord, now: u64, report: &Report) -> Reporte
     }
 }
 
-/// Freezes, or thaws.
+/// Freezes, or thaws whatever was frozen. An order takes the place of a freeze with its reason, and of no other.
 pub fn freeze(record: &mut ProviderRecord, now: u64, order: Option<&Freeze>) {
-    record.freeze = order.map(|order| Frozen {
+    let Some(order) = order else { return record.freezes.clear() };
+    record.freezes.retain(|frozen| frozen.reason != order.reason);
+    record.freezes.push(Frozen {
         reason: order.reason,
         by: order.by.clone(),
         why: order.why.clone().filter(|why| !why.is_empty()),
         at: now,
     });
+    record.freezes.sort_by_key(|frozen| std::cmp::Reverse(frozen.reason));
 }
 
 fn failed(record: &mut ProviderRecord, now: u64, what: (BreakerClass, &str), spread: u16, is_canary: bool) {

@@ -2,12 +2,12 @@
 
 use tokio::sync::oneshot;
 
-use super::house::{House, LIFE, Limits, TestTokens, ask, key, provider};
+use super::house::{House, LIFE, Limits, TestTokens, ask, elsewhere, key, provider};
 use super::*;
-use crate::store::{Begin, BeginOutcome, Fail, FailTo};
+use crate::store::{Fail, FailTo};
 use crate::token::follow;
 use crate::words::clock::WallTime;
-use crate::words::ids::{Fence, GrantId};
+use crate::words::ids::GrantId;
 
 const SOFT: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_secs(5);
@@ -266,23 +266,4 @@ async fn end(tokens: &TestTokens, id: &str) -> Version {
     let end = End { grant: None, state: RecordState::Revoked, why: "test".to_owned(), remembered: None };
     tokens.store().end(&key(id), &end).await.expect("the store works");
     before.next()
-}
-
-/// Another replica takes the lease of `c`.
-async fn elsewhere(house: &House) -> (AttemptId, Fence, Version) {
-    let begin = Begin {
-        attempt: AttemptId::new("elsewhere", 0),
-        provider: provider("bank"),
-        wanted: Duration::from_secs(1),
-        rejected: None,
-        rejection_pause: SOON,
-        lease: Timing::STANDARD.lease,
-        quarantine: Timing::STANDARD.quarantine,
-        grace: None,
-        create: None,
-    };
-    match house.tokens.store().begin(&key("c"), &begin).await.expect("the store works") {
-        BeginOutcome::Granted(lease, _) => (begin.attempt, lease.fence, lease.base),
-        other => panic!("granted: {other:?}"),
-    }
 }

@@ -18,7 +18,7 @@ async fn a_commit_that_the_store_forgot_is_put_back_before_anything_is_spent() {
     let before = house.tokens.store().raw(&key("c"));
     assert_eq!(house.ask("c").await.expect("refreshed").version.generation, 2);
     house.tokens.settled_once().await;
-    house.tokens.store().set_raw(&key("c"), before);
+    house.tokens.store().set_raw(&key("c"), before.as_ref()).await;
     house.clock.advance(LIFE);
     assert_eq!(house.ask("c").await.expect("refreshed").version.generation, 3);
     assert_eq!(house.bank.presented(), ["rt-0", "rt-1"], "what was spent is not spent again");
@@ -30,7 +30,7 @@ async fn a_record_that_the_store_forgot_altogether_is_put_back() {
     house.seed("c", Some("rt-0"), EXPIRED).await;
     assert!(house.ask("c").await.is_ok());
     house.tokens.settled_once().await;
-    house.tokens.store().set_raw(&key("c"), None);
+    house.tokens.store().set_raw(&key("c"), None).await;
     house.clock.advance(LIFE);
     assert_eq!(house.ask("c").await.expect("refreshed").version.generation, 3);
     assert_eq!(house.bank.presented(), ["rt-0", "rt-1"]);
@@ -46,7 +46,7 @@ async fn a_tombstone_that_the_store_forgot_is_put_up_again() {
     house.tokens.store().end(&key("c"), &end).await.expect("the store works");
     follow::heard(&house.tokens.core, key("c"), house.record("c").await.version);
     house.tokens.settled_once().await;
-    house.tokens.store().set_raw(&key("c"), before);
+    house.tokens.store().set_raw(&key("c"), before.as_ref()).await;
     assert_eq!(house.ask("c").await.expect_err("it has ended"), TokenError::Revoked);
     assert_eq!(house.record("c").await.state, RecordState::Revoked);
 }
@@ -58,7 +58,7 @@ async fn a_tombstone_that_went_with_its_record_is_told_again_when_the_store_come
     let end = End { grant: None, state: RecordState::Revoked, why: "asked".to_owned(), remembered: None };
     house.tokens.store().end(&key("c"), &end).await.expect("the store works");
     assert_eq!(house.ask("c").await.expect_err("it has ended"), TokenError::Revoked);
-    house.tokens.store().set_raw(&key("c"), None);
+    house.tokens.store().set_raw(&key("c"), None).await;
     reunion::retell(Arc::clone(&house.tokens.core)).await.expect("the store works");
     assert_eq!(house.record("c").await.state, RecordState::Revoked);
 }
@@ -73,7 +73,7 @@ async fn a_lease_that_the_store_forgot_is_told_again_and_the_answer_is_kept() {
     let tokens = house.tokens.clone();
     let call = tokio::spawn(async move { ask(&tokens, "c").await.map(|held| held.version.generation) });
     house.until(|| house.bank.presented().len() == 1).await;
-    house.tokens.store().set_raw(&key("c"), before);
+    house.tokens.store().set_raw(&key("c"), before.as_ref()).await;
     let mut looks = 0;
     while house.record("c").await.state != RecordState::Armed {
         looks += 1;
@@ -99,7 +99,7 @@ async fn a_store_that_came_back_is_told_of_what_is_being_spent_and_of_what_may_h
     let call = tokio::spawn(async move { ask(&tokens, "spending").await.map(|held| held.version) });
     house.until(|| house.bank.presented().len() == 2).await;
     for (id, raw) in ["spending", "doubtful"].into_iter().zip(before) {
-        house.tokens.store().set_raw(&key(id), raw);
+        house.tokens.store().set_raw(&key(id), raw.as_ref()).await;
     }
     reunion::retell(Arc::clone(&house.tokens.core)).await.expect("the store works");
     assert_eq!(house.record("spending").await.state, RecordState::Armed);
@@ -198,7 +198,7 @@ async fn that_an_answer_was_lost_stands_in_a_store_that_had_forgotten_the_reques
     let tokens = house.tokens.clone();
     let call = tokio::spawn(async move { ask(&tokens, "c").await.map(drop) });
     house.until(|| house.bank.presented().len() == 1).await;
-    house.tokens.store().set_raw(&key("c"), before);
+    house.tokens.store().set_raw(&key("c"), before.as_ref()).await;
     gate.send_replace(true);
     assert!(matches!(call.await.expect("no panic"), Err(TokenError::Uncertain { .. })));
     let record = house.record("c").await;

@@ -1,24 +1,20 @@
-//! The token layer with a real store and spill in a directory of its own, and a bank that does as it is told.
+//! The token layer with a real store and spill in a directory of its own, before a bank that does as it is told.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 use super::super::settings::{ProviderSettings, TokenSettings};
 use super::super::*;
+use super::bank::Bank;
 use super::shaky::Shaky;
-use crate::oauth::{NotSent, Reply, TokenOutcome, TokenRequest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
-use crate::store::{Seed, SeedOutcome, Snapshot};
+use crate::store::{Begin, BeginOutcome, ProviderStanding, Seed, SeedOutcome, Snapshot};
 use crate::words::clock::{BootInstant, ManualClock, WallTime};
-use crate::words::ids::GrantId;
-use crate::words::said::Said;
+use crate::words::ids::{Fence, GrantId};
 use crate::words::secrets::{AccessToken, RefreshToken};
-use crate::words::token_set::TokenSet;
 
 pub(super) const LIFE: Duration = Duration::from_secs(600);
 
@@ -30,11 +26,15 @@ pub(super) type TestTokens = Tokens<Shaky, Bank, ManualClock>;
 pub(super) struct Limits {
     pub(super) flights: usize,
     pub(super) timing: Timing,
+    /// Token requests at once, over all processes.
+    pub(super) in_flight: usize,
+    /// Token requests a second. The clock stands still, so the second never ends by itself.
+    pub(super) per_second: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flights: 1_000, timing: Timing::STANDARD }
+        Self { flights: 1_000, timing: Timing::STANDARD, in_flight: 8, per_second: 10_000 }
     }
 }
 
@@ -83,6 +83,17 @@ impl House {
         }
         self.tokens = build(&new, &self.bank, &self.clock, &self.behaviour, self.limits);
         self.directory = new;
+    }
+
+    /// Another process before the same store and the same bank.
+    pub(super) fn another(&self) -> TestTokens {
+        let spill = self.directory.path().join("spill-of-another");
+        join(self.tokens.store().again(), &spill, &self.bank, &self.clock, &self.behaviour, self.limits)
+    }
+
+    /// How its provider stands in the store.
+    pub(super) async fn standing(&self) -> ProviderStanding {
+        self.tokens.store().standing(&provider("bank")).await.expect("the store works")
     }
 
     pub(super) async fn seed(&self, id: &str, refresh: Option<&str>, remaining: Duration) {
@@ -147,6 +158,26 @@ impl House {
         self.tokens.core.link.connected(BootInstant::default());
     }
 
+    pub(super) async fn until_record(&self, id: &str, condition: impl Fn(&Snapshot) -> bool) {
+        for _ in 0..500 {
+            if condition(&self.record(id).await) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the record did not become so within five seconds");
+    }
+
+    pub(super) async fn until_standing(&self, condition: impl Fn(&ProviderStanding) -> bool) {
+        for _ in 0..500 {
+            if condition(&self.standing().await) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the provider did not stand so within five seconds");
+    }
+
     pub(super) async fn until(&self, condition: impl Fn() -> bool) {
         for _ in 0..500 {
             if condition() {
@@ -184,22 +215,33 @@ pub(super) fn build(
     limits: Limits,
 ) -> TestTokens {
     let store = EmbeddedStore::open(&directory.path().join("tokens.redb"), clock.clone());
+    let store = Shaky::new(store.expect("the store opens"));
+    join(store, &directory.path().join("spill"), bank, clock, behaviour, limits)
+}
+
+fn join(
+    store: Shaky,
+    spill: &Path,
+    bank: &Bank,
+    clock: &ManualClock,
+    behaviour: &BankBehaviour,
+    limits: Limits,
+) -> TestTokens {
     let keyring = Keyring::new(vec![SealKey::from_bytes("test", &[7; 32]).expect("32 bytes")]).expect("one key");
     let names = ["bank", "other"].map(provider);
     let client_ids = names.iter().map(|name| (name.clone(), "tpp".to_owned())).collect();
-    // The clock stands still, so the second never ends.
     let settings = || ProviderSettings {
         behaviour: behaviour.clone(),
         client_id: "tpp".to_owned(),
-        max_in_flight: 8,
-        max_per_second: 10_000,
+        max_in_flight: limits.in_flight,
+        max_per_second: limits.per_second,
     };
     Tokens::new(Parts {
-        store: Shaky::new(store.expect("the store opens")),
+        store,
         clock: clock.clone(),
         endpoints: names.iter().map(|name| (name.clone(), bank.clone())).collect(),
         vault: Vault::new(keyring, "test".to_owned(), client_ids),
-        spill: Some(SpillDirectory::open(&directory.path().join("spill")).expect("the spill opens")),
+        spill: Some(SpillDirectory::open(spill).expect("the spill opens")),
         spill_required: false,
         settings: TokenSettings {
             providers: names.iter().map(|name| (name.clone(), settings())).collect::<BTreeMap<_, _>>(),
@@ -220,92 +262,21 @@ pub(super) fn provider(name: &str) -> ProviderId {
     ProviderId::parse(name).expect("a valid name")
 }
 
-/// A bank that rotates: each answer is a new pair, unless the script says otherwise.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Bank(Arc<Ledger>);
-
-#[derive(Debug, Default)]
-struct Ledger {
-    presented: Mutex<Vec<String>>,
-    script: Mutex<VecDeque<TokenOutcome>>,
-    besides: Mutex<VecDeque<(Said, Option<BootInstant>)>>,
-    gate: Mutex<Option<watch::Receiver<bool>>>,
-    unreachable: AtomicBool,
-    now: AtomicUsize,
-    most: AtomicUsize,
-}
-
-impl Bank {
-    pub(super) fn presented(&self) -> Vec<String> {
-        self.0.presented.lock().expect("no panic").clone()
-    }
-
-    pub(super) fn say(&self, outcome: TokenOutcome) {
-        self.0.script.lock().expect("no panic").push_back(outcome);
-    }
-
-    /// What is known of the next request besides its outcome, and when it left.
-    pub(super) fn say_besides(&self, said: Said, left_at: Option<BootInstant>) {
-        self.0.besides.lock().expect("no panic").push_back((said, left_at));
-    }
-
-    pub(super) fn hold_answers(&self) -> watch::Sender<bool> {
-        let (sender, receiver) = watch::channel(false);
-        *self.0.gate.lock().expect("no panic") = Some(receiver);
-        sender
-    }
-
-    pub(super) fn refuse_connections(&self, refuse: bool) {
-        self.0.unreachable.store(refuse, Ordering::Release);
-    }
-
-    pub(super) fn most_at_once(&self) -> usize {
-        self.0.most.load(Ordering::Acquire)
-    }
-}
-
-impl TokenEndpoint for Bank {
-    type Connection = ();
-
-    async fn connect(&self) -> Result<(), NotSent> {
-        if self.0.unreachable.load(Ordering::Acquire) {
-            return Err(NotSent::Unreachable("refused".to_owned()));
-        }
-        Ok(())
-    }
-
-    async fn send(&self, (): (), request: &TokenRequest<'_>) -> Reply {
-        let presented = match request {
-            TokenRequest::Refresh { refresh, .. } => refresh.expose().to_owned(),
-            TokenRequest::ClientCredentials { .. } => "client".to_owned(),
-        };
-        let number = {
-            let mut all = self.0.presented.lock().expect("no panic");
-            all.push(presented);
-            all.len()
-        };
-        let now = self.0.now.fetch_add(1, Ordering::AcqRel) + 1;
-        self.0.most.fetch_max(now, Ordering::AcqRel);
-        let gate = self.0.gate.lock().expect("no panic").clone();
-        match gate {
-            Some(mut gate) => drop(gate.wait_for(|open| *open).await),
-            None => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-        self.0.now.fetch_sub(1, Ordering::AcqRel);
-        let scripted = self.0.script.lock().expect("no panic").pop_front();
-        let outcome = scripted.unwrap_or_else(|| {
-            TokenOutcome::Granted(TokenSet {
-                access: AccessToken::new(format!("at-{number}")),
-                expires_in: LIFE,
-                refresh: Some(RefreshToken::new(format!("rt-{number}"))),
-                scope: None,
-            })
-        });
-        let (said, left_at) = self.0.besides.lock().expect("no panic").pop_front().unwrap_or_default();
-        Reply { outcome, said, left_at }
-    }
-
-    fn certificate(&self) -> Option<String> {
-        None
+/// Another replica takes the lease of `c`.
+pub(super) async fn elsewhere(house: &House) -> (AttemptId, Fence, Version) {
+    let begin = Begin {
+        attempt: AttemptId::new("elsewhere", 0),
+        provider: provider("bank"),
+        wanted: Duration::from_secs(1),
+        rejected: None,
+        rejection_pause: Timing::STANDARD.rejection_pause,
+        lease: Timing::STANDARD.lease,
+        quarantine: Timing::STANDARD.quarantine,
+        grace: None,
+        create: None,
+    };
+    match house.tokens.store().begin(&key("c"), &begin).await.expect("the store works") {
+        BeginOutcome::Granted(lease, _) => (begin.attempt, lease.fence, lease.base),
+        other => panic!("granted: {other:?}"),
     }
 }

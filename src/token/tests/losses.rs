@@ -1,9 +1,9 @@
 //! Requests that left too late, stores that forgot, and how a consent's end is explained by them.
 
-use super::house::{House, LIFE, ask, key, provider};
+use super::house::{House, LIFE, ask, elsewhere, key, provider};
 use super::*;
-use crate::store::{Begin, BeginOutcome, Event, EventKind};
-use crate::words::ids::GrantId;
+use crate::store::{Arm, ArmOutcome, Begin, BeginOutcome, Event, EventKind, Fail, FailTo};
+use crate::words::ids::{Fence, GrantId};
 use crate::words::metrics::{LossLabels, ProviderLabels};
 use crate::words::said::{BankRequestId, Said};
 use crate::words::secrets::AccessToken;
@@ -100,6 +100,45 @@ async fn a_refusal_is_the_stores_fault_where_this_process_knows_a_later_generati
     assert_eq!(house.ask("c").await.expect_err("lost"), TokenError::ReauthorizationRequired);
     assert_eq!(house.record("c").await.why.as_deref(), Some("store_forgot"));
     assert_eq!((lost(&house, "store_forgot"), lost(&house, "lost_reply")), (1, 0));
+}
+
+#[tokio::test]
+async fn a_refusal_after_an_intent_that_was_seen_and_is_no_longer_known_is_a_double_send() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), Duration::ZERO).await;
+    let before = house.tokens.store().raw(&key("c"));
+    spent_elsewhere(&house).await;
+    // That process dies, and the store comes back as it was.
+    house.tokens.store().set_raw(&key("c"), before.as_ref()).await;
+    house.bank.say(TokenOutcome::InvalidGrant);
+    assert_eq!(house.ask("c").await.expect_err("lost"), TokenError::ReauthorizationRequired);
+    assert_eq!(house.record("c").await.why.as_deref(), Some("double_send"));
+    assert_eq!(lost(&house, "double_send"), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_after_an_intent_that_the_store_still_knows_has_nothing_to_do_with_it() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), Duration::ZERO).await;
+    let (attempt, fence, base) = spent_elsewhere(&house).await;
+    let fail = Fail { attempt, fence, base, to: FailTo::Released, why: "not_sent", said: Said::default() };
+    house.tokens.store().fail(&key("c"), &fail).await.expect("the store works");
+    house.bank.say(TokenOutcome::InvalidGrant);
+    assert_eq!(house.ask("c").await.expect_err("refused"), TokenError::ReauthorizationRequired);
+    assert_eq!(house.record("c").await.why.as_deref(), Some("revoked_or_expired"));
+    assert_eq!(lost(&house, "double_send"), 0);
+}
+
+/// Another process spends the refresh token of `c`, and this one sees it.
+async fn spent_elsewhere(house: &House) -> (AttemptId, Fence, Version) {
+    let (attempt, fence, base) = elsewhere(house).await;
+    let lease = Timing::STANDARD.armed_lease;
+    let arm = Arm { attempt: attempt.clone(), fence, base, lease, probe: false };
+    assert_eq!(house.tokens.store().arm(&key("c"), &arm).await, Ok(ArmOutcome::Armed));
+    let impatient = house.ask_for("c", "bank", Duration::from_millis(100)).await;
+    assert_eq!(impatient.expect_err("somebody else is at it"), TokenError::WaitTimeout);
+    house.tokens.settled_once().await;
+    (attempt, fence, base)
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! The token use case over the real embedded store and a scripted bank that rotates. `house` builds it, `shaky` is a
 //! store that fails or is overtaken when a test says so, `disturbed` is what happens then.
 
+mod bank;
 mod disturbed;
 mod forgetful;
 mod house;
 mod losses;
+mod permits;
+mod refusals;
 mod shaky;
+mod shut;
 
 use house::{House, LIFE, ask, key, provider};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::{EmbeddedStore, Raw};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
     Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report,
@@ -22,6 +22,7 @@ type Act = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 pub(in crate::token) struct Shaky {
     store: EmbeddedStore<ManualClock>,
     failing: Mutex<&'static [&'static str]>,
+    losing: Mutex<Option<&'static str>>,
     after: Mutex<Option<(&'static str, Act)>>,
     taken: Mutex<Vec<&'static str>>,
 }
@@ -34,12 +35,28 @@ impl std::fmt::Debug for Shaky {
 
 impl Shaky {
     pub(in crate::token) fn new(store: EmbeddedStore<ManualClock>) -> Self {
-        Self { store, failing: Mutex::default(), after: Mutex::default(), taken: Mutex::default() }
+        Self {
+            store,
+            failing: Mutex::default(),
+            losing: Mutex::default(),
+            after: Mutex::default(),
+            taken: Mutex::default(),
+        }
     }
 
     /// From here on these steps answer that the store is away, and nothing happens.
     pub(super) fn refuse(&self, steps: &'static [&'static str]) {
         *self.failing.lock().expect("no panic") = steps;
+    }
+
+    /// Another process' way to the same store, which is shaky in its own right.
+    pub(super) fn again(&self) -> Self {
+        Self::new(self.store.clone())
+    }
+
+    /// Loses one reply to this step: it is done, and answers that the store is away.
+    pub(super) fn lose_reply(&self, step: &'static str) {
+        *self.losing.lock().expect("no panic") = Some(step);
     }
 
     /// Acts once, between this step's effect and its answer.
@@ -51,14 +68,14 @@ impl Shaky {
         *self.after.lock().expect("no panic") = Some((step, Box::new(|| Box::pin(act()))));
     }
 
-    /// A record's bytes.
-    pub(super) fn raw(&self, key: &TokenKey) -> Option<Vec<u8>> {
+    /// A record and its history, as they stand.
+    pub(super) fn raw(&self, key: &TokenKey) -> Option<Raw> {
         self.store.raw(key)
     }
 
     /// Puts back what [`Shaky::raw`] read, as a store does that forgets.
-    pub(super) fn set_raw(&self, key: &TokenKey, raw: Option<Vec<u8>>) {
-        self.store.set_raw(key, raw);
+    pub(super) async fn set_raw(&self, key: &TokenKey, raw: Option<&Raw>) {
+        self.store.set_raw(key, raw).await;
     }
 
     /// How often this step was asked for.
@@ -79,6 +96,9 @@ impl Shaky {
         let act = self.after.lock().expect("no panic").take_if(|(awaited, _)| *awaited == step);
         if let Some((_, act)) = act {
             act().await;
+        }
+        if self.losing.lock().expect("no panic").take_if(|losing| *losing == step).is_some() {
+            return Err(StoreError::Unavailable("the reply was lost".to_owned()));
         }
         outcome
     }

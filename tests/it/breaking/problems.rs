@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use consentry::words::clock::{Clock as _, SystemClock};
 use consentry::words::problem::ProblemType;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{import, no_panic, say, token_set, told};
 use crate::support::bank::Bank;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::rogue::{Rogue, Then, answer};
-use crate::support::sidecar::{Replica, Sidecar};
+use crate::support::sidecar::{ADMIN_KEY, Replica, Sidecar};
 
-/// What cannot occur yet; and a freeze, which somebody has to order and this test does not.
-const NOT_YET: [ProblemType; 3] = [ProblemType::ProviderFrozen, ProblemType::QuotaExhausted, ProblemType::Draining];
+/// What cannot occur yet.
+const NOT_YET: [ProblemType; 2] = [ProblemType::QuotaExhausted, ProblemType::Draining];
 /// States that only the browser flow leads to.
 const NO_WAY_IN: [ProblemType; 2] = [ProblemType::ConsentPending, ProblemType::ConsentDenied];
 
@@ -124,6 +124,19 @@ async fn every_problem_that_can_occur_is_met_by_an_app_and_named_in_the_document
     import(&sidecar, "garbled", 0).await;
     redis.cli(&["HSET", "consentry:c:{garbled}", "gen", "what"]);
     meets(&sidecar, &mut met, &get("garbled"), ProblemType::ConsentUnreadable).await;
+
+    import(&sidecar, "frozen", 0).await;
+    let order = async |change: &str| {
+        let key = format!("Bearer {ADMIN_KEY}");
+        let url = sidecar.admin_url(&format!("/v1/providers/abn-amro/{change}"));
+        let answer = sidecar.app.json(Method::POST, &url, &[("authorization", &key)], &json!({})).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    };
+    let asked = rogue.requests("/token").len();
+    order("freeze").await;
+    meets(&sidecar, &mut met, &get("frozen"), ProblemType::ProviderFrozen).await;
+    order("thaw").await;
+    assert_eq!(rogue.requests("/token").len(), asked, "a frozen provider is not asked");
 
     import(&sidecar, "revoked", 3_600).await;
     rogue.next_api_answer((answer(403, r#"{"error":"gone"}"#), Then::Hold));

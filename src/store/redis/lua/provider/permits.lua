@@ -12,7 +12,7 @@ for i = 5, #ARGV, 2 do wanted[#wanted + 1] = { id = ARGV[i], name = ARGV[i + 1] 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
 forget_the_past(rec)
-if rec.frozen then return done('FROZEN', rec) end
+if next(rec.frozen) then return done('FROZEN', rec) end
 
 -- How long to wait for room; 0, there is some.
 local function room_in()
