@@ -118,12 +118,9 @@ pub(super) async fn take_body(
     limits: &Limits,
     patience: Patience,
 ) -> Result<RequestBody, Refusal> {
-    if body.is_end_stream() {
-        return Ok(RequestBody::Empty);
-    }
     let short = body.size_hint().exact().is_some_and(|length| length <= limits.replay_buffer_bytes as u64);
     if short && route.replays {
-        return Ok(RequestBody::keep(body, limits.body_idle_timeout).await?);
+        return Ok(Box::pin(RequestBody::keep(body, limits.body_idle_timeout)).await?);
     }
     Ok(RequestBody::stream(body, limits.max_body_bytes, patience))
 }
@@ -147,23 +144,45 @@ pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
 ) -> Result<Answer, Refusal> {
     let resends = body.is_none() && route.resends(&outgoing.method);
     let spare = if resends || route.replays { body.again().map(|body| (outgoing.clone(), body)) } else { None };
-    let send = async |outgoing: Outgoing, body: RequestBody, held: Option<&Held>| {
-        let bearer = held.map(|held| held.bearer.clone());
-        let response = api.upstream.send(outgoing.request(bearer.clone(), body)).await?;
-        Ok(Answer::new(response, bearer))
-    };
-
     let held = credential.map(|credential| &*credential.held);
-    let first = match send(outgoing, body, held).await {
+    let first = match send(api, outgoing, body, held).await {
         Err(UpstreamFault::Lost) if resends => match &spare {
-            Some((outgoing, _)) => send(outgoing.clone(), RequestBody::Empty, held).await,
+            // In a box, here and below: what one call in a thousand needs would make every call's future larger.
+            Some((outgoing, _)) => Box::pin(send(api, outgoing.clone(), RequestBody::Empty, held)).await,
             None => Err(UpstreamFault::Lost),
         },
         outcome => outcome,
     };
-    let mut answer = first?;
+    let answer = first?;
+    match credential {
+        Some(credential) if api.signs.concern(answer.head.status) => {
+            let again = spare.filter(|_| route.replays);
+            Box::pin(heed(tokens, api, answer, again, credential)).await
+        }
+        Some(_) | None => Ok(answer),
+    }
+}
 
-    let Some(credential) = credential else { return Ok(answer) };
+/// Sends the request once, with this token.
+async fn send(
+    api: &ServedApi,
+    outgoing: Outgoing,
+    body: RequestBody,
+    held: Option<&Held>,
+) -> Result<Answer, UpstreamFault> {
+    let bearer = held.map(|held| held.bearer.clone());
+    let response = api.upstream.send(outgoing.request(bearer.clone(), body)).await?;
+    Ok(Answer::new(response, bearer))
+}
+
+/// Acts on what an answer says about token and consent. `again` is the request, where it may be sent once more.
+async fn heed<S: Store, E: TokenEndpoint, C: Clock>(
+    tokens: &Tokens<S, E, C>,
+    api: &ServedApi,
+    mut answer: Answer,
+    again: Option<(Outgoing, RequestBody)>,
+    credential: &Credential<'_>,
+) -> Result<Answer, Refusal> {
     match judge(&api.signs, &mut answer).await {
         Verdict::Passes => return Ok(answer),
         Verdict::ConsentDead => {
@@ -172,14 +191,14 @@ pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
         }
         Verdict::TokenRejected => tokens.reject(credential.ask.key, credential.held.version),
     }
-    let Some((outgoing, body)) = spare.filter(|_| route.replays) else { return Ok(answer) };
+    let Some((outgoing, body)) = again else { return Ok(answer) };
     // Without a newer token the bank's own answer says more than any of ours.
     let newer = match tokens.token(&credential.ask).await {
         Ok(newer) if newer.version != credential.held.version => newer,
         Ok(_) | Err(_) => return Ok(answer),
     };
     drop(answer);
-    let mut answer = send(outgoing, body, Some(&newer)).await?;
+    let mut answer = send(api, outgoing, body, Some(&newer)).await?;
     match judge(&api.signs, &mut answer).await {
         Verdict::ConsentDead => note_end(tokens, credential),
         Verdict::Passes | Verdict::TokenRejected => {}

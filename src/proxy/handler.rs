@@ -1,11 +1,11 @@
 //! One call, from its head to the head of its answer.
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::Inner;
 use super::access_log::Call;
-use super::body::{Patience, ResponseBody};
+use super::body::{Patience, RequestBody, ResponseBody};
 use super::forward::{Credential, Outgoing, STALE, check_length, exchange, request_id, take_body};
 use super::identify::{Unidentified, identify};
 use super::plan::{ServedApi, ServedRoute, Source};
@@ -24,6 +24,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let version = request.version();
         let mut call = Call::begin(&self.metrics, request.method().clone());
+        let Some(_place) = self.places.take() else { return refuse(call, Refusal::Overloaded, version) };
         match self.answer(request, &mut call).await {
             Ok(Answered { answer, api, route }) => {
                 let patience = self.patience(&call);
@@ -77,7 +78,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
             }
             Source::Client(key, grant) => {
                 if let Some(consent) = &consent {
-                    self.tokens.standing(consent, provider).await?;
+                    Box::pin(self.tokens.standing(consent, provider)).await?;
                 }
                 Some(Ask { key, provider, client: Some(grant), wait })
             }
@@ -94,13 +95,18 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
             credential = Some(Credential { ask, held, consent: consent.as_ref() });
         }
 
-        let waited_from = self.clock.boot();
-        let body = take_body(body, route, &self.limits, self.patience(call)).await?;
-        if let Some(credential) = &mut credential
-            && self.clock.boot().since(waited_from) >= STALE
-        {
-            credential.held = self.tokens.token(&credential.ask).await?;
-        }
+        let body = if body.is_end_stream() {
+            RequestBody::Empty
+        } else {
+            let waited_from = self.clock.boot();
+            let body = take_body(body, route, &self.limits, self.patience(call)).await?;
+            if let Some(credential) = &mut credential
+                && self.clock.boot().since(waited_from) >= STALE
+            {
+                credential.held = self.tokens.token(&credential.ask).await?;
+            }
+            body
+        };
         let answer = exchange(&self.tokens, api, route, outgoing, body, credential.as_ref()).await?;
         Ok(Answered { answer, api, route })
     }

@@ -6,15 +6,14 @@
 //! token, `forward` sends the call on and decides whether it is sent again, and `respond` is the one place where the
 //! bank's answer or a problem of ours becomes a response. Beside them: `plan` is what is prepared once, `upstream` the
 //! connections to one API, `verdict` reads from an answer what it says about token and consent, `body` carries both
-//! bodies, `access_log` counts and logs each call once, `places` is the room that one API has, and
-//! `overload` answers those that found no place at all.
+//! bodies, `access_log` counts and logs each call once, and `places` is the room there is for
+//! calls, in all and to one API.
 
 mod access_log;
 mod body;
 mod forward;
 mod handler;
 mod identify;
-mod overload;
 mod places;
 mod plan;
 mod respond;
@@ -33,12 +32,12 @@ use std::time::Duration;
 
 use http::{HeaderName, Request};
 use hyper::body::Incoming;
-use tower::ServiceBuilder;
+use tower::service_fn;
 
 pub use body::{BodyFault, ResponseBody};
 pub use plan::ApiFault;
 
-use self::overload::AnswerOverload;
+use self::places::Places;
 use self::plan::{ServedApi, is_free};
 use self::settings::{Limits, ProxySettings};
 use crate::http::host::{HostNames, NotAHostName};
@@ -69,6 +68,9 @@ struct Inner<S, E, C> {
     token_wait: Duration,
     limits: Limits,
     workers: usize,
+    /// A call holds one until the head of its answer; bodies are bounded by the limit on connections. Without one it is
+    /// turned away at once: in a queue it would wait behind banks that do not answer.
+    places: Places,
     tokens: Tokens<S, E, C>,
     metrics: Arc<Metrics>,
     clock: C,
@@ -128,27 +130,33 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         };
         let apis = PrefixTable::new(table)?;
         let via = Via::new(PSEUDONYM)?;
-        let metrics = Arc::new(metrics);
-        let inner =
-            Inner { guard, via, apis, http2, consent_header, token_wait, limits, workers, tokens, metrics, clock };
+        let (metrics, places) = (Arc::new(metrics), Places::new(limits.max_in_flight));
+        let inner = Inner {
+            guard,
+            via,
+            apis,
+            http2,
+            consent_header,
+            token_wait,
+            limits,
+            workers,
+            places,
+            tokens,
+            metrics,
+            clock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The stack, from the connection to the bank. Nothing in it fails: every failure is a response. A panic in it ends
-    /// the task of its connection (over HTTP/2: of its stream) and nothing else.
+    /// Answers calls. It never fails: every failure is a response. A panic in it ends the task of its connection (over
+    /// HTTP/2: of its stream) and nothing else.
     pub fn service(&self) -> impl Application<Body = ResponseBody> + use<S, E, C> {
         let inner = Arc::clone(&self.inner);
-        ServiceBuilder::new()
-            // A call that finds no place is told so: the layers below only fail.
-            .layer(AnswerOverload(Arc::clone(&self.inner.metrics)))
-            // Without a place a call is turned away at once: in a queue it would wait behind banks that do not answer.
-            .load_shed()
-            // Places. A call holds one until the head of its answer; bodies are bounded by the limit on connections.
-            .concurrency_limit(self.inner.limits.max_in_flight.max(1))
-            .service_fn(move |request: Request<Incoming>| {
-                let inner = Arc::clone(&inner);
-                async move { Ok::<_, Infallible>(inner.handle(request).await) }
-            })
+        service_fn(move |request: Request<Incoming>| {
+            let inner = Arc::clone(&inner);
+            // In a box, so that an idle connection does not carry the room for a call.
+            Box::pin(async move { Ok::<_, Infallible>(inner.handle(request).await) })
+        })
     }
 
     /// How many threads are to serve calls, at least one.

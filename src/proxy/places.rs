@@ -1,7 +1,7 @@
-//! Room for the calls of one API.
+//! Room for calls: in all, and to one API.
 //!
-//! A call holds a place from when its API is known until the head of the bank's answer. One bank that stands still can so
-//! fill its own room, and never that of the others.
+//! A call holds a place until the head of the bank's answer. One bank that stands still can so fill its own room, and never
+//! that of the others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

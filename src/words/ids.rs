@@ -284,10 +284,18 @@ pub fn random_name() -> [u8; 16] {
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
     bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
 }
+
+/// Writes lower-case hexadecimal to where there is room for it: two digits a byte.
+pub fn write_hex(to: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in to.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 fn parse_hex(text: &str) -> Option<[u8; 16]> {
     let digits = text.as_bytes();

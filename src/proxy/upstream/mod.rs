@@ -119,7 +119,7 @@ impl Upstream {
         let opening = Box::pin(timeout(self.connect_timeout, self.open()));
         let opened = opening.await.unwrap_or(Err(NoConnection::TimedOut));
         let line = opened.map_err(UpstreamFault::Unreachable)?;
-        self.send_on(line, request).await.map_err(|failed| classify(failed.error()))
+        Box::pin(self.send_on(line, request)).await.map_err(|failed| classify(failed.error()))
     }
 
     async fn send_on(
