@@ -1,5 +1,13 @@
 //! What the documents say is what the program does, where that can be checked by reading both.
 
+// How the suite for other programs reads what it is to try, and what it plays.
+#[path = "foreign/faults.rs"]
+#[expect(dead_code, reason = "the suite uses the rest")]
+mod faults;
+#[path = "foreign/subject.rs"]
+#[expect(dead_code, reason = "the suite uses the rest")]
+mod subject;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -161,6 +169,26 @@ fn the_configuration_in_the_readme_is_one() {
     let loaded = Config::load(Path::new(&home.path().join("consentry.yaml")), env);
     let (_, warnings) = loaded.unwrap_or_else(|faults| panic!("{faults}"));
     assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn the_subject_of_the_fault_suite_is_one_and_every_fault_is_described() {
+    let text = read("docs/fault-suite.md");
+    let yaml = text.split("```yaml\n").nth(1).expect("a subject").split("```").next().expect("its end");
+    let subject = subject::Subject::parse(yaml).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((subject.name.as_str(), subject.uses_redis, subject.grace.is_none()), ("my-proxy", true, true));
+    let misspelt = yaml.replace("uses_redis", "use_redis");
+    assert!(subject::Subject::parse(&misspelt).is_err_and(|error| error.contains("use_redis")));
+    let faults = text.split("## The faults").nth(1).expect("the faults").split("\n## ").next().expect("their end");
+    let described: Vec<_> = faults
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('|').next())
+        .flat_map(|cell| cell.split(['`', ',', ' ']).filter(|word| !word.is_empty()))
+        .collect();
+    assert_eq!(described, faults::Fault::ALL.map(faults::Fault::name));
+    for file in ["tests/foreign/consentry.yaml", "tests/foreign/naive.yaml"] {
+        assert!(subject::Subject::read(Path::new(file)).is_ok(), "{file}");
+    }
 }
 
 #[test]

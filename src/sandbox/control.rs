@@ -64,7 +64,7 @@ fn process<C: Clock>(world: &World<C>, method: &Method, path: &str, body: &[u8])
         }),
         ("GET", ["counters"]) => counters(world),
         ("POST", ["reset-counters"]) => {
-            lock(&world.abn_amro).counters = super::journal::AbnAmroCounters::default();
+            lock(&world.abn_amro).counters.reset();
             lock(&world.norsk_gjeld).counters = super::journal::NorskGjeldCounters::default();
             lock(&world.journal).clear();
             done()

@@ -5,13 +5,15 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 /// Token requests kept at most.
-const KEPT: usize = 10_000;
+const KEPT: usize = 20_000;
 
 /// One token request and what became of it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct TokenRequest {
     /// When, in milliseconds since the Unix epoch.
     pub(super) time_ms: u64,
+    /// When its body had arrived, in milliseconds of the clock that counts from the machine's start.
+    pub(super) arrived_ms: u64,
     pub(super) bank: Bank,
     pub(super) grant_type: String,
     /// The consent that the presented token belongs to, where it can be told.
@@ -73,6 +75,10 @@ impl Journal {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct AbnAmroCounters {
     pub(super) token_requests: u64,
+    /// Token requests that are being answered.
+    pub(super) in_flight: u64,
+    /// The most that were being answered at once.
+    pub(super) most_in_flight: u64,
     pub(super) refreshes: u64,
     pub(super) grace_uses: u64,
     pub(super) reuse_events: u64,
@@ -80,6 +86,13 @@ pub(super) struct AbnAmroCounters {
     pub(super) api_calls: u64,
     /// Consents that a reuse event has killed or somebody has revoked.
     pub(super) consents_dead: u64,
+}
+
+impl AbnAmroCounters {
+    /// Forgets the past. What is being answered still is.
+    pub(super) fn reset(&mut self) {
+        *self = Self { in_flight: self.in_flight, most_in_flight: self.in_flight, ..Self::default() };
+    }
 }
 
 /// Totals since the start or the last reset.
@@ -103,6 +116,7 @@ mod tests {
         for time_ms in 0..KEPT as u64 + 5 {
             journal.write(TokenRequest {
                 time_ms,
+                arrived_ms: time_ms,
                 bank: Bank::AbnAmro,
                 grant_type: "refresh_token".to_owned(),
                 consent: None,

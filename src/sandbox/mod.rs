@@ -35,7 +35,7 @@
 //! | `POST /norsk-gjeld/consents/{id}/revoke`, `/norsk-gjeld/expire-access-tokens` | ends it; ends all client tokens |
 //! | `GET`, `PATCH /norsk-gjeld/settings` | the knobs of [`settings::NorskGjeldKnobs`] |
 //! | `GET /counters`, `POST /reset-counters` | totals per bank; resetting clears the log, too |
-//! | `GET /log` | the latest 10,000 token requests |
+//! | `GET /log` | the latest 20,000 token requests |
 //! | `GET`, `POST`, `DELETE /faults` | the fault rules in force; adds one; removes all |
 //!
 //! # Faults

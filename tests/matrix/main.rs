@@ -34,6 +34,9 @@ mod ended;
 // F1, F36: herds and storms.
 mod herd;
 
+// F37: a start with many expired consents, and what the bank sees of it.
+mod limits;
+
 // F26, F38: a bank that refuses everybody, and one that is down.
 mod breaker;
 

@@ -31,12 +31,22 @@ pub(crate) fn consentry() -> Command {
 
 impl Program {
     /// Starts it; what it writes to either stream is kept.
-    pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    pub(crate) fn start(command: Command) -> Self {
+        Self::try_start(command).unwrap()
+    }
+
+    /// The same for a program that may not be there.
+    pub(crate) fn try_start(mut command: Command) -> std::io::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let output = Arc::<Mutex<String>>::default();
         keep(child.stdout.take().unwrap(), &output);
         keep(child.stderr.take().unwrap(), &output);
-        Self { child, output }
+        Ok(Self { child, output })
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub(crate) fn output(&self) -> String {

@@ -37,6 +37,8 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         Ok(body) => Form::of_body(&head.headers, &body),
         Err(unread) => return Ok(on_the_wire(unread.answer())),
     };
+    let arrived = world.clock.boot();
+    let _answering = Answering::begin(world);
     let (consent, sequence) = {
         let mut ledger = lock(&world.abn_amro);
         ledger.counters.token_requests += 1;
@@ -46,6 +48,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
     let record = |outcome, status: u16, fault| {
         world.write(TokenRequest {
             time_ms: world.clock.wall().as_millis(),
+            arrived_ms: arrived.as_millis(),
             bank: Bank::AbnAmro,
             grant_type: form.get("grant_type").unwrap_or_default().chars().take(64).collect(),
             consent: consent.clone(),
@@ -74,6 +77,24 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
     let (outcome, answer) = process(world, &head, &form, &fault);
     record(outcome, answer.status().as_u16(), true);
     fault.after(answer).await
+}
+
+/// A token request that is being answered. It is until this is dropped, also where its client hangs up.
+struct Answering<'a, C>(&'a World<C>);
+
+impl<'a, C> Answering<'a, C> {
+    fn begin(world: &'a World<C>) -> Self {
+        let counters = &mut lock(&world.abn_amro).counters;
+        counters.in_flight += 1;
+        counters.most_in_flight = counters.most_in_flight.max(counters.in_flight);
+        Self(world)
+    }
+}
+
+impl<C> Drop for Answering<'_, C> {
+    fn drop(&mut self) {
+        lock(&self.0.abn_amro).counters.in_flight -= 1;
+    }
 }
 
 /// What the bank does with a request, in one step.

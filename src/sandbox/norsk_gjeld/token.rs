@@ -54,9 +54,11 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
 
 async fn token<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> Result<Response<Wire>, Broken> {
     lock(&world.norsk_gjeld).counters.token_requests += 1;
+    let arrived = world.clock.boot();
     let record = |outcome, status: u16, fault| {
         world.write(TokenRequest {
             time_ms: world.clock.wall().as_millis(),
+            arrived_ms: arrived.as_millis(),
             bank: Bank::NorskGjeld,
             grant_type: form.get("grant_type").unwrap_or_default().chars().take(64).collect(),
             consent: None,

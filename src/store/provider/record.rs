@@ -35,7 +35,7 @@ pub struct ProviderRecord {
     pub canaries: Vec<TokenKey>,
     /// `permits`: those that are out.
     pub permits: Vec<Permit>,
-    /// `sent`: when permits were granted within the last second, oldest first.
+    /// `sent`: when requests were reported to be over, within the last second, oldest first.
     pub sent: Vec<u64>,
     /// `hungry`: when somebody who waits was last told that there is no room.
     pub hungry_at: u64,

@@ -132,15 +132,14 @@ pub fn renew(record: &mut ProviderRecord, now: u64, permit: &AttemptId, life: Du
 pub fn report(record: &mut ProviderRecord, now: u64, report: &Report) -> Reported {
     let held = record.permits.iter().position(|permit| permit.id == report.permit);
     let held = held.map(|at| record.permits.remove(at));
+    if held.is_some() && report.lesson != Lesson::Unused {
+        record.sent.retain(|at| at.abs_diff(now) < SECOND);
+        record.sent.push(now);
+    }
     let is_canary = record.canary.take_if(|canary| canary.id == report.permit).is_some();
     let noted = Reported { verdict: Verdict::Noted, pardoned: Vec::new() };
     match &report.lesson {
-        Lesson::Unused => {
-            if held.is_some() {
-                record.sent.pop();
-            }
-            noted
-        }
+        Lesson::Unused => noted,
         Lesson::Neutral => {
             if is_canary {
                 open(record, now, report.spread);
@@ -281,17 +280,19 @@ fn open(record: &mut ProviderRecord, now: u64, spread: u16) {
 
 fn grant(record: &mut ProviderRecord, now: u64, id: &AttemptId, life: u64) {
     record.permits.push(Permit { id: id.clone(), at: now, until: now + life });
-    record.sent.push(now);
 }
 
 /// How long to wait for room, in milliseconds; zero, there is some.
+///
+/// Nobody here knows when a request arrives at the bank: at some time between its permit and the report of its end. Only
+/// if it counts from the one until a second after the other, the bank itself never sees too many within a second.
 fn room_in(record: &ProviderRecord, now: u64, limits: Limits) -> u64 {
     let (in_flight, per_second) = (limits.in_flight.max(1) as usize, limits.per_second.max(1) as usize);
     if record.permits.len() >= in_flight {
         return ASK_AGAIN;
     }
-    let too_many = record.sent.len().checked_sub(per_second);
-    too_many.map_or(0, |at| (record.sent[at] + SECOND).saturating_sub(now).max(1))
+    let Some(too_many) = (record.permits.len() + record.sent.len()).checked_sub(per_second) else { return 0 };
+    record.sent.get(too_many).map_or(ASK_AGAIN, |at| (at + SECOND).saturating_sub(now).max(1))
 }
 
 /// Drops permits that have run out and sends that count no more, and what a clock that was set back left in the future.

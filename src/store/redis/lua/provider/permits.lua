@@ -14,17 +14,17 @@ if bad then return { 'UNREADABLE', bad } end
 forget_the_past(rec)
 if next(rec.frozen) then return done('FROZEN', rec) end
 
--- How long to wait for room; 0, there is some.
+-- How long to wait for room; 0, there is some. A request counts from its permit until a second after its end.
 local function room_in()
   if #rec.permits >= in_flight then return ASK_AGAIN end
-  local too_many = #rec.sent - per_second
+  local too_many = #rec.permits + #rec.sent - per_second
   if too_many < 0 then return 0 end
-  return math.max(1, rec.sent[too_many + 1] + SECOND - now)
+  local first = rec.sent[too_many + 1]
+  return first and math.max(1, first + SECOND - now) or ASK_AGAIN
 end
 
 local function grant(id)
   rec.permits[#rec.permits + 1] = { id = id, at = now, till = now + life }
-  rec.sent[#rec.sent + 1] = now
 end
 
 -- An opening that is over lets one request through: the canary.

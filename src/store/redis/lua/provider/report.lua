@@ -12,13 +12,14 @@ if bad then return { 'UNREADABLE', bad } end
 
 local at = find(rec.permits, function(permit) return permit.id == id end)
 local held = at and table.remove(rec.permits, at)
+if held and lesson ~= 'unused' then
+  rec.sent = keep(rec.sent, function(past) return math.abs(past - now) < SECOND end)
+  rec.sent[#rec.sent + 1] = now
+end
 local is_canary = rec.canary and rec.canary.id == id
 if is_canary then rec.canary = nil end
 
-if lesson == 'unused' then
-  if held then rec.sent[#rec.sent] = nil end
-  return done('NOTED', rec)
-end
+if lesson == 'unused' then return done('NOTED', rec) end
 if lesson == 'neutral' then
   if is_canary then open(rec, spread) end
   return done('NOTED', rec)
