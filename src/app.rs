@@ -183,6 +183,10 @@ impl App {
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
         let following = tokio::spawn(async move { follower.follow().await });
+        // From here on: a lease that is granted before the store was looked at cannot be taken back.
+        if let AnyStore::Redis(store) = tokens.store() {
+            store.gate().guard();
+        }
         let reuniter = tokens.clone();
         let reuniting = tokio::spawn(async move { reuniter.reunite().await });
         let watcher = tokens.clone();

@@ -15,6 +15,7 @@ use crate::config::StoreKind;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore};
 use crate::store::redis::doctor::{Finding, Severity};
 use crate::store::redis::{RedisSettings, RedisStore};
+use crate::store::spill::HighWater;
 use crate::words::clock::SystemClock;
 
 #[derive(Debug, clap::Args)]
@@ -36,10 +37,15 @@ enum Action {
 pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let Action::Doctor { config } = arguments.action;
     let (config, _) = load(&config)?;
-    let (kind, findings) = match config.store.kind {
-        StoreKind::Redis(settings) => ("redis", examine(&settings)?),
+    let (kind, mut findings) = match config.store.kind {
+        StoreKind::Redis(settings) => {
+            let mut findings = examine(&settings)?;
+            findings.extend(config.store.spill.map(|spill| look_for_what_is_known(&spill.directory)));
+            ("redis", findings)
+        }
         StoreKind::Embedded { path } => ("embedded", look_at(&path)),
     };
+    findings.sort_by_key(|finding| finding.severity);
     let usable = !findings.iter().any(|finding| finding.severity == Severity::Refuse);
     if json {
         out::say_json(&as_json(kind, usable, &findings));
@@ -57,6 +63,26 @@ fn examine(settings: &RedisSettings) -> Result<Vec<Finding>, Failure> {
     let examination = runtime()?.block_on(store.examine(&SystemClock));
     let examination = examination.map_err(|error| Failure::Unavailable(error.to_string()))?;
     Ok(examination.findings().to_vec())
+}
+
+/// Whether a process that starts with this spill directory would notice an old backup of the store.
+fn look_for_what_is_known(directory: &Path) -> Finding {
+    let shown = directory.display();
+    let (severity, sentence) = match HighWater::read(directory) {
+        Some(HighWater { age, .. }) => {
+            let until = age.newest_beat;
+            (Severity::Fine, format!("{shown} knows the store until {until}, so an old backup of it would be noticed"))
+        }
+        None => (
+            Severity::Warn,
+            format!(
+                "{shown} knows nothing of the store, so a process that starts there would take an old backup of it for \
+                 what it was, and send refresh tokens that were spent since; that is normal before the proxy first runs, \
+                 and else the directory has to outlive the process"
+            ),
+        ),
+    };
+    Finding { severity, check: "old-backup", sentence }
 }
 
 fn look_at(path: &Path) -> Vec<Finding> {
@@ -82,9 +108,13 @@ fn look_at(path: &Path) -> Vec<Finding> {
     };
     let alone = "a file for one instance: every write is synced before it is acknowledged, so window W7 is closed; what \
                  its disk loses is lost";
-    let mut findings = vec![file, finding(Severity::Fine, "acknowledged-writes", alone.to_owned())];
-    findings.sort_by_key(|finding| finding.severity);
-    findings
+    let backup = "an old copy of the file that is put in its place is not noticed: freeze every provider before you do \
+                  that, or refresh tokens that were spent since are sent again";
+    vec![
+        file,
+        finding(Severity::Fine, "acknowledged-writes", alone.to_owned()),
+        finding(Severity::Warn, "old-backup", backup.to_owned()),
+    ]
 }
 
 fn as_json(kind: &str, usable: bool, findings: &[Finding]) -> Value {

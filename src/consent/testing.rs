@@ -14,9 +14,9 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    FailTo, Freeze, Grace, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState,
-    Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome,
-    Seed, SeedOutcome, Snapshot, Store, StoreError,
+    FailTo, Freeze, Grace, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome,
+    RecordState, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -274,11 +274,11 @@ impl Store for FaultyStore {
         self.faulty(self.inner.standing(provider)).await
     }
 
-    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    async fn reunite<F>(&self, process: &str, pace: Pace, known: u64, attend: impl Fn(Occasion) -> F + Send + Sync)
     where
         F: Future<Output = Result<(), StoreError>> + Send,
     {
-        self.inner.reunite(process, pace, retell).await;
+        self.inner.reunite(process, pace, known, attend).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report,
-    Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot,
-    Store, StoreError,
+    Freeze, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome,
+    Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
+    Snapshot, Store, StoreError,
 };
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
@@ -107,11 +107,11 @@ impl<C: Clock> Store for AnyStore<C> {
         on_either!(self, store => store.standing(provider))
     }
 
-    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    async fn reunite<F>(&self, process: &str, pace: Pace, known: u64, attend: impl Fn(Occasion) -> F + Send + Sync)
     where
         F: Future<Output = Result<(), StoreError>> + Send,
     {
-        on_either!(self, store => store.reunite(process, pace, retell));
+        on_either!(self, store => store.reunite(process, pace, known, attend));
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

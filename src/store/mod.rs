@@ -25,11 +25,12 @@ pub mod steps;
 
 pub use any::AnyStore;
 pub use contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Breaker, BreakerClass, Change, Commit, CommitOutcome, End, EndOutcome, Event,
-    EventKind, Fail, FailOutcome, FailTo, Freeze, FreezeReason, Grace, Holder, Lease, Lesson, Limits, MOST_EVENTS,
-    Opened, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState, Refusal, Renew,
-    RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Resealed, Restore, RestoreOutcome, Revive,
-    ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Stage, Store, StoreError, Suspect, Verdict, Waiting, Wanted,
+    Arm, ArmOutcome, Arrival, Begin, BeginOutcome, Breaker, BreakerClass, Change, Commit, CommitOutcome, End,
+    EndOutcome, Event, EventKind, Fail, FailOutcome, FailTo, Freeze, FreezeReason, Grace, Holder, Lease, Lesson,
+    Limits, MOST_EVENTS, Occasion, Opened, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome,
+    RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Resealed, Restore,
+    RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Stage, Store, StoreAge, StoreError,
+    Suspect, Verdict, Waiting, Wanted,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

@@ -21,6 +21,7 @@ mod queue;
 mod recover;
 mod refresh;
 mod reunion;
+mod setback;
 pub mod settings;
 mod spending;
 mod standing;
@@ -353,7 +354,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     }
 
     /// Tells a store that came back what it may have forgotten, for as long as it is polled. Without this a server that
-    /// restarted or was promoted is asked for leases at once.
+    /// restarted or was promoted is asked for leases at once. A store that was put back from an old backup has every
+    /// provider frozen before.
     pub async fn reunite(&self) {
         reunion::run(&self.core).await;
     }

@@ -13,9 +13,10 @@ use tokio::time::interval;
 
 use super::Core;
 use super::flight::Flights;
+use super::setback::Watch;
 use crate::oauth::TokenEndpoint;
 use crate::simulation;
-use crate::store::{Store, StoreError};
+use crate::store::{Occasion, Store, StoreError};
 use crate::words::clock::Clock;
 
 /// How far back a store is taken to have forgotten before anybody has looked. A disk lags by a second or two, and a
@@ -28,7 +29,26 @@ const UNHURRIED: Duration = Duration::from_millis(5);
 
 /// Runs for as long as it is polled.
 pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>) {
-    core.store.reunite(&core.process, core.timing.pace(), || retell(Arc::clone(core))).await;
+    let watch = Arc::new(Watch::begin(core));
+    let known = watch.known();
+    let attend = |occasion| attend(Arc::clone(core), Arc::clone(&watch), occasion);
+    core.store.reunite(&core.process, core.timing.pace(), known, attend).await;
+}
+
+/// Whether the store is the one that was known comes first: what an old backup brings back must not be spent, and putting
+/// back what is remembered takes a while.
+async fn attend<S: Store, E: TokenEndpoint, C: Clock>(
+    core: Arc<Core<S, E, C>>,
+    watch: Arc<Watch>,
+    occasion: Occasion,
+) -> Result<(), StoreError> {
+    match occasion {
+        Occasion::Met(arrivals) => {
+            watch.meet(&core, &arrivals).await?;
+            retell(core).await
+        }
+        Occasion::Beat { before, after } => watch.beat(&core, &before, after).await,
+    }
 }
 
 /// Tells the store everything once. An error: it has to be told all of it again.

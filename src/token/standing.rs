@@ -49,14 +49,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     /// Has no replica refresh anything at a provider until somebody thaws it. What an operator said before is replaced; a
     /// freeze for another reason stands on beside it. Asking again is safe.
     pub async fn freeze(&self, provider: &ProviderId, why: Option<String>) -> Result<ProviderStanding, StandingError> {
-        self.core.freeze(provider, FreezeReason::Operator, why).await
+        self.core.freeze(provider, FreezeReason::Operator, why, None).await
     }
 
     /// Lets a provider be asked again, whoever froze it and for however many reasons. Asking again is safe.
     pub async fn thaw(&self, provider: &ProviderId) -> Result<ProviderStanding, StandingError> {
         let before = self.provider_standing(provider).await?;
         let standing = self.core.stand(provider, self.core.store.freeze(provider, None)).await?;
-        for Freeze { reason, by, why, age } in before.freeze.iter().chain(&before.frozen_besides) {
+        for Freeze { reason, by, why, age, over: _ } in before.freeze.iter().chain(&before.frozen_besides) {
             let (provider, reason) = (provider.as_str(), reason.as_str());
             tracing::warn!(provider, reason, by, why, ?age, "A freeze was ended: tokens are refreshed again.");
         }
@@ -88,17 +88,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
-    /// Freezes a provider in this process' name.
+    /// Freezes a provider in this process' name; over something that freezes it only once, `over`, if it has not yet.
     pub(super) async fn freeze(
         &self,
         provider: &ProviderId,
         reason: FreezeReason,
         why: Option<String>,
+        over: Option<String>,
     ) -> Result<ProviderStanding, StandingError> {
-        let order = Freeze { reason, by: self.process.clone(), why, age: Duration::ZERO };
+        let order = Freeze { reason, by: self.process.clone(), why, age: Duration::ZERO, over };
         let standing = self.stand(provider, self.store.freeze(provider, Some(&order))).await?;
-        let provider = provider.as_str();
-        tracing::warn!(provider, reason = reason.as_str(), "A provider was frozen: nothing is refreshed there.");
+        if standing.freeze.is_some() {
+            let provider = provider.as_str();
+            tracing::warn!(provider, reason = reason.as_str(), "A provider was frozen: nothing is refreshed there.");
+        }
         Ok(standing)
     }
 

@@ -65,6 +65,7 @@ impl Timing {
             alive: self.renewal * 8,
             patience: self.armed_lease + self.quarantine,
             rest: self.renewal * 3,
+            setback: self.armed_lease * 3,
         }
     }
 

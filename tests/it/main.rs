@@ -53,5 +53,8 @@ mod store_agreement;
 // What a server that came back is told before it grants a lease.
 mod store_reunion;
 
+// How far a store has come, by which an old backup is told from a store that went on.
+mod store_age;
+
 // Whether a server is fit to keep consents.
 mod store_doctor;

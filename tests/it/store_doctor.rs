@@ -409,6 +409,22 @@ async fn the_command_says_what_it_found_and_ends_accordingly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_command_says_whether_an_old_backup_would_be_noticed() {
+    let (bank, server) = (Bank::start().await, RedisServer::start().await);
+    let config = Replica::with_redis(&bank, &server);
+    let path = config.write();
+    let severity = || {
+        let found: Value = serde_json::from_slice(&doctor(&path, &["--json"]).stdout).unwrap();
+        let findings = found["findings"].as_array().unwrap();
+        let finding = findings.iter().find(|finding| finding["check"] == "old-backup").unwrap();
+        finding["severity"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(severity(), "warn", "nothing is known of the store yet");
+    let sidecar = config.start().await;
+    sidecar.until("the replica has written down what it knows", async || severity() == "fine").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_command_looks_at_a_file_whoever_holds_it() {
     let bank = Bank::start().await;
     let replica = Replica::embedded(&bank);

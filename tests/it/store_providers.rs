@@ -73,6 +73,7 @@ async fn what_is_shared(bench: &impl Bench) {
         by: "me, here".into(),
         why: Some("a | b".into()),
         age: Duration::ZERO,
+        over: None,
     };
     store.freeze(&bank, Some(&order)).await.unwrap();
     match store.permits(&bank, &ask(&[4], 8, 20)).await.unwrap() {
@@ -81,6 +82,12 @@ async fn what_is_shared(bench: &impl Bench) {
     }
     assert_eq!(store.permits(&provider("other"), &ask(&[4], 8, 20)).await.unwrap(), PermitAnswer::Granted(0..1));
     assert!(store.freeze(&bank, None).await.unwrap().freeze.is_none());
+    // Over one and the same thing it is frozen once, whoever thaws it.
+    for (over, frozen) in [("a-b/1", true), ("a-b/1", false), ("a-b/2", true), ("a-b/2", false)] {
+        let order = Freeze { over: Some(over.to_owned()), ..order.clone() };
+        assert_eq!(store.freeze(&bank, Some(&order)).await.unwrap().freeze.is_some(), frozen, "{over}");
+        store.freeze(&bank, None).await.unwrap();
+    }
     // The breaker opens at the fifth failure.
     for n in 10..15 {
         assert_eq!(store.permits(&bank, &ask(&[n], 8, 20)).await.unwrap(), PermitAnswer::Granted(0..1), "{n}");
@@ -189,15 +196,25 @@ async fn what_freezes_leave(bench: &impl Bench) {
 }
 
 fn order(reason: FreezeReason, by: &str, why: Option<&str>) -> Freeze {
-    Freeze { reason, by: by.to_owned(), why: why.map(str::to_owned), age: Duration::ZERO }
+    Freeze { reason, by: by.to_owned(), why: why.map(str::to_owned), age: Duration::ZERO, over: None }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Ask { from: u64, count: u64, waiting: bool, in_flight: u32 },
-    Report { number: u64, what: u8 },
+    Ask {
+        from: u64,
+        count: u64,
+        waiting: bool,
+        in_flight: u32,
+    },
+    Report {
+        number: u64,
+        what: u8,
+    },
     Renew(u64),
     Freeze(Option<FreezeReason>),
+    /// Over something that freezes a provider only once.
+    FreezeOver(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -212,6 +229,7 @@ fn step() -> impl Strategy<Value = Step> {
             1 => Just(Some(FreezeReason::OldBackup)),
         ]
         .prop_map(Step::Freeze),
+        1 => (0_u8..2).prop_map(Step::FreezeOver),
     ]
 }
 
@@ -244,6 +262,15 @@ async fn run(step: &Step, store: &impl Store, bank: &ProviderId) -> String {
             let order = reason.map(|reason| order(reason, "x", None));
             store.freeze(bank, order.as_ref()).await.unwrap();
             String::new()
+        }
+        Step::FreezeOver(over) => {
+            let reason = FreezeReason::OldBackup;
+            let order =
+                Freeze { reason, by: "x".into(), why: None, age: Duration::ZERO, over: Some(format!("a-b/{over}")) };
+            let standing = store.freeze(bank, Some(&order)).await.unwrap();
+            // A walk that stays frozen shows nothing else.
+            store.freeze(bank, None).await.unwrap();
+            format!("{:?}", standing.freeze.map(|freeze| freeze.reason))
         }
     };
     let standing = store.standing(bank).await.unwrap();

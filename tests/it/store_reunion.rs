@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use consentry::store::{BeginOutcome, Pace, RedisStore, SeedOutcome, Store as _, StoreError};
+use consentry::store::{BeginOutcome, Occasion, Pace, RedisStore, SeedOutcome, Store as _, StoreError};
 use consentry::words::ids::TokenKey;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -18,6 +18,7 @@ const PACE: Pace = Pace {
     alive: Duration::from_secs(20),
     patience: Duration::from_secs(4),
     rest: Duration::from_millis(200),
+    setback: Duration::from_secs(60),
 };
 
 /// A process that tells the store what it remembers as soon as it may.
@@ -32,9 +33,12 @@ impl Process {
         let (store, told) = (server.store(), Arc::<AtomicUsize>::default());
         let (teller, count, may_tell) = (store.clone(), Arc::clone(&told), Arc::clone(may_tell));
         let task = tokio::spawn(async move {
-            let retell = || {
+            let attend = |occasion| {
                 let (count, may_tell) = (Arc::clone(&count), Arc::clone(&may_tell));
                 async move {
+                    if matches!(occasion, Occasion::Beat { .. }) {
+                        return Ok(());
+                    }
                     if !may_tell.load(Ordering::SeqCst) {
                         return Err(StoreError::Unavailable("the test says so".to_owned()));
                     }
@@ -42,7 +46,7 @@ impl Process {
                     Ok(())
                 }
             };
-            teller.reunite(name, PACE, retell).await;
+            teller.reunite(name, PACE, 0, attend).await;
         });
         Self { store, told, task }
     }

@@ -46,5 +46,8 @@ mod keeping;
 // F44: a slot of a cluster moves.
 mod cluster;
 
+// F48: a store that is put back from an old backup.
+mod old_backup;
+
 // F45 to F47: upgrades, servers that are not fit, and a process without room.
 mod surroundings;

@@ -96,6 +96,20 @@ impl RedisServer {
         }
     }
 
+    /// A copy of all that it holds.
+    pub(crate) fn back_up(&self) -> Vec<u8> {
+        assert_eq!(self.cli(&["SAVE"]).trim(), "OK");
+        std::fs::read(self.home().join("dump.rdb")).unwrap()
+    }
+
+    /// Kills it, and starts it again with nothing but such a copy. Not for a server that keeps an append-only file.
+    pub(crate) async fn put_back(&mut self, backup: &[u8]) {
+        assert_ne!(self.option("appendonly").as_deref(), Some("yes"), "it would read that file and no other");
+        self.stop();
+        std::fs::write(self.home().join("dump.rdb"), backup).unwrap();
+        self.start_again().await;
+    }
+
     /// Stops it from doing anything, with its connections open, or lets it go on: `STOP` and `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.as_ref().expect("it runs").id().to_string();

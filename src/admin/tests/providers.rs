@@ -44,7 +44,8 @@ async fn a_freeze_is_shown_with_who_and_why_until_it_is_thawed() {
 #[tokio::test]
 async fn an_operators_freeze_and_a_machines_are_both_shown_and_a_thaw_ends_both() {
     let server = Server::admin(Bench::new()).await;
-    let order = Freeze { reason: FreezeReason::OldBackup, by: "elsewhere".into(), why: None, age: Duration::ZERO };
+    let order =
+        Freeze { reason: FreezeReason::OldBackup, by: "elsewhere".into(), why: None, age: Duration::ZERO, over: None };
     server.bench.tokens.store().freeze(&provider_id(), Some(&order)).await.unwrap();
     assert_eq!(server.ask("GET", PROVIDER, &[], "").await.json()["frozen_besides"], json!(null));
     let both = server.post(FREEZE, &[], r#"{"why": "their migration"}"#).await.json();

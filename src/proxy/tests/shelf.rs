@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState, Renew,
+    Freeze, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState, Renew,
     RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
     SeedOutcome, Snapshot, Store, StoreError, Waiting,
 };
@@ -234,7 +234,7 @@ impl Store for Shelf {
         Err(never())
     }
 
-    async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)
+    async fn reunite<F>(&self, _: &str, _: Pace, _: u64, _: impl Fn(Occasion) -> F + Send + Sync)
     where
         F: Future<Output = Result<(), StoreError>> + Send,
     {

@@ -2,13 +2,14 @@
 //!
 //! Every step is atomic on one record, runs on the store's own clock, and is idempotent: the same step of the same
 //! attempt answers the same after a lost reply. Durations cross this seam, never timestamps, because the clocks on its
-//! two sides differ. The exceptions are when a consent ends, which is a date of the calendar, and the dates in its
-//! history.
+//! two sides differ. The exceptions are when a consent ends, which is a date of the calendar, the dates in its history,
+//! and by when a store knew of a process, which is compared only with the like.
 //!
 //! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
 //! outside, `steps` what each step asks and answers, `event` what the history of a record tells, `provider` what the steps on
-//! a provider's record do.
+//! a provider's record do, `age` how far a store has come.
 
+mod age;
 mod event;
 mod provider;
 mod record;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use age::{Arrival, Occasion, StoreAge};
 pub use event::{Event, EventKind, MOST_EVENTS, said_words};
 pub use provider::{
     Breaker, BreakerClass, Freeze, FreezeReason, Lesson, Limits, Opened, PermitAnswer, PermitAsk, ProviderStanding,
@@ -126,13 +128,16 @@ pub trait Store: Send + Sync + 'static {
     fn standing(&self, provider: &ProviderId) -> impl Future<Output = Result<ProviderStanding, StoreError>> + Send;
 
     /// Keeps leases from being granted by a server that came back and may have forgotten something, until every process
-    /// has told it what it remembers: `retell` does so for this process, named `process`, and is repeated until it
-    /// succeeds. Runs for as long as it is polled. Where nothing is ever forgotten it does nothing.
+    /// has told it what it remembers: `attend` does so for this process, named `process`, and is repeated until it
+    /// succeeds. It is told, too, how far the store has come, when a server is met and with every beat; `known` is how
+    /// many steps the store is known to have taken. Runs for as long as it is polled. Where nothing is ever forgotten it
+    /// does nothing.
     fn reunite<F>(
         &self,
         process: &str,
         pace: Pace,
-        retell: impl Fn() -> F + Send + Sync,
+        known: u64,
+        attend: impl Fn(Occasion) -> F + Send + Sync,
     ) -> impl Future<Output = ()> + Send
     where
         F: Future<Output = Result<(), StoreError>> + Send;
@@ -155,6 +160,8 @@ pub struct Pace {
     pub patience: Duration,
     /// How long a server is shut that has lost the list of processes, too.
     pub rest: Duration,
+    /// A store that comes back from longer before than this was put back from an old backup.
+    pub setback: Duration,
 }
 
 /// What a store tells those who follow it.

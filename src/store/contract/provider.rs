@@ -100,6 +100,9 @@ pub struct Freeze {
     pub why: Option<String>,
     /// For how long it has stood; zero in an order.
     pub age: Duration,
+    /// In an order: what it is over, if that is to freeze a provider only once. Letters, digits, hyphens and slashes. A
+    /// second order over the last such thing changes nothing, whoever thawed the provider meanwhile. Never answered.
+    pub over: Option<String>,
 }
 
 /// Why a provider is frozen, for programs. A later one is graver: where several stand, it is the one that is told.

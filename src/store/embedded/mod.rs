@@ -12,9 +12,9 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report,
-    Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot,
-    Store, StoreError,
+    Freeze, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome,
+    Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
+    Snapshot, Store, StoreError,
 };
 use super::provider::{self, ProviderRecord};
 use super::record::Record;
@@ -225,7 +225,7 @@ impl<C: Clock> Store for EmbeddedStore<C> {
     }
 
     // A file that syncs every step forgets nothing.
-    async fn reunite<F>(&self, _: &str, _: Pace, _: impl Fn() -> F + Send + Sync)
+    async fn reunite<F>(&self, _: &str, _: Pace, _: u64, _: impl Fn(Occasion) -> F + Send + Sync)
     where
         F: Future<Output = Result<(), StoreError>> + Send,
     {

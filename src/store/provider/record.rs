@@ -19,6 +19,8 @@ use crate::words::ids::{AttemptId, TokenKey, Version};
 pub struct ProviderRecord {
     /// `fz`: the reasons of the freezes that stand, the gravest first; `fz_{reason}_by`, `_why`, `_at`: the rest of each.
     pub freezes: Vec<Frozen>,
+    /// `fz_over`: what it was last frozen over that freezes a provider only once. It outlives the freeze.
+    pub frozen_over: Option<String>,
     /// `fails`: failures since the last success.
     pub failures: u32,
     /// `opened`: how often in a row the breaker has opened; 0, it is closed.
@@ -80,7 +82,7 @@ impl Frozen {
     /// The freeze, as it is told.
     fn told_at(&self, now: u64) -> Freeze {
         let age = Duration::from_millis(now.saturating_sub(self.at));
-        Freeze { reason: self.reason, by: self.by.clone(), why: self.why.clone(), age }
+        Freeze { reason: self.reason, by: self.by.clone(), why: self.why.clone(), age, over: None }
     }
 }
 
@@ -159,6 +161,7 @@ impl ProviderRecord {
         };
         Ok(Self {
             freezes,
+            frozen_over: text("fz_over"),
             failures: count("fails")?,
             opened: count("opened")?,
             open_until: number("until")?,
@@ -189,6 +192,7 @@ impl ProviderRecord {
             put(&format!("fz_{reason}_why"), frozen.why.clone().unwrap_or_default());
             put(&format!("fz_{reason}_at"), number(frozen.at));
         }
+        put("fz_over", self.frozen_over.clone().unwrap_or_default());
         put("fails", number(self.failures.into()));
         put("opened", number(self.opened.into()));
         put("until", number(self.open_until));
@@ -268,6 +272,7 @@ mod tests {
                 Frozen { reason: FreezeReason::OldBackup, by: "a b".into(), why: Some("c d".into()), at: 5 },
                 Frozen { reason: FreezeReason::Operator, by: "e".into(), why: None, at: 4 },
             ],
+            frozen_over: Some("a-b/7".into()),
             failures: 1,
             opened: 2,
             open_until: 9,

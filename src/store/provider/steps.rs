@@ -169,9 +169,16 @@ pub fn report(record: &mut ProviderRecord, now: u64, report: &Report) -> Reporte
     }
 }
 
-/// Freezes, or thaws whatever was frozen. An order takes the place of a freeze with its reason, and of no other.
+/// Freezes, or thaws whatever was frozen. An order takes the place of a freeze with its reason, and of no other; over what
+/// freezes a provider only once it has no effect a second time.
 pub fn freeze(record: &mut ProviderRecord, now: u64, order: Option<&Freeze>) {
     let Some(order) = order else { return record.freezes.clear() };
+    if let Some(over) = &order.over {
+        if record.frozen_over.as_ref() == Some(over) {
+            return;
+        }
+        record.frozen_over = Some(over.clone());
+    }
     record.freezes.retain(|frozen| frozen.reason != order.reason);
     record.freezes.push(Frozen {
         reason: order.reason,

@@ -268,7 +268,7 @@ fn a_refusal_that_is_told_twice_counts_once() {
 #[test]
 fn a_frozen_provider_grants_nothing_until_it_is_thawed() {
     let mut record = ProviderRecord::default();
-    let order = Freeze { reason: FreezeReason::Operator, by: "r".into(), why: None, age: Duration::ZERO };
+    let order = Freeze { reason: FreezeReason::Operator, by: "r".into(), why: None, age: Duration::ZERO, over: None };
     freeze(&mut record, START, Some(&order));
     let frozen = Freeze { age: Duration::from_secs(2), ..order };
     assert_eq!(permits(&mut record, START + 2_000, &ask([1])), PermitAnswer::Frozen(frozen));

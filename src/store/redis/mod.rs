@@ -19,7 +19,7 @@
 //!
 //! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. And it tells one
 //! incarnation of the server from the next; without it a server that restarted or was promoted grants leases at once,
-//! whatever it may have forgotten. `+config|get` adds how often the append-only file is synced, but shows passwords of the
+//! whatever it may have forgotten, and one that was put back from an old backup is not noticed. `+config|get` adds how often the append-only file is synced, but shows passwords of the
 //! server too; `+acl|whoami +acl|dryrun` let missing rights be found without trying each command.
 //!
 //! Users and their rights are not copied from a primary to its replicas or from node to node: every server that may take
@@ -36,6 +36,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::Value;
@@ -92,6 +93,8 @@ struct Inner {
     scripts: Scripts,
     route: Route,
     gate: Gate,
+    /// Steps taken since the last beat that a backup from before would lack.
+    taken: AtomicU64,
     durability: Durability,
     replicas_required: u32,
     fsync_required: bool,
@@ -110,6 +113,7 @@ impl RedisStore {
             scripts: Scripts::new(),
             route: Route::new(settings, &gate)?,
             gate,
+            taken: AtomicU64::new(0),
             durability: Durability::new(settings),
             replicas_required: settings.replicas_required,
             fsync_required: settings.fsync_required,
@@ -221,7 +225,11 @@ impl RedisStore {
     ) -> Result<(Reply, u32), StoreError> {
         let keys = [self.0.keys.record(key)];
         let (value, acknowledged) = self.call_and_wait(lane, script, &keys, &arguments, durability).await?;
-        Ok((understood(value, script, key)?, acknowledged))
+        let reply = understood(value, script, key)?;
+        if is_lasting(key, &reply.word) {
+            self.0.taken.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok((reply, acknowledged))
     }
 
     /// Runs a script on one key that is no record.
@@ -317,6 +325,12 @@ impl RedisStore {
     fn arguments(&self, key: &TokenKey) -> Arguments {
         Arguments::default().text(&self.0.keys.changes()).text(&keys::short_name(key))
     }
+}
+
+/// Whether an older copy of the store would be wrong about a consent for want of this step. What is put back was taken
+/// before, and of our client's own tokens none can be spent.
+fn is_lasting(key: &TokenKey, answered: &str) -> bool {
+    matches!(key, TokenKey::Consent(_)) && matches!(answered, "ARMED" | "STORED" | "CREATED" | "REPLACED" | "ENDED")
 }
 
 fn understood(value: Value, script: &LuaScript, key: &TokenKey) -> Result<Reply, StoreError> {

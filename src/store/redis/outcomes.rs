@@ -9,9 +9,9 @@ use super::scripts::{LuaScript, Reply};
 use super::{Lane, RedisStore, follow, providers};
 use crate::store::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    FailTo, Freeze, Holder, Lease, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew,
-    RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed,
-    Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting, said_words,
+    FailTo, Freeze, Holder, Lease, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert,
+    ReassertOutcome, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Store, StoreError, Waiting, said_words,
 };
 use crate::store::keys;
 use crate::store::record::Record;
@@ -323,11 +323,11 @@ impl Store for RedisStore {
         providers::standing(self, provider).await
     }
 
-    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    async fn reunite<F>(&self, process: &str, pace: Pace, known: u64, attend: impl Fn(Occasion) -> F + Send + Sync)
     where
         F: Future<Output = Result<(), StoreError>> + Send,
     {
-        self.keep_gate(process, pace, retell).await;
+        self.keep_gate(process, pace, known, attend).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

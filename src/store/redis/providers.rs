@@ -93,11 +93,12 @@ pub(super) async fn freeze(
     order: Option<&Freeze>,
 ) -> Result<ProviderStanding, StoreError> {
     let arguments = match order {
-        None => Arguments::default().text("").text("").text(""),
+        None => Arguments::default().text("").text("").text("").text(""),
         Some(order) => Arguments::default()
             .text(order.reason.as_str())
             .text(&order.by)
-            .text(order.why.as_deref().unwrap_or_default()),
+            .text(order.why.as_deref().unwrap_or_default())
+            .text(order.over.as_deref().unwrap_or_default()),
     };
     let (_, record, now) = step(store, &store.0.scripts.freeze, provider, arguments, true).await?;
     Ok(record.standing(now))

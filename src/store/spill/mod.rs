@@ -6,6 +6,7 @@
 //! One process owns a directory; nobody else may replay or remove what it wrote.
 //!
 //! [`entry`] is what a spill holds and which steps of the store it stands for; `format` is how it is written.
+//! `high_water` is the one other thing that is kept here: how far the store is known to have come.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -19,8 +20,10 @@ use crate::words::ids::{hex, random};
 
 pub mod entry;
 mod format;
+mod high_water;
 
 pub use entry::{SpillContent, SpillEntry, SpilledTokens};
+pub use high_water::HighWater;
 
 /// More files than this mean that something is badly wrong, and a disk is about to fill.
 const MOST_FILES: usize = 100_000;
@@ -38,6 +41,7 @@ struct Inner {
     path: PathBuf,
     files: AtomicUsize,
     most: usize,
+    high_water: Option<HighWater>,
     /// Its lock is released when the last clone is dropped.
     _lock: File,
 }
@@ -93,7 +97,9 @@ impl SpillDirectory {
         }
         finish_partial_files(path)?;
         let files = spill_files(path)?.len();
-        Ok(Self(Arc::new(Inner { path: path.to_owned(), files: AtomicUsize::new(files), most, _lock: lock })))
+        let high_water = HighWater::read(path);
+        let (path, files) = (path.to_owned(), AtomicUsize::new(files));
+        Ok(Self(Arc::new(Inner { path, files, most, high_water, _lock: lock })))
     }
 
     /// Writes a spill. When this answers, the spill survives the process and the machine.
@@ -151,16 +157,21 @@ impl Inner {
     }
 
     fn write_file(&self, text: &[u8]) -> Result<SpillHandle, SpillError> {
-        let name = hex(&random());
-        let unfinished = self.path.join(format!("{name}.{UNFINISHED}"));
-        let finished = format!("{name}.{ENDING}");
+        let finished = format!("{}.{ENDING}", hex(&random()));
+        self.put(&finished, text)?;
+        Ok(SpillHandle(finished))
+    }
+
+    /// Writes a file whole, in the place of one that has its name.
+    fn put(&self, finished: &str, text: &[u8]) -> Result<(), SpillError> {
+        let unfinished = self.path.join(format!("{}.{UNFINISHED}", hex(&random())));
         let write = || {
             let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
             file.write_all(text)?;
             simulation::disk(DiskStep::Written(&unfinished))?;
             file.sync_all()?;
             simulation::disk(DiskStep::Synced(&unfinished))?;
-            let named = self.path.join(&finished);
+            let named = self.path.join(finished);
             fs::rename(&unfinished, &named)?;
             simulation::disk(DiskStep::Renamed(&unfinished, &named))?;
             sync_directory(&self.path)
@@ -169,8 +180,7 @@ impl Inner {
             // A half-written file helps nobody; if this fails too, the next start clears it.
             let _ = fs::remove_file(&unfinished);
             failed("be written")(error)
-        })?;
-        Ok(SpillHandle(finished))
+        })
     }
 
     fn check(&self) -> Result<(), SpillError> {

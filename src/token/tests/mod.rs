@@ -8,6 +8,7 @@ mod house;
 mod losses;
 mod permits;
 mod refusals;
+mod setback;
 mod shaky;
 mod shut;
 

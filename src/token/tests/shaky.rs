@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use crate::store::embedded::{EmbeddedStore, Raw};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Freeze, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome, Report,
-    Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Snapshot,
-    Store, StoreError,
+    Freeze, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome,
+    Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
+    Snapshot, Store, StoreError,
 };
 use crate::words::clock::ManualClock;
 use crate::words::ids::{AttemptId, ProviderId, TokenKey};
@@ -177,11 +177,11 @@ impl Store for Shaky {
         self.take("standing", self.store.standing(provider)).await
     }
 
-    async fn reunite<F>(&self, process: &str, pace: Pace, retell: impl Fn() -> F + Send + Sync)
+    async fn reunite<F>(&self, process: &str, pace: Pace, known: u64, attend: impl Fn(Occasion) -> F + Send + Sync)
     where
         F: Future<Output = Result<(), StoreError>> + Send,
     {
-        self.store.reunite(process, pace, retell).await;
+        self.store.reunite(process, pace, known, attend).await;
     }
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {

@@ -133,8 +133,9 @@ fn role(facts: &Facts) -> Option<Finding> {
 /// What may not be asked cannot be judged, and that is said.
 fn may_ask(facts: &Facts) -> Option<Finding> {
     if facts.info.is_none() {
-        let text = "INFO may not be asked by this user, so eviction, persistence and replicas are not examined; +info \
-                    shows no secret";
+        let text = "INFO may not be asked by this user, so eviction, persistence and replicas are not examined, and a \
+                    server that restarted, took over or came back from an old backup is not told from the one before; \
+                    +info shows no secret";
         return Some(warn("asking", text));
     }
     if facts.config.is_none() {

@@ -91,7 +91,7 @@ local function load()
     frozen[word] = { by = stored[of .. 'by'], why = stored[of .. 'why'], at = at }
   end
   return {
-    frozen = frozen,
+    frozen = frozen, over = stored.fz_over,
     fails = tonumber(stored.fails or '0'), opened = tonumber(stored.opened or '0'),
     till = tonumber(stored['until'] or '0'), class = stored.class, why = stored.why or '',
     canary = permit_of(stored.canary or ''), canaries = words(stored.canaries),
@@ -128,6 +128,7 @@ local function fields_of(rec)
     put(of .. 'why', frozen.why)
     put(of .. 'at', frozen.at)
   end
+  put('fz_over', rec.over)
   put_number('fails', rec.fails)
   put_number('opened', rec.opened)
   put_number('until', rec.till)
