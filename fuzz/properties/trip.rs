@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, join, sink};
 
-use super::heads::{assert_clean, guard, rules};
+use super::heads::{assert_clean, clean, guard};
 
 /// One whole message.
 struct Message {
@@ -99,8 +99,7 @@ async fn forward(message: &Message) -> Option<(Uri, HeaderMap, Vec<u8>)> {
     let path = CheckedPath::check(&message.target, 8_192).ok()?;
     let rest = PathPrefix::parse("/").expect("a prefix").strip(&path)?;
     let target = UpstreamBase::parse("http://bank.example/base").expect("a base").join(rest).ok()?;
-    let mut headers = message.headers.clone();
-    rules().clean_request(&mut headers).ok()?;
+    let mut headers = clean(&message.headers)?;
     assert_clean(&headers, &message.headers);
 
     let body = Whole { bytes: Some(message.body.clone()), sized: message.sized };

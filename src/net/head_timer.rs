@@ -6,12 +6,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
+use tokio::time::{Instant as Now, sleep_until};
 
 /// Whether anything came in since it was last forgotten. Shared by a connection and its timer.
 #[derive(Clone, Debug, Default)]
@@ -38,12 +39,21 @@ impl Heard {
 pub(super) struct HeadTimer {
     limit: Duration,
     heard: Heard,
+    alarm: Arc<Mutex<Option<Alarm>>>,
+}
+
+/// What wakes the task of a connection, for all its waits in turn: to set a timer for each of them would cost more than to
+/// be woken once too often and to look at the clock.
+#[derive(Debug)]
+struct Alarm {
+    timer: Pin<Box<tokio::time::Sleep>>,
+    wakes: Waker,
 }
 
 impl HeadTimer {
     /// A head may take `limit` once it has begun.
-    pub(super) const fn new(limit: Duration, heard: Heard) -> Self {
-        Self { limit, heard }
+    pub(super) fn new(limit: Duration, heard: Heard) -> Self {
+        Self { limit, heard, alarm: Arc::default() }
     }
 }
 
@@ -54,21 +64,22 @@ impl Timer for HeadTimer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         self.heard.forget();
-        Box::pin(Waiting { deadline, limit: Some(self.limit), heard: self.heard.clone(), timer: None })
+        let alarm = Arc::clone(&self.alarm);
+        Box::pin(Waiting { deadline: deadline.into(), limit: Some(self.limit), heard: self.heard.clone(), alarm })
     }
 
     fn now(&self) -> Instant {
-        tokio::time::Instant::now().into_std()
+        Now::now().into_std()
     }
 }
 
-/// A wait for a head. Its timer is made when there is first something to wait for: a head that is there costs none.
+/// A wait for a head.
 struct Waiting {
-    deadline: Instant,
+    deadline: Now,
     /// How long the head may take once it has begun; `None` when it has.
     limit: Option<Duration>,
     heard: Heard,
-    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    alarm: Arc<Mutex<Option<Alarm>>>,
 }
 
 impl Sleep for Waiting {}
@@ -81,18 +92,29 @@ impl Future for Waiting {
         if waiting.heard.is_noted()
             && let Some(limit) = waiting.limit.take()
         {
-            waiting.deadline = waiting.deadline.min(tokio::time::Instant::now().into_std() + limit);
-            waiting.timer = None;
+            waiting.deadline = waiting.deadline.min(Now::now() + limit);
         }
-        let deadline = waiting.deadline.into();
-        waiting.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline))).as_mut().poll(cx)
+        let deadline = waiting.deadline;
+        let mut alarm = waiting.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        let Alarm { timer, wakes } =
+            alarm.get_or_insert_with(|| Alarm { timer: Box::pin(sleep_until(deadline)), wakes: Waker::noop().clone() });
+        if timer.deadline() <= deadline && !timer.is_elapsed() && wakes.will_wake(cx.waker()) {
+            return Poll::Pending;
+        }
+        if timer.deadline() > deadline || timer.is_elapsed() {
+            if timer.is_elapsed() && timer.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        wakes.clone_from(cx.waker());
+        timer.as_mut().poll(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::Instant as Now;
 
     const IDLE: Duration = Duration::from_secs(100);
     const HEAD: Duration = Duration::from_secs(10);

@@ -58,6 +58,8 @@ pub struct ServeSettings {
     pub max_streams: u32,
     /// How long a TLS handshake may take.
     pub tls_handshake_timeout: Duration,
+    /// Whether requests carry a [`Peer`] among their extensions, for services that ask who is at the other end.
+    pub tells_peer: bool,
 }
 
 impl Default for ServeSettings {
@@ -74,13 +76,14 @@ impl Default for ServeSettings {
             http2: false,
             max_streams: 64,
             tls_handshake_timeout: Duration::from_secs(10),
+            tells_peer: true,
         }
     }
 }
 
 /// Serves connections until the soft shutdown, then lets the requests under way finish, and returns when every
 /// connection has ended; at the hard shutdown those left are dropped. With `tls` every connection begins with a
-/// handshake. Each request carries a [`Peer`] among its extensions. A listener may be served on several threads at once, and the
+/// handshake. A listener may be served on several threads at once, and the
 /// first one's limits on connections hold for all of them together.
 ///
 /// The service's future is dropped when its connection breaks: work that must finish belongs into a task of its own.
@@ -287,7 +290,8 @@ impl Protocols {
     {
         let heard = Heard::default();
         let io = Impatient::new(io, self.settings.write_stall_timeout, heard.clone());
-        let plain = WithPeer { peer: Peer { address, certificate: None }, inner: TowerToHyperService::new(service) };
+        let peer = |certificate| self.settings.tells_peer.then_some(Peer { address, certificate });
+        let plain = WithPeer { peer: peer(None), inner: TowerToHyperService::new(service) };
         let soft = self.shutdown.soft();
         match &self.tls {
             Some(acceptor) => {
@@ -300,7 +304,7 @@ impl Protocols {
                 let is_h2 = session.alpn_protocol() == Some(b"h2");
                 let certificate =
                     session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(thumbprint(leaf)));
-                let service = WithPeer { peer: Peer { address, certificate }, ..plain };
+                let service = WithPeer { peer: peer(certificate), ..plain };
                 self.http(stream, is_h2, service, heard).await
             }
             None if self.http2 => {
@@ -326,6 +330,7 @@ impl Protocols {
             ($connection:expr, $enough:expr) => {{
                 let mut connection = std::pin::pin!($connection);
                 let ended = tokio::select! {
+                    biased;
                     ended = connection.as_mut() => ended,
                     () = $enough => {
                         connection.as_mut().graceful_shutdown();
@@ -370,9 +375,9 @@ const MAX_RESETS_UNSEEN: usize = 20;
 /// Streams that we reset because the peer broke the protocol on them; beyond, the connection ends.
 const MAX_RESETS_OURS: usize = 1024;
 
-/// Puts the [`Peer`] among the extensions of every request.
+/// Puts the [`Peer`], where it is to be told, among the extensions of every request.
 struct WithPeer<S> {
-    peer: Peer,
+    peer: Option<Peer>,
     inner: TowerToHyperService<S>,
 }
 
@@ -385,7 +390,9 @@ where
     type Future = <TowerToHyperService<S> as hyper::service::Service<Request<Incoming>>>::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer.clone());
+        if let Some(peer) = &self.peer {
+            request.extensions_mut().insert(peer.clone());
+        }
         self.inner.call(request)
     }
 }

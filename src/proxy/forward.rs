@@ -1,9 +1,9 @@
 //! The app's request becomes ours, and ours becomes an answer.
 //!
-//! [`Outgoing`] is the head that goes to the bank: what ends here taken off first, then our own headers put on, the
-//! credential last. [`exchange`] sends it, and decides whether it is sent again: once after a lost reply where that can
-//! do no harm, once with a newer token where the bank rejected the one that was sent. A request is kept for that only
-//! where one of the two may come to be.
+//! [`Outgoing`] makes the head that goes to the bank: what passes of the app's, then our own headers, the credential
+//! last. [`exchange`] sends it, and decides whether it is sent again: once after a lost reply where that can do no harm,
+//! once with a newer token where the bank rejected the one that was sent. The head is made anew for that; a body is kept
+//! only where one of the two may come to be.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use super::respond::Refusal;
 use super::settings::Limits;
 use super::upstream::UpstreamFault;
 use super::verdict::{Answer, Verdict, judge};
+use crate::http::hop_by_hop;
 use crate::http::prefix::Rest;
 use crate::http::request_id::RequestId;
 use crate::http::trace_context;
@@ -30,42 +31,55 @@ use crate::token::{Ask, Held, Tokens};
 use crate::words::clock::Clock;
 use crate::words::ids::ConsentId;
 
-/// The head of a request to the bank, without a credential.
-#[derive(Clone, Debug)]
-pub(super) struct Outgoing {
-    method: Method,
+/// What the head of a request to the bank is made of.
+#[derive(Debug)]
+pub(super) struct Outgoing<'p> {
+    app: Parts,
     target: PathAndQuery,
-    headers: HeaderMap,
+    nominated: Vec<HeaderName>,
+    api: &'p ServedApi,
+    route: &'p ServedRoute,
+    via: &'p Via,
+    request_id: Option<(HeaderName, HeaderValue)>,
+    draw: [u8; 16],
 }
 
-impl Outgoing {
-    /// Turns the app's head into ours. `draw` is this call's sixteen random bytes.
+/// Headers that a request gets on its way: the call's name, `Via`, the trace, the credential, the framing and the host.
+const ADDED: usize = 6;
+
+impl<'p> Outgoing<'p> {
+    /// Sees whether the app's head can become ours. `draw` is this call's sixteen random bytes.
     pub(super) fn prepare(
-        head: Parts,
-        api: &ServedApi,
-        route: &ServedRoute,
+        app: Parts,
+        (api, route): (&'p ServedApi, &'p ServedRoute),
         rest: Rest<'_>,
-        via: &Via,
-        request_id: Option<&(HeaderName, HeaderValue)>,
+        via: &'p Via,
+        request_id: Option<(HeaderName, HeaderValue)>,
         draw: [u8; 16],
     ) -> Result<Self, Refusal> {
-        let Parts { method, version, mut headers, .. } = head;
         let target = api.base.join(rest).map_err(|_| Refusal::TargetTooLong)?;
-        route.rules.clean_request(&mut headers)?;
+        let nominated = hop_by_hop::nominated(&app.headers)?;
+        Ok(Self { app, target, nominated, api, route, via, request_id, draw })
+    }
+
+    /// The headers but for the credential.
+    fn headers(&self) -> HeaderMap {
+        let Self { app, api, route, .. } = self;
+        let mut headers = route.rules.forwarded(&app.headers, &self.nominated, api.set_headers.len() + ADDED);
         for (name, value) in &api.set_headers {
             headers.insert(name, value.clone());
         }
-        if let Some((name, value)) = request_id.filter(|(name, _)| !headers.contains_key(name)) {
+        if let Some((name, value)) = self.request_id.as_ref().filter(|(name, _)| !headers.contains_key(name)) {
             headers.insert(name, value.clone());
         }
-        via.append(&mut headers, version);
-        trace_context::propagate(&mut headers, &trace_bytes(draw));
-        Ok(Self { method, target, headers })
+        self.via.append(&mut headers, app.version);
+        trace_context::propagate(&mut headers, &trace_bytes(self.draw));
+        headers
     }
 
     /// The request. Its authority is the connection's to name.
-    fn request(self, bearer: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
-        let Self { method, target, mut headers } = self;
+    fn request(&self, bearer: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
+        let (method, mut headers) = (self.app.method.clone(), self.headers());
         if let Some(bearer) = bearer {
             headers.insert(header::AUTHORIZATION, bearer);
         }
@@ -75,7 +89,7 @@ impl Outgoing {
         }
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = target.into();
+        *request.uri_mut() = self.target.clone().into();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
         request
@@ -136,54 +150,45 @@ pub(super) struct Credential<'a> {
 /// Sends the request and gets the bank's answer, the one to be handed back.
 pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
     tokens: &Tokens<S, E, C>,
-    api: &ServedApi,
-    route: &ServedRoute,
-    outgoing: Outgoing,
+    outgoing: Outgoing<'_>,
     body: RequestBody,
     credential: Option<&Credential<'_>>,
 ) -> Result<Answer, Refusal> {
-    let resends = body.is_none() && route.resends(&outgoing.method);
-    let spare = if resends || route.replays { body.again().map(|body| (outgoing.clone(), body)) } else { None };
+    let Outgoing { api, route, .. } = outgoing;
+    let resends = body.is_none() && route.resends(&outgoing.app.method);
+    let spare = if route.replays { body.again() } else { None };
     let held = credential.map(|credential| &*credential.held);
-    let first = match send(api, outgoing, body, held).await {
-        Err(UpstreamFault::Lost) if resends => match &spare {
-            // In a box, here and below: what one call in a thousand needs would make every call's future larger.
-            Some((outgoing, _)) => Box::pin(send(api, outgoing.clone(), RequestBody::Empty, held)).await,
-            None => Err(UpstreamFault::Lost),
-        },
+    let first = match send(&outgoing, body, held).await {
+        // In a box, here and below: what one call in a thousand needs would make every call's future larger.
+        Err(UpstreamFault::Lost) if resends => Box::pin(send(&outgoing, RequestBody::Empty, held)).await,
         outcome => outcome,
     };
     let answer = first?;
     match credential {
         Some(credential) if api.signs.concern(answer.head.status) => {
-            let again = spare.filter(|_| route.replays);
-            Box::pin(heed(tokens, api, answer, again, credential)).await
+            Box::pin(heed(tokens, answer, &outgoing, spare, credential)).await
         }
         Some(_) | None => Ok(answer),
     }
 }
 
 /// Sends the request once, with this token.
-async fn send(
-    api: &ServedApi,
-    outgoing: Outgoing,
-    body: RequestBody,
-    held: Option<&Held>,
-) -> Result<Answer, UpstreamFault> {
+async fn send(outgoing: &Outgoing<'_>, body: RequestBody, held: Option<&Held>) -> Result<Answer, UpstreamFault> {
     let bearer = held.map(|held| held.bearer.clone());
-    let response = api.upstream.send(outgoing.request(bearer.clone(), body)).await?;
+    let response = outgoing.api.upstream.send(outgoing.request(bearer.clone(), body)).await?;
     Ok(Answer::new(response, bearer))
 }
 
-/// Acts on what an answer says about token and consent. `again` is the request, where it may be sent once more.
+/// Acts on what an answer says about token and consent. `again` is the body, where the request may be sent once more.
 async fn heed<S: Store, E: TokenEndpoint, C: Clock>(
     tokens: &Tokens<S, E, C>,
-    api: &ServedApi,
     mut answer: Answer,
-    again: Option<(Outgoing, RequestBody)>,
+    outgoing: &Outgoing<'_>,
+    again: Option<RequestBody>,
     credential: &Credential<'_>,
 ) -> Result<Answer, Refusal> {
-    match judge(&api.signs, &mut answer).await {
+    let signs = &outgoing.api.signs;
+    match judge(signs, &mut answer).await {
         Verdict::Passes => return Ok(answer),
         Verdict::ConsentDead => {
             note_end(tokens, credential);
@@ -191,15 +196,15 @@ async fn heed<S: Store, E: TokenEndpoint, C: Clock>(
         }
         Verdict::TokenRejected => tokens.reject(credential.ask.key, credential.held.version),
     }
-    let Some((outgoing, body)) = again else { return Ok(answer) };
+    let Some(body) = again else { return Ok(answer) };
     // Without a newer token the bank's own answer says more than any of ours.
     let newer = match tokens.token(&credential.ask).await {
         Ok(newer) if newer.version != credential.held.version => newer,
         Ok(_) | Err(_) => return Ok(answer),
     };
     drop(answer);
-    let mut answer = send(api, outgoing, body, Some(&newer)).await?;
-    match judge(&api.signs, &mut answer).await {
+    let mut answer = send(outgoing, body, Some(&newer)).await?;
+    match judge(signs, &mut answer).await {
         Verdict::ConsentDead => note_end(tokens, credential),
         Verdict::Passes | Verdict::TokenRejected => {}
     }

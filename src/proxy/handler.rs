@@ -66,7 +66,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
 
         let (parts, body) = request.into_parts();
         check_length(&body, &self.limits)?;
-        let outgoing = Outgoing::prepare(parts, api, route, rest, &self.via, call.request_id.as_ref(), draw)?;
+        let outgoing = Outgoing::prepare(parts, (api, route), rest, &self.via, call.request_id.clone(), draw)?;
 
         let (provider, wait) = (&api.provider, self.token_wait);
         let own_key;
@@ -107,7 +107,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
             }
             body
         };
-        let answer = exchange(&self.tokens, api, route, outgoing, body, credential.as_ref()).await?;
+        let answer = exchange(&self.tokens, outgoing, body, credential.as_ref()).await?;
         Ok(Answered { answer, api, route })
     }
 

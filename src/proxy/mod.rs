@@ -177,6 +177,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
             max_headers: limits.max_headers.max(MOST_HEADERS_IN_PLACE.min(limits.max_headers.saturating_mul(2))),
             max_head_bytes: limits.max_head_bytes.saturating_mul(2).saturating_add(limits.max_target_bytes),
             http2: self.inner.http2,
+            // Nothing depends on who calls: whoever reaches the listener may.
+            tells_peer: false,
             max_streams: limits.max_streams,
             ..ServeSettings::default()
         }
