@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::select;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::ask::{Errand, Urgency};
+use super::flight::Cockpit;
 use super::timing::{jittered, spread};
 use super::{Core, TokenError};
 use crate::oauth::{NotSent, TokenEndpoint};
@@ -71,23 +73,38 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
     }
 
     /// Stands in line for a permit until `until`, for a token that ends at `expires_at`. Its name is the name of the
-    /// attempt that it is for.
+    /// attempt that it is for. `None`: the store told meanwhile that the record has moved. Nothing is sent to the store
+    /// until this is the first in line.
     pub(super) async fn queue(
         &self,
         errand: &Errand,
+        cockpit: &Cockpit,
         expires_at: BootInstant,
         until: Instant,
-    ) -> Result<AttemptId, TokenError> {
+    ) -> Result<Option<AttemptId>, TokenError> {
         let provider = self.providers.get(&errand.provider).ok_or(TokenError::Unknown)?;
         let began = Instant::now();
-        let turn = provider.queue.join(expires_at);
+        let turn = provider.queue.join(&errand.key, expires_at, began, until);
         let attempt = self.next_attempt();
+        let mut is_asking = false;
         let in_line = async {
+            let mut pause = Duration::ZERO;
             loop {
-                turn.come().await;
-                match self.permit(errand, provider.limits, &attempt).await {
-                    Ok(()) => return Ok(attempt.clone()),
-                    Err(Withheld::Full(wait)) => sleep(jittered(wait.clamp(SHORTEST_WAIT, LONGEST_WAIT))).await,
+                let in_turn = async {
+                    sleep(pause).await;
+                    turn.come().await;
+                };
+                select! {
+                    biased;
+                    () = cockpit.nudged() => return Ok(None),
+                    () = in_turn => {}
+                }
+                is_asking = true;
+                let answer = self.permit(errand, provider.limits, &attempt).await;
+                is_asking = false;
+                match answer {
+                    Ok(()) => return Ok(Some(attempt.clone())),
+                    Err(Withheld::Full(wait)) => pause = jittered(wait.clamp(SHORTEST_WAIT, LONGEST_WAIT)),
                     Err(Withheld::Shut(error)) => return Err(error),
                     Err(Withheld::Store(_)) => return Err(TokenError::StoreUnavailable),
                 }
@@ -96,10 +113,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         let outcome = timeout_at(until, in_line).await;
         self.metrics.permit_wait_seconds.observe(began.elapsed().as_secs_f64());
         if let Ok(outcome) = outcome {
+            if let Ok(Some(_)) = outcome {
+                turn.served();
+            }
             return outcome;
         }
-        // It may have been granted at the last moment.
-        self.give_back(errand, &attempt, Lesson::Unused).await;
+        drop(turn);
+        if is_asking {
+            // It may have been granted at the last moment.
+            self.give_back(errand, &attempt, Lesson::Unused).await;
+        }
         Err(TokenError::Overloaded)
     }
 

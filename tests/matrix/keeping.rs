@@ -82,6 +82,40 @@ async fn f40_a_spill_that_cannot_be_written_is_an_alarm_and_stops_refreshing_onl
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f40_a_disk_that_is_full_leaves_no_half_a_spill_and_stops_refreshing_only_where_a_spill_is_required() {
+    let scene = Scene::set().await;
+    for required in [false, true] {
+        let consent = format!("c-{required}");
+        let replica = scene
+            .replica()
+            .change("spill: {directory: spill}", &format!("spill: {{directory: spill, required: {required}}}"))
+            .no_room_for_files();
+        let mut sidecar = replica.start().await;
+        let granted = scene.bank.grant(0).await;
+        sidecar.import(&consent, &granted).await;
+        if required {
+            let answer = sidecar.balances(&consent).await;
+            assert_eq!(story(&[(503, "store-unavailable")]), [told(&answer)]);
+            sidecar.program.logged("The spill cannot be written, and it is required: nothing is refreshed.").await;
+            assert!(scene.asked(&granted.bank_id).await.is_empty());
+        } else {
+            until_told(&sidecar, &consent, SERVED).await;
+            sidecar.program.logged("A spill could not be written.").await;
+            assert_eq!(metric(&sidecar, "consentry_spills_total{kind=\"failed\"}").await, 1);
+            sidecar.until("it is committed", async || scene.record(&consent)["gen"] == "2").await;
+        }
+        let left = fs::read_dir(replica.home().join("spill")).unwrap().map(|file| file.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["lock"]);
+        drop(sidecar);
+        // There is room at the next start.
+        let sidecar = replica.room_for_files().start().await;
+        until_told(&sidecar, &consent, SERVED).await;
+        sidecar.until("it is committed", async || scene.record(&consent)["gen"] == "2").await;
+        assert_eq!(scene.asked(&granted.bank_id).await, ["granted"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn f41_a_record_with_a_sealed_token_that_is_not_its_own_is_reported_and_left_as_it_is() {
     let scene = Scene::set().await;
     let replica = scene.replica();

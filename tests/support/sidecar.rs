@@ -29,7 +29,8 @@ pub(crate) struct Replica {
     home: tempfile::TempDir,
     yaml: String,
     environment: Vec<(String, String)>,
-    open_files: Option<u32>,
+    /// What the shell that it is started by does first.
+    limits: Option<String>,
 }
 
 impl Replica {
@@ -60,7 +61,7 @@ impl Replica {
         secret("nogi.secret", nogi["client_secret"].as_str().unwrap());
         secret("seal.key", "Q0FOQVJZLXNlYWwta2V5LTAxMjM0NTY3ODlhYmNkZWY=");
         let yaml = configuration(store, abn, nogi);
-        Self { home, yaml, environment: Vec::new(), open_files: None }
+        Self { home, yaml, environment: Vec::new(), limits: None }
     }
 
     /// In front of a bank that says whatever it is told to, at `/token` and under `/api`.
@@ -91,7 +92,20 @@ impl Replica {
 
     /// Lets the process have so many files and connections open.
     pub(crate) fn open_files(mut self, most: u32) -> Self {
-        self.open_files = Some(most);
+        self.limits = Some(format!("ulimit -n {most}"));
+        self
+    }
+
+    /// Lets the process write a file's first block and no more, as a disk does that is full: a file can be made, and
+    /// what is written is cut off with an error. What goes into a pipe is not meant.
+    pub(crate) fn no_room_for_files(mut self) -> Self {
+        // Who goes beyond is sent a signal, too, which a full disk does not send.
+        self.limits = Some("trap '' XFSZ; ulimit -f 1".to_owned());
+        self
+    }
+
+    pub(crate) fn room_for_files(mut self) -> Self {
+        self.limits = None;
         self
     }
 
@@ -125,10 +139,10 @@ impl Replica {
     /// Starts it, and waits until it listens.
     pub(crate) async fn start_unlinked(&self) -> Sidecar {
         let mut command = consentry();
-        if let Some(most) = self.open_files {
+        if let Some(limits) = &self.limits {
             let program = command.get_program().to_owned();
             command = std::process::Command::new("sh");
-            command.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\" \"$@\"")).arg(program);
+            command.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(program);
         }
         command.args(["run", "--config"]).arg(self.write());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

@@ -20,7 +20,7 @@ use super::memory::Recollection;
 use super::timing::{jittered, min_ttl};
 use super::{ClientGrant, Core, TokenError, follow};
 use crate::oauth::TokenEndpoint;
-use crate::store::{Lesson, Store};
+use crate::store::{Lesson, RecordState, Store};
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};
 
@@ -78,11 +78,13 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
     let mut waited = Duration::ZERO;
     let mut pause = FIRST_POLL;
     let mut permit = None;
-    if let Some(outcome) = look(core, errand, cockpit).await {
-        return outcome;
-    }
+    let mut seen = look(core, errand, cockpit).await;
     loop {
-        match ask_once(core, errand, cockpit, permit.take()).await {
+        let round = match seen.take() {
+            Some(round) => round,
+            None => ask_once(core, errand, cockpit, permit.take()).await,
+        };
+        match round {
             Round::Land(outcome) => {
                 if !waited.is_zero() {
                     core.metrics.lease_wait_seconds.observe(waited.as_secs_f64());
@@ -103,7 +105,10 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
             Round::Shut if started.elapsed() >= errand.patience => return Err(TokenError::StoreUnavailable),
             Round::Shut => sleep(jittered(LAST_POLL)).await,
             Round::Queue(expires_at) => {
-                permit = Some(core.queue(errand, expires_at, started + errand.patience).await?);
+                permit = core.queue(errand, cockpit, expires_at, started + errand.patience).await?;
+                if permit.is_none() {
+                    seen = look(core, errand, cockpit).await;
+                }
             }
         }
     }
@@ -112,15 +117,26 @@ async fn go_round<S: Store, E: TokenEndpoint, C: Clock>(
 /// A look at a record of which nothing is held, before anything is asked of it. A token with life left is all that most
 /// flights want, and costs this one round trip. And a record whose tokens do not open belongs to somebody else's key: a
 /// lease would leave its marks in it, so it is not asked for. `None`: BEGIN has to say more.
+///
+/// Where others stand in line for the provider already, a refresh that will have to stand there joins them right away:
+/// a lease would only be given back. One that nobody waits for ends. News ends the wait of a record that others move, so
+/// without news BEGIN is asked, which tells whether they are on it.
 async fn look<S: Store, E: TokenEndpoint, C: Clock>(
     core: &Arc<Core<S, E, C>>,
     errand: &Errand,
     cockpit: &Cockpit,
-) -> Option<Outcome> {
-    if errand.rejected.is_some() || core.cache.get(&errand.key).is_some() {
-        return None;
+) -> Option<Round> {
+    let held = core.cache.get(&errand.key);
+    let has_line = || core.providers.get(&errand.provider).is_some_and(|provider| !provider.queue.is_empty());
+    if errand.urgency == Urgency::Quiet && has_line() {
+        // Not a good word: it would vouch for what is held, and the store was not asked.
+        return Some(Round::Land(Err(TokenError::Overloaded)));
     }
     let (epoch, asked) = (core.link.epoch(), core.clock.boot());
+    let may_wait = |held: &Held| held.remaining(asked) <= wanted(errand, Some(held)) && has_line();
+    if errand.rejected.is_some() || held.as_deref().is_some_and(|held| !may_wait(held)) {
+        return None;
+    }
     // A store that does not answer says so to BEGIN, too.
     let snapshot = core.store.read(&errand.key).await.ok().flatten()?;
     // BEGIN shows the same, and puts back what is remembered.
@@ -130,13 +146,17 @@ async fn look<S: Store, E: TokenEndpoint, C: Clock>(
     if snapshot.provider != errand.provider || !snapshot.state.is_usable() {
         return None;
     }
-    if snapshot.remaining > wanted(errand, None) {
-        return Some(hold(core, cockpit, &errand.key, &snapshot, asked, epoch));
+    if snapshot.remaining > wanted(errand, held.as_deref()) {
+        let landed = held.is_none().then(|| hold(core, cockpit, &errand.key, &snapshot, asked, epoch));
+        return landed.map(Round::Land);
     }
     let sealed = snapshot.refresh.as_ref()?;
-    let error = core.vault.open_refresh(&errand.key, &snapshot, snapshot.version, sealed).err()?;
-    tracing::error!(key = ?errand.key, %error, "A stored refresh token cannot be opened. The record is left as it is.");
-    Some(Err(TokenError::Unreadable { why: error.to_string() }))
+    if let Err(error) = core.vault.open_refresh(&errand.key, &snapshot, snapshot.version, sealed) {
+        tracing::error!(key = ?errand.key, %error, "A stored refresh token cannot be opened. The record is left as it is.");
+        return Some(Round::Land(Err(TokenError::Unreadable { why: error.to_string() })));
+    }
+    let only_waits = snapshot.state == RecordState::Active && snapshot.backoff.is_zero() && core.link.is_up();
+    (only_waits && has_line()).then(|| Round::Queue(asked.plus(snapshot.remaining)))
 }
 
 /// One round. A permit that was stood in line for is used or given back.

@@ -5,6 +5,7 @@ mod bank;
 mod disturbed;
 mod forgetful;
 mod house;
+mod line;
 mod losses;
 mod permits;
 mod refusals;
