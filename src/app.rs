@@ -18,6 +18,7 @@ use crate::config::{Config, StoreConfig, StoreKind};
 use crate::http::host::NotAHostName;
 use crate::net::serve::{Bind, BindError, Listener, serve};
 use crate::net::shutdown::Shutdown;
+use crate::net::workers;
 use crate::oauth::settings::Registration;
 use crate::oauth::{EndpointError, HttpTokenEndpoint};
 use crate::proxy::{Proxy, ProxyError};
@@ -43,9 +44,9 @@ type AppAdmin = Admin<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, Sys
 /// Everything, bound and ready to serve.
 pub struct App {
     tokens: AppTokens,
-    proxy: (Listener, AppProxy),
-    health: (Listener, Health<VitalsNow>),
-    admin: Option<(Listener, AppAdmin)>,
+    proxy: (Arc<Listener>, AppProxy),
+    health: (Arc<Listener>, Health<VitalsNow>),
+    admin: Option<(Arc<Listener>, AppAdmin)>,
     serving: Latch,
     reached: Latch,
     shutdown: Shutdown,
@@ -141,7 +142,7 @@ impl App {
         let (registry, metrics) = registry();
         let tokens = tokens(store, settings, registrations, replica, spill.clone(), metrics.clone())?;
         let bind = async |listener, bind: &Bind| {
-            Listener::bind(bind).await.map_err(|cause| StartError::Listen { listener, cause })
+            Listener::bind(bind).await.map(Arc::new).map_err(|cause| StartError::Listen { listener, cause })
         };
         let (readiness, [serving, reached]) = Readiness::new(["the listeners", "the token store"]);
         let proxy_listener = bind("proxy", &proxy.bind).await?;
@@ -212,8 +213,7 @@ impl App {
             tracing::info!(?replay, "Looked through the spill.");
         }
         let (listener, proxy) = proxy;
-        let stop = shutdown.clone();
-        tasks.spawn(async move { serve(listener, None, &proxy.serve_settings(), proxy.service(), stop).await });
+        tasks.spawn(serve_calls(listener, proxy, shutdown.clone()));
         if let Some((listener, service)) = admin {
             let stop = shutdown.clone();
             let settings = AppAdmin::serve_settings();
@@ -240,6 +240,26 @@ impl App {
         reuniting.abort();
         reaching.abort();
         watching.abort();
+    }
+}
+
+/// Serves calls, on threads of their own, until all that began before the soft shutdown are through.
+async fn serve_calls(listener: Arc<Listener>, proxy: AppProxy, shutdown: Shutdown) {
+    let count = proxy.workers();
+    let settings = proxy.serve_settings();
+    let (service, stop) = (proxy.service(), shutdown.clone());
+    let serving = move || async move { serve(listener, None, &settings, service, stop).await };
+    match workers::run(count, serving).await {
+        Ok(()) if shutdown.is_draining() => {}
+        // A process that serves nobody is better restarted.
+        Ok(()) => {
+            tracing::error!("The threads that serve calls have died.");
+            shutdown.begin();
+        }
+        Err(error) => {
+            tracing::error!(%error, "The threads that serve calls could not be started.");
+            shutdown.begin();
+        }
     }
 }
 

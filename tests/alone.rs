@@ -130,7 +130,7 @@ async fn exchange_canaries() {
     let shutdown = Shutdown::new();
     let server = tokio::spawn({
         let shutdown = shutdown.clone();
-        async move { serve(listener, None, &settings, service, shutdown).await }
+        async move { serve(Arc::new(listener), None, &settings, service, shutdown).await }
     });
     for http2 in [true, false] {
         let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Full<Bytes>>();

@@ -99,6 +99,7 @@ fn every_file_that_a_document_names_is_there() {
         "docs/performance.md",
         "docs/errors.md",
         "docs/fault-matrix.md",
+        "docs/bad-input.md",
     ] {
         let text = read(document);
         for name in text.split('`').skip(1).step_by(2).filter(|name| is_source(name)) {
@@ -263,5 +264,46 @@ fn every_row_of_the_fault_matrix_names_its_tests_or_says_why_there_is_none() {
         }
         let reason = held.strip_prefix("Not tested: ").is_some_and(|reason| reason.len() > 40);
         assert!(reason == named.is_empty(), "{name} needs a test or a reason, and not both");
+    }
+}
+
+#[test]
+fn every_row_of_bad_input_names_tests_that_are_there() {
+    let (mut all, mut raw) = (Vec::new(), Vec::new());
+    for folder in ["tests/it/raw", "tests/it/breaking", "tests/it", "src/proxy/tests", "src/net"] {
+        for file in fs::read_dir(folder).expect("the folder").map(|file| file.expect("readable").path()) {
+            let Ok(source) = fs::read_to_string(&file) else { continue };
+            for after in source.split("#[tokio::test").skip(1) {
+                let name = after.split_once("async fn ").and_then(|(_, rest)| rest.split_once('(')).expect("a test").0;
+                all.push(name.to_owned());
+                if folder == "tests/it/raw" {
+                    raw.push(name.to_owned());
+                }
+            }
+        }
+    }
+    assert!(raw.len() > 35, "only {} tests were found, so this one does not see them", raw.len());
+    let text = read("docs/bad-input.md");
+    let is_row = |line: &&str| ["| H", "| B", "| P"].iter().any(|start| line.starts_with(start));
+    let mut named = Vec::new();
+    let mut rows = Vec::new();
+    for row in text.lines().filter(is_row) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [name, _, _, tests] = cells.as_slice() else { panic!("{row}: four cells are needed") };
+        rows.push((*name).to_owned());
+        let tests: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{name} names no test");
+        for test in tests {
+            assert!(all.iter().any(|known| known == test), "{name} names {test}, which is not there");
+            named.push(test.to_owned());
+        }
+    }
+    let wanted: Vec<_> = [('H', 29), ('B', 35), ('P', 5)]
+        .into_iter()
+        .flat_map(|(kind, last)| (1..=last).map(move |number| format!("{kind}{number}")))
+        .collect();
+    assert_eq!(rows, wanted);
+    for test in raw {
+        assert!(named.contains(&test), "no row names {test}");
     }
 }

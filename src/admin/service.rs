@@ -52,7 +52,7 @@ const LONGEST_TARGET: usize = 2 * 1024;
 
 /// The limits of the listeners for operators: callers are few, small and patient.
 pub(super) fn serve_settings() -> ServeSettings {
-    ServeSettings { max_connections: 64, header_read_timeout: Duration::from_secs(75), ..ServeSettings::default() }
+    ServeSettings { max_connections: 64, idle_timeout: Duration::from_secs(75), ..ServeSettings::default() }
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {

@@ -6,7 +6,7 @@
 
 use http::header::{HeaderMap, HeaderName};
 
-use super::hop_by_hop::{self, ConnectionError};
+use super::hop_by_hop;
 
 /// What a route lets through.
 #[derive(Clone, Debug)]
@@ -41,15 +41,16 @@ impl ForwardRules {
         Self { forward_cookies: forward, ..self }
     }
 
-    /// Takes off an app's request everything that ends here. What we add is to be added afterwards. An error leaves the
-    /// request as it was.
-    pub fn clean_request(&self, headers: &mut HeaderMap) -> Result<(), ConnectionError> {
-        let mut gone = hop_by_hop::nominated(headers)?;
-        gone.extend(headers.keys().filter(|name| self.stops_request(name.as_str())).cloned());
-        for name in gone {
-            headers.remove(name);
+    /// What passes of an app's headers, with room for some that we add afterwards. `nominated` are those that its
+    /// `Connection` names ([`hop_by_hop::nominated`]).
+    pub fn forwarded(&self, headers: &HeaderMap, nominated: &[HeaderName], room: usize) -> HeaderMap {
+        let mut passing = HeaderMap::with_capacity(headers.len() + room);
+        for (name, value) in headers {
+            if !self.stops_request(name.as_str()) && !nominated.contains(name) {
+                passing.append(name, value.clone());
+            }
         }
-        Ok(())
+        passing
     }
 
     /// Takes off a bank's response everything that ends here. `secrets` are the values that were injected into the
@@ -143,11 +144,18 @@ fn holds(value: &[u8], secret: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::hop_by_hop::ConnectionError;
     use super::*;
     use http::HeaderValue;
     use proptest::prelude::*;
 
     const TOKEN: &[u8] = b"CANARY-4f1a2b3c";
+
+    fn clean(rules: &ForwardRules, headers: &mut HeaderMap) -> Result<(), ConnectionError> {
+        let nominated = hop_by_hop::nominated(headers)?;
+        *headers = rules.forwarded(headers, &nominated, 0);
+        Ok(())
+    }
 
     fn rules() -> ForwardRules {
         ForwardRules::new(
@@ -196,7 +204,7 @@ mod tests {
             "transfer_encoding",
         ] {
             let mut request = headers(&[name, "accept"]);
-            assert_eq!(rules().clean_request(&mut request), Ok(()));
+            assert_eq!(clean(&rules(), &mut request), Ok(()));
             assert_eq!(left(&request), ["accept"], "{name}");
         }
     }
@@ -222,7 +230,7 @@ mod tests {
         ];
         let mut request = headers(&names);
         let before = request.clone();
-        assert_eq!(rules().clean_request(&mut request), Ok(()));
+        assert_eq!(clean(&rules(), &mut request), Ok(()));
         assert_eq!(request, before);
     }
 
@@ -230,7 +238,7 @@ mod tests {
     fn the_consent_header_and_cookies_pass_only_where_the_route_says_so() {
         let open = rules().forward_consent_header(true).forward_cookies(true);
         let mut request = headers(&["consent-id", "cookie", "consent_id"]);
-        assert_eq!(open.clean_request(&mut request), Ok(()));
+        assert_eq!(clean(&open, &mut request), Ok(()));
         assert_eq!(left(&request), ["consent-id", "cookie"]);
         let mut response = headers(&["set-cookie"]);
         assert_eq!(open.clean_response(&mut response, &[TOKEN]), Echoes::default());
@@ -241,10 +249,10 @@ mod tests {
     fn what_connection_names_goes_and_a_forbidden_name_stops_the_request() {
         let mut request = headers(&["x-a", "accept"]);
         request.insert("connection", HeaderValue::from_static("x-a, authorization"));
-        assert_eq!(rules().clean_request(&mut request), Ok(()));
+        assert_eq!(clean(&rules(), &mut request), Ok(()));
         assert_eq!(left(&request), ["accept"]);
         request.insert("connection", HeaderValue::from_static("host"));
-        let refused = rules().clean_request(&mut request);
+        let refused = clean(&rules(), &mut request);
         assert_eq!(refused, Err(ConnectionError::Protected("host")));
     }
 

@@ -2,6 +2,8 @@
 
 use http::HeaderValue;
 
+use crate::words::ids::write_hex;
+
 /// A random UUID (RFC 9562 §5.4) in its text form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId([u8; 36]);
@@ -12,11 +14,11 @@ impl RequestId {
         random[6] = random[6] & 0x0f | 0x40;
         random[8] = random[8] & 0x3f | 0x80;
         let mut text = [b'-'; 36];
-        let places = (0..36).filter(|at| !matches!(at, 8 | 13 | 18 | 23));
-        let digits = random.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        for (place, digit) in places.zip(digits) {
-            text[place] = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
-        }
+        write_hex(&mut text[..8], &random[..4]);
+        write_hex(&mut text[9..13], &random[4..6]);
+        write_hex(&mut text[14..18], &random[6..8]);
+        write_hex(&mut text[19..23], &random[8..10]);
+        write_hex(&mut text[24..], &random[10..]);
         Self(text)
     }
 

@@ -2,6 +2,8 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::words::ids::write_hex;
+
 /// Our place in a trace: its id, our span's id, and whether the caller records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
@@ -99,13 +101,6 @@ fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(bytes)
-}
-
-fn write_hex(to: &mut [u8], bytes: &[u8]) {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    for (place, digit) in to.iter_mut().zip(digits) {
-        *place = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
-    }
 }
 
 const LENGTH: usize = 55;

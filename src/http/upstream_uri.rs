@@ -82,8 +82,8 @@ impl UpstreamBase {
         Ok(Self { scheme, authority, path: path.into(), host_header })
     }
 
-    /// The URI of `rest` under this base, path and query byte for byte as the app sent them.
-    pub fn join(&self, rest: Rest<'_>) -> Result<Uri, TooLong> {
+    /// Path and query of `rest` under this base, byte for byte as the app sent them.
+    pub fn join(&self, rest: Rest<'_>) -> Result<PathAndQuery, TooLong> {
         let query = rest.query();
         let length = self.path.len() + rest.path().len() + query.map_or(0, |query| 1 + query.len());
         let mut target = BytesMut::with_capacity(length + 1);
@@ -97,12 +97,17 @@ impl UpstreamBase {
             target.put_slice(query.as_bytes());
         }
         // Both halves were checked to be what a path and query may hold; only their sum can be too much.
-        let target = PathAndQuery::from_maybe_shared(target.freeze()).map_err(|_| TooLong)?;
+        PathAndQuery::from_maybe_shared(target.freeze()).map_err(|_| TooLong)
+    }
+
+    /// The URI of this path and query at this upstream's authority.
+    pub fn absolute(&self, target: PathAndQuery) -> Uri {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(target);
-        Uri::from_parts(parts).map_err(|_| TooLong)
+        // With all three parts there it is one.
+        Uri::from_parts(parts).unwrap_or_default()
     }
 
     /// The `Host` header for this upstream, built once.
@@ -170,7 +175,7 @@ mod tests {
         let path = path.expect("an acceptable path");
         let rest = PathPrefix::parse("/debt").expect("a prefix").strip(&path).expect("under it");
         let base = UpstreamBase::parse(base).expect("a base");
-        base.join(rest).expect("short enough").to_string()
+        base.absolute(base.join(rest).expect("short enough")).to_string()
     }
 
     #[test]

@@ -1,4 +1,6 @@
 //! Where a listener listens: a TCP address or a unix socket.
+//!
+//! A [`Listener`] belongs to no runtime. Each of those that serve it takes an [`Accepting`] end of its own.
 
 use std::fmt;
 use std::io;
@@ -7,8 +9,9 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::callers::Room;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 /// An address to listen on: `127.0.0.1:8080`, `[::1]:8080` or `unix:/absolute/path`.
@@ -64,12 +67,21 @@ impl fmt::Display for Bind {
 pub struct Listener {
     local: Bind,
     socket: Socket,
+    /// Room for connections, for all that serve this listener together.
+    pub(super) room: OnceLock<Room>,
 }
 
 #[derive(Debug)]
 enum Socket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, Inode),
+}
+
+/// One runtime's end of a listener.
+#[derive(Debug)]
+pub(super) enum Accepting {
     Tcp(TcpListener),
-    Unix(UnixListener, Inode),
+    Unix(UnixListener),
 }
 
 /// Device and inode number: what a socket's path pointed to when it was bound.
@@ -81,6 +93,16 @@ pub(super) enum Accepted {
     Unix(UnixStream, Option<u32>),
 }
 
+impl Accepted {
+    /// Where it comes from.
+    pub(super) const fn peer(&self) -> PeerAddress {
+        match self {
+            Self::Tcp(_, address) => PeerAddress::Tcp(*address),
+            Self::Unix(_, uid) => PeerAddress::Unix { uid: *uid },
+        }
+    }
+}
+
 impl Listener {
     /// Listens. A unix socket left behind by a process that has ended is replaced; it is readable and writable by its
     /// user and group (mode 0660) from its first moment.
@@ -89,12 +111,14 @@ impl Listener {
             Bind::Tcp(address) => {
                 let socket = TcpListener::bind(address).await.map_err(refused)?;
                 let local = Bind::Tcp(socket.local_addr().map_err(BindError::Refused)?);
-                Ok(Self { local, socket: Socket::Tcp(socket) })
+                let socket = Socket::Tcp(socket.into_std().map_err(BindError::Refused)?);
+                Ok(Self { local, socket, room: OnceLock::new() })
             }
             Bind::Unix(path) => {
                 remove_stale(path).await?;
                 let (socket, inode) = bind_unix(path).map_err(refused)?;
-                Ok(Self { local: bind.clone(), socket: Socket::Unix(socket, inode) })
+                let socket = Socket::Unix(socket.into_std().map_err(BindError::Refused)?, inode);
+                Ok(Self { local: bind.clone(), socket, room: OnceLock::new() })
             }
         }
     }
@@ -104,14 +128,24 @@ impl Listener {
         &self.local
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+    /// An end of it for the runtime this is called on.
+    pub(super) fn accepting(&self) -> io::Result<Accepting> {
         match &self.socket {
-            Socket::Tcp(socket) => {
+            Socket::Tcp(socket) => TcpListener::from_std(socket.try_clone()?).map(Accepting::Tcp),
+            Socket::Unix(socket, _) => UnixListener::from_std(socket.try_clone()?).map(Accepting::Unix),
+        }
+    }
+}
+
+impl Accepting {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(socket) => {
                 let (stream, address) = socket.accept().await?;
                 stream.set_nodelay(true)?;
                 Ok(Accepted::Tcp(stream, address))
             }
-            Socket::Unix(socket, _) => {
+            Self::Unix(socket) => {
                 let (stream, _) = socket.accept().await?;
                 let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
                 Ok(Accepted::Unix(stream, uid))

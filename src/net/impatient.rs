@@ -1,7 +1,7 @@
 //! Gives up on a peer that takes nothing of what it is sent.
 //!
 //! Such a peer would hold its connection, the call under way on it and the connection to the bank for as long as it
-//! likes. One that takes a little now and then is only slow.
+//! likes. One that takes a little now and then is only slow. What comes from the peer is noted for the timer of heads.
 
 use std::future::Future as _;
 use std::io;
@@ -12,16 +12,19 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::head_timer::Heard;
+
 /// A stream on which a write fails when it has stood still for too long.
 pub(super) struct Impatient<S> {
     stream: S,
     patience: Duration,
+    heard: Heard,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Impatient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None }
+    pub(super) fn new(stream: S, patience: Duration, heard: Heard) -> Self {
+        Self { stream, patience, heard, stalled: None }
     }
 
     /// Passes on what a write came to, and keeps the time while it comes to nothing.
@@ -38,7 +41,12 @@ impl<S> Impatient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.heard.note();
+        }
+        read
     }
 }
 
@@ -80,14 +88,14 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (stream, _peer) = duplex(8);
-        let ended = Impatient::new(stream, PATIENCE).write_all(&[0; 64]).await;
+        let ended = Impatient::new(stream, PATIENCE, Heard::default()).write_all(&[0; 64]).await;
         assert_eq!(ended.expect_err("nobody reads").kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
     async fn a_peer_that_is_slow_gets_everything() {
         let (stream, mut peer) = duplex(8);
-        let mut stream = Impatient::new(stream, PATIENCE);
+        let mut stream = Impatient::new(stream, PATIENCE, Heard::default());
         let writing = tokio::spawn(async move { stream.write_all(&[0; 64]).await });
         let mut taken = 0;
         while taken < 64 {

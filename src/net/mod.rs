@@ -2,16 +2,22 @@
 //!
 //! [`tls`] turns PEM files into TLS configurations, always with the same cryptography and never through a process-wide
 //! default. [`serve`] accepts connections, speaks HTTP on them within limits, and tells the service who is at the other
-//! end ([`serve::Peer`]). [`shutdown`] is how a process ends: softly first, then hard. [`descriptors`] sees to it that apps
-//! cannot use up what the process may have open.
+//! end ([`serve::Peer`]). [`names`] resolves the names of banks. [`shutdown`] is how a process ends: softly first, then
+//! hard. [`descriptors`] sees to it that apps cannot use up what the process may have open, and [`workers`] are the threads
+//! that serve.
 
 pub mod descriptors;
+pub mod names;
 pub mod serve;
 pub mod shutdown;
 pub mod tls;
+pub mod workers;
 
 mod bind;
+mod callers;
+mod head_timer;
 mod impatient;
 mod preface;
+mod streams;
 #[cfg(all(test, feature = "sandbox"))]
 mod tests;

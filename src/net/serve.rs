@@ -4,7 +4,6 @@
 //! protocol it speaks, and drives it until it ends or the process does. HTTP/2 is off unless asked for.
 
 use std::error::Error;
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +16,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use super::bind::Accepted;
+use super::bind::{Accepted, Accepting};
+use super::callers::Room;
+use super::head_timer::{HeadTimer, Heard};
 use super::impatient::Impatient;
 use super::preface;
 use super::shutdown::Shutdown;
+use super::streams::Streams;
 use super::tls::thumbprint;
 
 pub use super::bind::{Bind, BindError, Listener, Peer, PeerAddress};
@@ -35,9 +36,13 @@ pub use super::bind::{Bind, BindError, Listener, Peer, PeerAddress};
 pub struct ServeSettings {
     /// Connections served at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
-    /// How long a request's head may take to arrive. On a kept-alive connection the wait for the next request counts,
-    /// so this is the idle timeout, too.
+    /// Connections of one caller (an address, or a user on a unix socket); further ones are closed. `None` lets one
+    /// caller have them all.
+    pub max_connections_per_caller: Option<usize>,
+    /// How long a request's head may take from its first byte on.
     pub header_read_timeout: Duration,
+    /// How long a connection may say nothing between requests, and before the first.
+    pub idle_timeout: Duration,
     /// How long a peer may take nothing of what it is sent, before its connection is ended.
     pub write_stall_timeout: Duration,
     /// Header fields in a request's head; more are answered with 431.
@@ -49,40 +54,51 @@ pub struct ServeSettings {
     /// Whether HTTP/2 is spoken: over TLS by ALPN (the TLS configuration must offer `h2`), in clear text with prior
     /// knowledge.
     pub http2: bool,
+    /// Requests at once on one HTTP/2 connection.
+    pub max_streams: u32,
     /// How long a TLS handshake may take.
     pub tls_handshake_timeout: Duration,
+    /// Whether requests carry a [`Peer`] among their extensions, for services that ask who is at the other end.
+    pub tells_peer: bool,
 }
 
 impl Default for ServeSettings {
     fn default() -> Self {
         Self {
             max_connections: 1024,
-            header_read_timeout: Duration::from_secs(120),
+            max_connections_per_caller: None,
+            header_read_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
             write_stall_timeout: Duration::from_secs(30),
             max_headers: 64,
             max_head_bytes: 16 * 1024,
             max_buffer_bytes: 64 * 1024,
             http2: false,
+            max_streams: 64,
             tls_handshake_timeout: Duration::from_secs(10),
+            tells_peer: true,
         }
     }
 }
 
 /// Serves connections until the soft shutdown, then lets the requests under way finish, and returns when every
 /// connection has ended; at the hard shutdown those left are dropped. With `tls` every connection begins with a
-/// handshake. Each request carries a [`Peer`] among its extensions.
+/// handshake. A listener may be served on several threads at once, and the
+/// first one's limits on connections hold for all of them together.
 ///
 /// The service's future is dropped when its connection breaks: work that must finish belongs into a task of its own.
 pub async fn serve<S: Application>(
-    listener: Listener,
+    listener: Arc<Listener>,
     tls: Option<Arc<ServerConfig>>,
     settings: &ServeSettings,
     service: S,
     shutdown: Shutdown,
 ) {
     let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(settings.max_connections.max(1)));
+    let room = || Room::new(settings.max_connections, settings.max_connections_per_caller);
+    let Room { slots, callers } = listener.room.get_or_init(room).clone();
     let protocols = Protocols::new(settings, tls, &shutdown, &connections);
+    let Some(accepting) = accepting(&listener, &shutdown).await else { return };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -91,7 +107,7 @@ pub async fn serve<S: Application>(
                 Ok(slot) => (slot, tokio::select! {
                     biased;
                     () = shutdown.soft() => break,
-                    accepted = listener.accept() => accepted,
+                    accepted = accepting.accept() => accepted,
                 }),
                 Err(_) => break, // The semaphore is never closed.
             },
@@ -101,13 +117,17 @@ pub async fn serve<S: Application>(
             (_, Err(error)) if is_the_connections_own(&error) => continue,
             (_, Err(error)) => {
                 // Out of descriptors or memory, usually. Trying again at once would only burn a core.
-                tracing::warn!(listener = %listener.local(), %error, "a connection could not be accepted");
-                tokio::select! {
-                    () = shutdown.soft() => break,
-                    () = tokio::time::sleep(ACCEPT_BACKOFF) => continue,
+                if pause(&listener, &error, &shutdown).await {
+                    continue;
                 }
+                break;
             }
         };
+        let place = callers.as_ref().map(|callers| callers.place(accepted.peer()));
+        if matches!(place, Some(None)) {
+            tracing::debug!(listener = %listener.local(), "a caller has as many connections as it may");
+            continue;
+        }
         let connection = protocols.clone().connection(accepted, service.clone());
         let hard = shutdown.clone();
         connections.spawn(async move {
@@ -118,12 +138,32 @@ pub async fn serve<S: Application>(
                     tracing::debug!(%cause, "a connection ended early");
                 },
             }
-            drop(slot);
+            drop((slot, place));
         });
     }
-    drop(listener);
+    drop((accepting, listener));
     connections.close();
     connections.wait().await;
+}
+
+/// This runtime's end of the listener; `None` at the soft shutdown.
+async fn accepting(listener: &Listener, shutdown: &Shutdown) -> Option<Accepting> {
+    loop {
+        match listener.accepting() {
+            Ok(accepting) => return Some(accepting),
+            Err(error) if !pause(listener, &error, shutdown).await => return None,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Waits a little after a failure of the listener. False at the soft shutdown.
+async fn pause(listener: &Listener, error: &io::Error, shutdown: &Shutdown) -> bool {
+    tracing::warn!(listener = %listener.local(), %error, "a connection could not be accepted");
+    tokio::select! {
+        () = shutdown.soft() => false,
+        () = tokio::time::sleep(ACCEPT_BACKOFF) => true,
+    }
 }
 
 /// What [`serve`] asks of a service, under one name: any cloneable tower service from requests to responses. An error of
@@ -188,10 +228,9 @@ enum Ended {
 struct Protocols {
     tls: Option<TlsAcceptor>,
     http1: http1::Builder,
-    http2: Option<http2::Builder<Streams>>,
-    handshake_timeout: Duration,
-    first_byte_timeout: Duration,
-    write_stall_timeout: Duration,
+    http2: bool,
+    settings: Arc<ServeSettings>,
+    tracker: TaskTracker,
     shutdown: Shutdown,
 }
 
@@ -202,38 +241,37 @@ impl Protocols {
         shutdown: &Shutdown,
         tracker: &TaskTracker,
     ) -> Self {
-        // hyper panics below this size.
-        let buffer = settings.max_buffer_bytes.max(8 * 1024);
         let mut http1 = http1::Builder::new();
         http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(settings.header_read_timeout)
+            // Of a head that has begun, the timer of each connection knows more.
+            .header_read_timeout(settings.idle_timeout)
             .max_headers(settings.max_headers)
             .max_header_size(settings.max_head_bytes)
-            .max_buf_size(buffer)
+            .max_buf_size(buffer_size(settings))
             .half_close(false)
             .keep_alive(true);
-        let http2 = settings.http2.then(|| {
-            let streams = Streams { tracker: tracker.clone(), shutdown: shutdown.clone() };
-            let mut http2 = http2::Builder::new(streams);
-            http2
-                .timer(TokioTimer::new())
-                .keep_alive_interval(PING_INTERVAL)
-                .keep_alive_timeout(PING_TIMEOUT)
-                .max_concurrent_streams(MAX_STREAMS)
-                .max_send_buf_size(buffer)
-                .max_header_list_size(u32::try_from(settings.max_head_bytes).unwrap_or(u32::MAX));
-            http2
-        });
         Self {
             tls: tls.map(TlsAcceptor::from),
             http1,
-            http2,
-            handshake_timeout: settings.tls_handshake_timeout,
-            first_byte_timeout: settings.header_read_timeout,
-            write_stall_timeout: settings.write_stall_timeout,
+            http2: settings.http2,
+            settings: Arc::new(settings.clone()),
+            tracker: tracker.clone(),
             shutdown: shutdown.clone(),
         }
+    }
+
+    fn http2(&self, streams: Streams) -> http2::Builder<Streams> {
+        let mut http2 = http2::Builder::new(streams);
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .max_concurrent_streams(self.settings.max_streams)
+            .max_pending_accept_reset_streams(MAX_RESETS_UNSEEN)
+            .max_local_error_reset_streams(MAX_RESETS_OURS)
+            .max_send_buf_size(buffer_size(&self.settings))
+            .max_header_list_size(u32::try_from(self.settings.max_head_bytes).unwrap_or(u32::MAX));
+        http2
     }
 
     /// Drives one connection to its end.
@@ -250,48 +288,51 @@ impl Protocols {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Application,
     {
-        let io = Impatient::new(io, self.write_stall_timeout);
-        let plain = WithPeer { peer: Peer { address, certificate: None }, inner: TowerToHyperService::new(service) };
+        let heard = Heard::default();
+        let io = Impatient::new(io, self.settings.write_stall_timeout, heard.clone());
+        let peer = |certificate| self.settings.tells_peer.then_some(Peer { address, certificate });
+        let plain = WithPeer { peer: peer(None), inner: TowerToHyperService::new(service) };
         let soft = self.shutdown.soft();
         match &self.tls {
             Some(acceptor) => {
                 let handshake = tokio::select! {
                     () = soft => return Ok(()),
-                    done = tokio::time::timeout(self.handshake_timeout, acceptor.accept(io)) => done,
+                    done = tokio::time::timeout(self.settings.tls_handshake_timeout, acceptor.accept(io)) => done,
                 };
                 let stream = handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
                 let (_, session) = stream.get_ref();
                 let is_h2 = session.alpn_protocol() == Some(b"h2");
                 let certificate =
                     session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(thumbprint(leaf)));
-                let service = WithPeer { peer: Peer { address, certificate }, ..plain };
-                self.http(stream, is_h2, service).await
+                let service = WithPeer { peer: peer(certificate), ..plain };
+                self.http(stream, is_h2, service, heard).await
             }
-            None if self.http2.is_some() => {
+            None if self.http2 => {
                 let peeked = tokio::select! {
                     () = soft => return Ok(()),
-                    done = tokio::time::timeout(self.first_byte_timeout, preface::peek(io)) => done,
+                    done = tokio::time::timeout(self.settings.idle_timeout, preface::peek(io)) => done,
                 };
                 let (is_h2, stream) = peeked.map_err(|_| Ended::PrefaceTimeout)?.map_err(Ended::Preface)?;
-                self.http(stream, is_h2, plain).await
+                self.http(stream, is_h2, plain, heard).await
             }
-            None => self.http(io, false, plain).await,
+            None => self.http(io, false, plain, heard).await,
         }
     }
 
     /// Speaks HTTP until the connection ends; at the soft shutdown the request under way is the last.
-    async fn http<I, S>(&self, io: I, is_h2: bool, service: WithPeer<S>) -> Result<(), Ended>
+    async fn http<I, S>(&self, io: I, is_h2: bool, service: WithPeer<S>, heard: Heard) -> Result<(), Ended>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Application,
     {
         // hyper's two kinds of connection share no trait, so the same few lines stand here for each.
         macro_rules! drive {
-            ($connection:expr) => {{
+            ($connection:expr, $enough:expr) => {{
                 let mut connection = std::pin::pin!($connection);
                 let ended = tokio::select! {
+                    biased;
                     ended = connection.as_mut() => ended,
-                    () = self.shutdown.soft() => {
+                    () = $enough => {
                         connection.as_mut().graceful_shutdown();
                         connection.as_mut().await
                     }
@@ -299,46 +340,44 @@ impl Protocols {
                 ended.map_err(Ended::Http)
             }};
         }
-        match (&self.http2, is_h2) {
-            (Some(http2), true) => drive!(http2.serve_connection(TokioIo::new(io), service)),
-            (None, true) => Err(Ended::Http2Off),
-            (_, false) => drive!(self.http1.serve_connection(TokioIo::new(io), service)),
+        match (self.http2, is_h2) {
+            (true, true) => {
+                let streams = Streams::new(self.tracker.clone(), self.shutdown.clone());
+                let count = streams.count();
+                let enough = async {
+                    tokio::select! {
+                        () = self.shutdown.soft() => {}
+                        () = count.stand_still(self.settings.idle_timeout) => {}
+                    }
+                };
+                drive!(self.http2(streams).serve_connection(TokioIo::new(io), service), enough)
+            }
+            (false, true) => Err(Ended::Http2Off),
+            (_, false) => {
+                let mut http1 = self.http1.clone();
+                http1.timer(HeadTimer::new(self.settings.header_read_timeout, heard));
+                drive!(http1.serve_connection(TokioIo::new(io), service), self.shutdown.soft())
+            }
         }
     }
 }
 
-/// HTTP/2 has no idle timeout of its own; a ping finds peers that are gone.
+/// What a connection buffers in each direction; hyper panics below 8 KiB.
+fn buffer_size(settings: &ServeSettings) -> usize {
+    settings.max_buffer_bytes.max(8 * 1024)
+}
+
+/// A ping finds peers that are gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_STREAMS: u32 = 256;
+/// Streams that a peer opened and reset before we looked at them; beyond, the connection ends (CVE-2023-44487).
+const MAX_RESETS_UNSEEN: usize = 20;
+/// Streams that we reset because the peer broke the protocol on them; beyond, the connection ends.
+const MAX_RESETS_OURS: usize = 1024;
 
-/// Runs the streams of HTTP/2 connections as tracked tasks that the hard shutdown ends.
-#[derive(Clone)]
-struct Streams {
-    tracker: TaskTracker,
-    shutdown: Shutdown,
-}
-
-impl<F> hyper::rt::Executor<F> for Streams
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        let shutdown = self.shutdown.clone();
-        self.tracker.spawn(async move {
-            tokio::select! {
-                biased;
-                () = shutdown.hard() => {}
-                _ = stream => {}
-            }
-        });
-    }
-}
-
-/// Puts the [`Peer`] among the extensions of every request.
+/// Puts the [`Peer`], where it is to be told, among the extensions of every request.
 struct WithPeer<S> {
-    peer: Peer,
+    peer: Option<Peer>,
     inner: TowerToHyperService<S>,
 }
 
@@ -351,7 +390,9 @@ where
     type Future = <TowerToHyperService<S> as hyper::service::Service<Request<Incoming>>>::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer.clone());
+        if let Some(peer) = &self.peer {
+            request.extensions_mut().insert(peer.clone());
+        }
         self.inner.call(request)
     }
 }

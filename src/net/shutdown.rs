@@ -3,7 +3,12 @@
 //! Soft: nothing new is taken on, what is under way may finish. Hard: what is still under way is dropped. Both are
 //! levels, not events: whoever asks late still learns that the stage has begun.
 
-use tokio_util::sync::CancellationToken;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 /// A handle on both stages. All clones belong to the same end.
 #[derive(Clone, Debug, Default)]
@@ -19,13 +24,13 @@ impl Shutdown {
     }
 
     /// Completes when the soft stage has begun. Cancel safe.
-    pub async fn soft(&self) {
-        self.soft.cancelled().await;
+    pub fn soft(&self) -> Begun<'_> {
+        Begun { stage: &self.soft, waiting: self.soft.cancelled(), heard: false }
     }
 
     /// Completes when the hard stage has begun. Cancel safe.
-    pub async fn hard(&self) {
-        self.hard.cancelled().await;
+    pub fn hard(&self) -> Begun<'_> {
+        Begun { stage: &self.hard, waiting: self.hard.cancelled(), heard: false }
     }
 
     /// Begins the soft stage. Again is the same as once.
@@ -42,6 +47,30 @@ impl Shutdown {
     /// Whether the soft stage has begun.
     pub fn is_draining(&self) -> bool {
         self.soft.is_cancelled()
+    }
+}
+
+pin_project! {
+    /// Waits for a stage to begin. It has to stay with the task that polled it first: that one is woken. A connection
+    /// polls this several times in every call, so that it only looks at the stage after the first time.
+    #[derive(Debug)]
+    pub struct Begun<'s> {
+        stage: &'s CancellationToken,
+        #[pin]
+        waiting: WaitForCancellationFuture<'s>,
+        heard: bool,
+    }
+}
+
+impl Future for Begun<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if std::mem::replace(this.heard, true) && !this.stage.is_cancelled() {
+            return Poll::Pending;
+        }
+        this.waiting.poll(cx)
     }
 }
 

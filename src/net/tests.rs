@@ -60,8 +60,8 @@ async fn too_many_or_too_large_headers_are_answered_with_431() {
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed_in_time() {
     for http2 in [false, true] {
-        let header_read_timeout = Duration::from_millis(100);
-        let settings = ServeSettings { header_read_timeout, http2, ..ServeSettings::default() };
+        let idle_timeout = Duration::from_millis(100);
+        let settings = ServeSettings { idle_timeout, http2, ..ServeSettings::default() };
         let server = Server::plain(settings).await;
         closes(&mut server.connect().await).await;
         let mut half = server.connect().await;
@@ -229,7 +229,7 @@ impl Server {
             }
         });
         let stop = shutdown.clone();
-        let ended = tokio::spawn(async move { serve(listener, tls, &settings, service, stop).await });
+        let ended = tokio::spawn(async move { serve(Arc::new(listener), tls, &settings, service, stop).await });
         Self { local, shutdown, arrived, go_on, ended }
     }
 

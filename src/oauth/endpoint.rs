@@ -110,7 +110,8 @@ impl<C: Clock> HttpTokenEndpoint<C> {
     }
 
     pub(super) async fn tcp(&self) -> io::Result<TcpStream> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let found = self.registration.reachable.resolve(&self.host, self.port).await?;
+        let tcp = TcpStream::connect(found.as_slice()).await?;
         tcp.set_nodelay(true)?;
         #[cfg(target_os = "linux")]
         rustix::net::sockopt::set_tcp_user_timeout(

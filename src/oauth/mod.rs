@@ -15,11 +15,13 @@ mod tests;
 use std::future::Future;
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
 use zeroize::Zeroizing;
 
 pub use endpoint::{Connection, EndpointError, HttpTokenEndpoint, UNACKNOWLEDGED};
 
-use crate::words::clock::BootInstant;
+use crate::words::bank::BankBehaviour;
+use crate::words::clock::{BootInstant, WallTime};
 use crate::words::said::Said;
 use crate::words::secrets::RefreshToken;
 use crate::words::token_set::{Scope, TokenSet};
@@ -108,6 +110,13 @@ pub enum TokenOutcome {
         /// The body as it came.
         body: Zeroizing<Vec<u8>>,
     },
+}
+
+/// What an answer means to a bank of which nothing special is known; the whole body is given.
+pub fn read_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], now: WallTime) -> TokenOutcome {
+    let body = response::Body { bytes: Zeroizing::new(body.to_vec()), cut: None };
+    let BankBehaviour { default_expires_in, trust_5xx, .. } = BankBehaviour::default();
+    response::classify(status, headers, body, response::Reading { default_expires_in, trust_5xx, now })
 }
 
 /// Why nothing was sent.

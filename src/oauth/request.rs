@@ -113,6 +113,7 @@ mod tests {
             client_auth,
             identity: None,
             roots: Roots::System,
+            reachable: crate::net::names::Reachable::Everything,
             connect_timeout: Registration::CONNECT_TIMEOUT,
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 
+use crate::net::names::Reachable;
 use crate::net::tls::{Identity, Roots};
 use crate::words::ids::ProviderId;
 use crate::words::secrets::ClientSecret;
@@ -24,6 +25,8 @@ pub struct Registration {
     pub identity: Option<Arc<Identity>>,
     /// Whom the bank's certificate must descend from.
     pub roots: Roots,
+    /// Which of the addresses that the endpoint's name leads to may be called.
+    pub reachable: Reachable,
     /// How long name resolution, TCP and TLS may take together.
     pub connect_timeout: Duration,
 }

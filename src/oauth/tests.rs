@@ -156,6 +156,7 @@ fn endpoint(
         client_auth: ClientAuth::None,
         identity,
         roots,
+        reachable: crate::net::names::Reachable::Everything,
         connect_timeout: Duration::from_secs(3),
     };
     HttpTokenEndpoint::new(registration, &BankBehaviour::default(), SystemClock).expect("usable")

@@ -18,7 +18,8 @@ use crate::words::problem::ProblemType;
 #[derive(Debug)]
 pub(super) struct Call<'p> {
     metrics: &'p Metrics,
-    started: Instant,
+    /// When its head was there.
+    pub(super) started: Instant,
     method: Method,
     underway: Option<Underway>,
     /// The API it is for.

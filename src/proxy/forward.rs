@@ -1,24 +1,26 @@
 //! The app's request becomes ours, and ours becomes an answer.
 //!
-//! [`Outgoing`] is the head that goes to the bank: what ends here taken off first, then our own headers put on, the
-//! credential last. [`exchange`] sends it, and decides whether it is sent again: once after a lost reply where that can
-//! do no harm, once with a newer token where the bank rejected the one that was sent. A request is kept for that only
-//! where one of the two may come to be.
+//! [`Outgoing`] makes the head that goes to the bank: what passes of the app's, then our own headers, the credential
+//! last. [`exchange`] sends it, and decides whether it is sent again: once after a lost reply where that can do no harm,
+//! once with a newer token where the bank rejected the one that was sent. The head is made anew for that; a body is kept
+//! only where one of the two may come to be.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Version};
 use hyper::body::{Body as _, Incoming};
 
-use super::body::RequestBody;
+use super::body::{Patience, RequestBody};
 use super::plan::{ServedApi, ServedRoute};
 use super::respond::Refusal;
 use super::settings::Limits;
 use super::upstream::UpstreamFault;
 use super::verdict::{Answer, Verdict, judge};
+use crate::http::hop_by_hop;
 use crate::http::prefix::Rest;
 use crate::http::request_id::RequestId;
 use crate::http::trace_context;
@@ -29,42 +31,55 @@ use crate::token::{Ask, Held, Tokens};
 use crate::words::clock::Clock;
 use crate::words::ids::ConsentId;
 
-/// The head of a request to the bank, without a credential.
-#[derive(Clone, Debug)]
-pub(super) struct Outgoing {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+/// What the head of a request to the bank is made of.
+#[derive(Debug)]
+pub(super) struct Outgoing<'p> {
+    app: Parts,
+    target: PathAndQuery,
+    nominated: Vec<HeaderName>,
+    api: &'p ServedApi,
+    route: &'p ServedRoute,
+    via: &'p Via,
+    request_id: Option<(HeaderName, HeaderValue)>,
+    draw: [u8; 16],
 }
 
-impl Outgoing {
-    /// Turns the app's head into ours. `draw` is this call's sixteen random bytes.
+/// Headers that a request gets on its way: the call's name, `Via`, the trace, the credential, the framing and the host.
+const ADDED: usize = 6;
+
+impl<'p> Outgoing<'p> {
+    /// Sees whether the app's head can become ours. `draw` is this call's sixteen random bytes.
     pub(super) fn prepare(
-        head: Parts,
-        api: &ServedApi,
-        route: &ServedRoute,
+        app: Parts,
+        (api, route): (&'p ServedApi, &'p ServedRoute),
         rest: Rest<'_>,
-        via: &Via,
-        request_id: Option<&(HeaderName, HeaderValue)>,
+        via: &'p Via,
+        request_id: Option<(HeaderName, HeaderValue)>,
         draw: [u8; 16],
     ) -> Result<Self, Refusal> {
-        let Parts { method, version, mut headers, .. } = head;
-        let uri = api.base.join(rest).map_err(|_| Refusal::TargetTooLong)?;
-        route.rules.clean_request(&mut headers)?;
+        let target = api.base.join(rest).map_err(|_| Refusal::TargetTooLong)?;
+        let nominated = hop_by_hop::nominated(&app.headers)?;
+        Ok(Self { app, target, nominated, api, route, via, request_id, draw })
+    }
+
+    /// The headers but for the credential.
+    fn headers(&self) -> HeaderMap {
+        let Self { app, api, route, .. } = self;
+        let mut headers = route.rules.forwarded(&app.headers, &self.nominated, api.set_headers.len() + ADDED);
         for (name, value) in &api.set_headers {
             headers.insert(name, value.clone());
         }
-        if let Some((name, value)) = request_id.filter(|(name, _)| !headers.contains_key(name)) {
+        if let Some((name, value)) = self.request_id.as_ref().filter(|(name, _)| !headers.contains_key(name)) {
             headers.insert(name, value.clone());
         }
-        via.append(&mut headers, version);
-        trace_context::propagate(&mut headers, &trace_bytes(draw));
-        Ok(Self { method, uri, headers })
+        self.via.append(&mut headers, app.version);
+        trace_context::propagate(&mut headers, &trace_bytes(self.draw));
+        headers
     }
 
-    /// The request. `Host` is written by the client, from the URI, where the protocol has it.
-    fn request(self, bearer: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
-        let Self { method, uri, mut headers } = self;
+    /// The request. Its authority is the connection's to name.
+    fn request(&self, bearer: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
+        let (method, mut headers) = (self.app.method.clone(), self.headers());
         if let Some(bearer) = bearer {
             headers.insert(header::AUTHORIZATION, bearer);
         }
@@ -74,7 +89,7 @@ impl Outgoing {
         }
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = self.target.clone().into();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
         request
@@ -111,15 +126,17 @@ pub(super) fn check_length(body: &Incoming, limits: &Limits) -> Result<(), Refus
 
 /// Takes the app's body over: into memory where it is short and may have to be sent twice, else as it comes. Nothing of
 /// it is read before, and so the app's `Expect: 100-continue` is not answered before.
-pub(super) async fn take_body(body: Incoming, route: &ServedRoute, limits: &Limits) -> Result<RequestBody, Refusal> {
-    if body.is_end_stream() {
-        return Ok(RequestBody::Empty);
-    }
+pub(super) async fn take_body(
+    body: Incoming,
+    route: &ServedRoute,
+    limits: &Limits,
+    patience: Patience,
+) -> Result<RequestBody, Refusal> {
     let short = body.size_hint().exact().is_some_and(|length| length <= limits.replay_buffer_bytes as u64);
     if short && route.replays {
-        return Ok(RequestBody::keep(body, limits.body_idle_timeout).await?);
+        return Ok(Box::pin(RequestBody::keep(body, limits.body_idle_timeout)).await?);
     }
-    Ok(RequestBody::stream(body, limits.max_body_bytes, limits.body_idle_timeout))
+    Ok(RequestBody::stream(body, limits.max_body_bytes, patience))
 }
 
 /// The token of a call, how it was asked for, and for which consent.
@@ -133,32 +150,45 @@ pub(super) struct Credential<'a> {
 /// Sends the request and gets the bank's answer, the one to be handed back.
 pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
     tokens: &Tokens<S, E, C>,
-    api: &ServedApi,
-    route: &ServedRoute,
-    outgoing: Outgoing,
+    outgoing: Outgoing<'_>,
     body: RequestBody,
     credential: Option<&Credential<'_>>,
 ) -> Result<Answer, Refusal> {
-    let resends = body.is_none() && route.resends(&outgoing.method);
-    let spare = if resends || route.replays { body.again().map(|body| (outgoing.clone(), body)) } else { None };
-    let send = async |outgoing: Outgoing, body: RequestBody, held: Option<&Held>| {
-        let bearer = held.map(|held| held.bearer.clone());
-        let response = api.upstream.send(outgoing.request(bearer.clone(), body)).await?;
-        Ok(Answer::new(response, bearer))
-    };
-
+    let Outgoing { api, route, .. } = outgoing;
+    let resends = body.is_none() && route.resends(&outgoing.app.method);
+    let spare = if route.replays { body.again() } else { None };
     let held = credential.map(|credential| &*credential.held);
-    let first = match send(outgoing, body, held).await {
-        Err(UpstreamFault::Lost) if resends => match &spare {
-            Some((outgoing, _)) => send(outgoing.clone(), RequestBody::Empty, held).await,
-            None => Err(UpstreamFault::Lost),
-        },
+    let first = match send(&outgoing, body, held).await {
+        // In a box, here and below: what one call in a thousand needs would make every call's future larger.
+        Err(UpstreamFault::Lost) if resends => Box::pin(send(&outgoing, RequestBody::Empty, held)).await,
         outcome => outcome,
     };
-    let mut answer = first?;
+    let answer = first?;
+    match credential {
+        Some(credential) if api.signs.concern(answer.head.status) => {
+            Box::pin(heed(tokens, answer, &outgoing, spare, credential)).await
+        }
+        Some(_) | None => Ok(answer),
+    }
+}
 
-    let Some(credential) = credential else { return Ok(answer) };
-    match judge(&api.signs, &mut answer).await {
+/// Sends the request once, with this token.
+async fn send(outgoing: &Outgoing<'_>, body: RequestBody, held: Option<&Held>) -> Result<Answer, UpstreamFault> {
+    let bearer = held.map(|held| held.bearer.clone());
+    let response = outgoing.api.upstream.send(outgoing.request(bearer.clone(), body)).await?;
+    Ok(Answer::new(response, bearer))
+}
+
+/// Acts on what an answer says about token and consent. `again` is the body, where the request may be sent once more.
+async fn heed<S: Store, E: TokenEndpoint, C: Clock>(
+    tokens: &Tokens<S, E, C>,
+    mut answer: Answer,
+    outgoing: &Outgoing<'_>,
+    again: Option<RequestBody>,
+    credential: &Credential<'_>,
+) -> Result<Answer, Refusal> {
+    let signs = &outgoing.api.signs;
+    match judge(signs, &mut answer).await {
         Verdict::Passes => return Ok(answer),
         Verdict::ConsentDead => {
             note_end(tokens, credential);
@@ -166,7 +196,7 @@ pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
         }
         Verdict::TokenRejected => tokens.reject(credential.ask.key, credential.held.version),
     }
-    let Some((outgoing, body)) = spare.filter(|_| route.replays) else { return Ok(answer) };
+    let Some(body) = again else { return Ok(answer) };
     // Without a newer token the bank's own answer says more than any of ours.
     let newer = match tokens.token(&credential.ask).await {
         Ok(newer) if newer.version != credential.held.version => newer,
@@ -174,7 +204,7 @@ pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
     };
     drop(answer);
     let mut answer = send(outgoing, body, Some(&newer)).await?;
-    match judge(&api.signs, &mut answer).await {
+    match judge(signs, &mut answer).await {
         Verdict::ConsentDead => note_end(tokens, credential),
         Verdict::Passes | Verdict::TokenRejected => {}
     }

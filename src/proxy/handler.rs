@@ -1,11 +1,11 @@
 //! One call, from its head to the head of its answer.
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::Inner;
 use super::access_log::Call;
-use super::body::ResponseBody;
+use super::body::{Patience, RequestBody, ResponseBody};
 use super::forward::{Credential, Outgoing, STALE, check_length, exchange, request_id, take_body};
 use super::identify::{Unidentified, identify};
 use super::plan::{ServedApi, ServedRoute, Source};
@@ -17,15 +17,19 @@ use crate::oauth::TokenEndpoint;
 use crate::store::Store;
 use crate::token::Ask;
 use crate::words::clock::Clock;
-use crate::words::ids::{TokenKey, random};
+use crate::words::ids::{TokenKey, random_name};
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
     /// Answers a call. Never fails: whatever goes wrong is a response, too.
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let version = request.version();
         let mut call = Call::begin(&self.metrics, request.method().clone());
+        let Some(_place) = self.places.take() else { return refuse(call, Refusal::Overloaded, version) };
         match self.answer(request, &mut call).await {
-            Ok(Answered { answer, api, route }) => pass_on(call, answer, api, route, self.limits.body_idle_timeout),
+            Ok(Answered { answer, api, route }) => {
+                let patience = self.patience(&call);
+                pass_on(call, answer, api, route, patience)
+            }
             Err(refusal) => refuse(call, refusal, version),
         }
     }
@@ -38,7 +42,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
 
         let (api, rest) = self.apis.find(&path).ok_or(Refusal::NoSuchApi)?;
         call.api = Some(api);
-        let draw = random();
+        let _place = api.places.take().ok_or_else(|| Refusal::ApiOverloaded(api.name.clone()))?;
+        let draw = random_name();
         call.request_id = request_id(&api.request_id_headers, request.headers(), draw);
         let (at, found) = match api.choose(request.method(), rest) {
             Choice::Route(at, found) => (at, found),
@@ -61,7 +66,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
 
         let (parts, body) = request.into_parts();
         check_length(&body, &self.limits)?;
-        let outgoing = Outgoing::prepare(parts, api, route, rest, &self.via, call.request_id.as_ref(), draw)?;
+        let outgoing = Outgoing::prepare(parts, (api, route), rest, &self.via, call.request_id.clone(), draw)?;
 
         let (provider, wait) = (&api.provider, self.token_wait);
         let own_key;
@@ -73,7 +78,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
             }
             Source::Client(key, grant) => {
                 if let Some(consent) = &consent {
-                    self.tokens.standing(consent, provider).await?;
+                    Box::pin(self.tokens.standing(consent, provider)).await?;
                 }
                 Some(Ask { key, provider, client: Some(grant), wait })
             }
@@ -90,15 +95,25 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
             credential = Some(Credential { ask, held, consent: consent.as_ref() });
         }
 
-        let waited_from = self.clock.boot();
-        let body = take_body(body, route, &self.limits).await?;
-        if let Some(credential) = &mut credential
-            && self.clock.boot().since(waited_from) >= STALE
-        {
-            credential.held = self.tokens.token(&credential.ask).await?;
-        }
-        let answer = exchange(&self.tokens, api, route, outgoing, body, credential.as_ref()).await?;
+        let body = if body.is_end_stream() {
+            RequestBody::Empty
+        } else {
+            let waited_from = self.clock.boot();
+            let body = take_body(body, route, &self.limits, self.patience(call)).await?;
+            if let Some(credential) = &mut credential
+                && self.clock.boot().since(waited_from) >= STALE
+            {
+                credential.held = self.tokens.token(&credential.ask).await?;
+            }
+            body
+        };
+        let answer = exchange(&self.tokens, outgoing, body, credential.as_ref()).await?;
         Ok(Answered { answer, api, route })
+    }
+
+    /// How long the bodies of a call may take.
+    fn patience(&self, call: &Call<'_>) -> Patience {
+        Patience { idle: self.limits.body_idle_timeout, until: call.started + self.limits.request_timeout }
     }
 
     fn example(&self, api: &ServedApi) -> Example {

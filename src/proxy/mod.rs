@@ -6,15 +6,15 @@
 //! token, `forward` sends the call on and decides whether it is sent again, and `respond` is the one place where the
 //! bank's answer or a problem of ours becomes a response. Beside them: `plan` is what is prepared once, `upstream` the
 //! connections to one API, `verdict` reads from an answer what it says about token and consent, `body` carries both
-//! bodies, `access_log` counts and logs each call once, and
-//! `overload` answers those that found no place.
+//! bodies, `access_log` counts and logs each call once, and `places` is the room there is for
+//! calls, in all and to one API.
 
 mod access_log;
 mod body;
 mod forward;
 mod handler;
 mod identify;
-mod overload;
+mod places;
 mod plan;
 mod respond;
 pub mod settings;
@@ -32,12 +32,12 @@ use std::time::Duration;
 
 use http::{HeaderName, Request};
 use hyper::body::Incoming;
-use tower::ServiceBuilder;
+use tower::service_fn;
 
 pub use body::{BodyFault, ResponseBody};
 pub use plan::ApiFault;
 
-use self::overload::AnswerOverload;
+use self::places::Places;
 use self::plan::{ServedApi, is_free};
 use self::settings::{Limits, ProxySettings};
 use crate::http::host::{HostNames, NotAHostName};
@@ -63,9 +63,14 @@ struct Inner<S, E, C> {
     guard: RequestGuard,
     via: Via,
     apis: PrefixTable<ServedApi>,
+    http2: bool,
     consent_header: HeaderName,
     token_wait: Duration,
     limits: Limits,
+    workers: usize,
+    /// A call holds one until the head of its answer; bodies are bounded by the limit on connections. Without one it is
+    /// turned away at once: in a queue it would wait behind banks that do not answer.
+    places: Places,
     tokens: Tokens<S, E, C>,
     metrics: Arc<Metrics>,
     clock: C,
@@ -105,11 +110,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         metrics: Metrics,
         clock: C,
     ) -> Result<Self, ProxyError> {
-        let ProxySettings { bind, hosts, consent_header, apis, token_wait, limits } = settings;
+        let ProxySettings { bind, hosts, http2, consent_header, apis, token_wait, workers, limits } = settings;
         if !is_free(&consent_header) || consent_header == http::header::AUTHORIZATION {
             return Err(ProxyError::ConsentHeader(consent_header));
         }
         let mut table = Vec::with_capacity(apis.len());
+        let limits = Limits { max_in_flight_per_api: Some(limits.places_of_an_api(apis.len())), ..limits };
         for api in apis {
             let (name, prefix) = (api.name.clone(), api.prefix.clone());
             let served = match behaviours.get(&api.provider) {
@@ -124,26 +130,38 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         };
         let apis = PrefixTable::new(table)?;
         let via = Via::new(PSEUDONYM)?;
-        let inner =
-            Inner { guard, via, apis, consent_header, token_wait, limits, tokens, metrics: Arc::new(metrics), clock };
+        let (metrics, places) = (Arc::new(metrics), Places::new(limits.max_in_flight));
+        let inner = Inner {
+            guard,
+            via,
+            apis,
+            http2,
+            consent_header,
+            token_wait,
+            limits,
+            workers,
+            places,
+            tokens,
+            metrics,
+            clock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The stack, from the connection to the bank. Nothing in it fails: every failure is a response. A panic in it ends
-    /// the task of its connection (over HTTP/2: of its stream) and nothing else.
+    /// Answers calls. It never fails: every failure is a response. A panic in it ends the task of its connection (over
+    /// HTTP/2: of its stream) and nothing else.
     pub fn service(&self) -> impl Application<Body = ResponseBody> + use<S, E, C> {
         let inner = Arc::clone(&self.inner);
-        ServiceBuilder::new()
-            // A call that finds no place is told so: the layers below only fail.
-            .layer(AnswerOverload(Arc::clone(&self.inner.metrics)))
-            // Without a place a call is turned away at once: in a queue it would wait behind banks that do not answer.
-            .load_shed()
-            // Places. A call holds one until the head of its answer; bodies are bounded by the limit on connections.
-            .concurrency_limit(self.inner.limits.max_in_flight.max(1))
-            .service_fn(move |request: Request<Incoming>| {
-                let inner = Arc::clone(&inner);
-                async move { Ok::<_, Infallible>(inner.handle(request).await) }
-            })
+        service_fn(move |request: Request<Incoming>| {
+            let inner = Arc::clone(&inner);
+            // In a box, so that an idle connection does not carry the room for a call.
+            Box::pin(async move { Ok::<_, Infallible>(inner.handle(request).await) })
+        })
+    }
+
+    /// How many threads are to serve calls, at least one.
+    pub fn workers(&self) -> usize {
+        self.inner.workers.max(1)
     }
 
     /// The limits of the listener. Its limits on heads are wider than ours, so that a head that is a little too large
@@ -152,10 +170,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         let limits = &self.inner.limits;
         ServeSettings {
             max_connections: limits.max_connections,
+            max_connections_per_caller: limits.max_connections_per_caller,
             header_read_timeout: limits.header_read_timeout,
+            idle_timeout: limits.idle_timeout,
             write_stall_timeout: limits.body_idle_timeout,
             max_headers: limits.max_headers.max(MOST_HEADERS_IN_PLACE.min(limits.max_headers.saturating_mul(2))),
             max_head_bytes: limits.max_head_bytes.saturating_mul(2).saturating_add(limits.max_target_bytes),
+            http2: self.inner.http2,
+            // Nothing depends on who calls: whoever reaches the listener may.
+            tells_peer: false,
+            max_streams: limits.max_streams,
             ..ServeSettings::default()
         }
     }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use prometheus_client::metrics::counter::Counter;
 
 use super::access_log::Answered;
+use super::places::Places;
 use super::settings::{Api, Limits, Route, TokenSource};
 use super::upstream::Upstream;
 use crate::http::forwarding::ForwardRules;
@@ -20,7 +22,7 @@ use crate::net::tls::TlsError;
 use crate::token::ClientGrant;
 use crate::words::bank::{BankBehaviour, Matcher};
 use crate::words::ids::{ClientKey, ConsentId, ProviderId, TokenKey};
-use crate::words::metrics::Metrics;
+use crate::words::metrics::{ApiLabels, Metrics};
 use crate::words::secrets::NotAHeaderValue;
 use crate::words::token_set::Scope;
 
@@ -36,6 +38,11 @@ pub(super) struct ServedApi {
     pub(super) signs: Signs,
     pub(super) upstream: Upstream,
     pub(super) answered: Answered,
+    pub(super) places: Places,
+    /// Headers of its answers that repeated a token.
+    pub(super) echoes: Counter,
+    /// Its answers that lead elsewhere.
+    pub(super) foreign_redirects: Counter,
     routes: Box<[ServedRoute]>,
 }
 
@@ -116,9 +123,13 @@ impl ServedApi {
             let rules = rules.clone().forward_consent_header(route.forward_consent_header);
             ServedRoute::new(route, &api.provider, rules).ok_or(ApiFault::SingleUseResend(at))
         });
+        let label = ApiLabels { api: api.name.clone() };
         Ok(Self {
             routes: routes.collect::<Result<_, _>>()?,
             answered: Answered::new(metrics, &api.name),
+            echoes: metrics.token_echoes.get_or_create(&label).clone(),
+            foreign_redirects: metrics.foreign_redirects.get_or_create(&label).clone(),
+            places: Places::new(limits.max_in_flight_per_api.unwrap_or(limits.max_in_flight)),
             name: api.name,
             prefix: api.prefix,
             base: api.upstream,

@@ -9,7 +9,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, Version};
 
 use super::access_log::{Call, Outcome, printable};
-use super::body::{BodyFault, ResponseBody};
+use super::body::{BodyFault, Patience, ResponseBody};
 use super::forward;
 use super::identify::Unidentified;
 use super::plan::{ServedApi, ServedRoute};
@@ -17,7 +17,7 @@ use super::upstream::UpstreamFault;
 use super::verdict::Answer;
 use crate::http::forwarding::Echoes;
 use crate::http::hop_by_hop::ConnectionError;
-use crate::http::location;
+use crate::http::location::{self, LocationFate};
 use crate::http::problem::Problem;
 use crate::http::request_guard::Refused;
 use crate::http::target::TargetError;
@@ -60,6 +60,8 @@ pub(super) enum Refusal {
     Upstream(UpstreamFault),
     /// Too many calls are under way.
     Overloaded,
+    /// Too many calls of this API are under way.
+    ApiOverloaded(String),
 }
 
 /// How an app names a consent to an API.
@@ -110,7 +112,7 @@ impl Refusal {
             Self::Body(fault) | Self::Upstream(UpstreamFault::Body(fault)) => {
                 let kind = match fault {
                     BodyFault::TooLarge => ProblemType::RequestTooLarge,
-                    BodyFault::Idle => ProblemType::RequestTimeout,
+                    BodyFault::Idle | BodyFault::Overdue => ProblemType::RequestTimeout,
                     BodyFault::Broken => ProblemType::BadRequest,
                 };
                 Problem::new(kind, fault.to_string())
@@ -129,12 +131,16 @@ impl Refusal {
                 Problem::new(ProblemType::Overloaded, "more requests are under way than this proxy takes")
                     .retry_after(Duration::from_secs(1))
             }
+            Self::ApiOverloaded(api) => {
+                let detail = format!("more requests for the API {api} are under way than it may have here");
+                Problem::new(ProblemType::Overloaded, detail).retry_after(Duration::from_secs(1))
+            }
         }
     }
 
     /// Whether what follows on the connection may not be what it seems to be.
     const fn ends_connection(&self) -> bool {
-        matches!(self, Self::Guard(_) | Self::Connection(_))
+        matches!(self, Self::Guard(_) | Self::Connection(_) | Self::Target(_))
     }
 }
 
@@ -164,15 +170,18 @@ pub(super) fn pass_on(
     answer: Answer,
     api: &ServedApi,
     route: &ServedRoute,
-    idle: Duration,
+    patience: Patience,
 ) -> Response<ResponseBody> {
     let Answer { mut head, front, rest, bearer } = answer;
     let token = bearer.as_ref().map(|bearer| bearer.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default());
     let Echoes(echoes) = route.rules.clean_response(&mut head.headers, token.as_slice());
     for name in echoes {
+        api.echoes.inc();
         tracing::error!(api = api.name, header = %name, "The bank repeated the access token in a header; it was dropped.");
     }
-    location::rewrite(&mut head.headers, &api.base, &api.prefix);
+    if location::rewrite(&mut head.headers, &api.base, &api.prefix) == LocationFate::Foreign {
+        api.foreign_redirects.inc();
+    }
     head.headers.insert(PROXY_STATUS, CONSENTRY);
     if let Some((name, id)) = call.request_id.as_ref().filter(|(name, _)| !head.headers.contains_key(name)) {
         head.headers.insert(name, id.clone());
@@ -180,7 +189,7 @@ pub(super) fn pass_on(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let underway = call.answered(Outcome::Bank(head.status));
-    Response::from_parts(head, ResponseBody::bank(front, rest, idle, underway))
+    Response::from_parts(head, ResponseBody::bank(front, rest, patience, underway))
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -228,6 +237,7 @@ mod tests {
         for (fault, wanted) in [
             (BodyFault::TooLarge, ProblemType::RequestTooLarge),
             (BodyFault::Idle, ProblemType::RequestTimeout),
+            (BodyFault::Overdue, ProblemType::RequestTimeout),
             (BodyFault::Broken, ProblemType::BadRequest),
         ] {
             assert_eq!(kind(Refusal::Body(fault)), wanted);

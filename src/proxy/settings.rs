@@ -8,6 +8,7 @@ use http::HeaderName;
 use crate::http::prefix::PathPrefix;
 use crate::http::route::RouteMatch;
 use crate::http::upstream_uri::UpstreamBase;
+use crate::net::names::Reachable;
 use crate::net::serve::Bind;
 use crate::net::tls::{Identity, Roots};
 use crate::words::ids::{ConsentId, ProviderId};
@@ -21,12 +22,16 @@ pub struct ProxySettings {
     pub bind: Bind,
     /// Names that a request's `Host` may carry besides those of this machine.
     pub hosts: Vec<String>,
+    /// Whether apps may speak HTTP/2, in clear text with prior knowledge (RFC 9113 §3.3).
+    pub http2: bool,
     /// The header that names the consent.
     pub consent_header: HeaderName,
     /// The APIs, no two under the same prefix.
     pub apis: Vec<Api>,
     /// How long a request waits for a token.
     pub token_wait: Duration,
+    /// Threads that serve calls.
+    pub workers: usize,
     /// Sizes and times.
     pub limits: Limits,
 }
@@ -41,8 +46,15 @@ impl ProxySettings {
 pub struct Limits {
     /// Connections at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
+    /// Connections of one caller; further ones are closed. `None` lets one have them all.
+    pub max_connections_per_caller: Option<usize>,
     /// Requests at once; further ones are answered with `overloaded`.
     pub max_in_flight: usize,
+    /// Requests at once for one API; further ones are answered with `overloaded`. `None` is three quarters of
+    /// `max_in_flight` where several APIs are served, so that one bank that stands still leaves room for the others.
+    pub max_in_flight_per_api: Option<usize>,
+    /// Requests at once on one HTTP/2 connection.
+    pub max_streams: u32,
     /// Bytes in a request's head.
     pub max_head_bytes: usize,
     /// Header fields in a request's head.
@@ -53,10 +65,14 @@ pub struct Limits {
     pub max_body_bytes: Option<u64>,
     /// Bytes of a request's body that are kept in case it has to be sent again with another token.
     pub replay_buffer_bytes: usize,
-    /// How long a request's head may take; on a kept-alive connection also how long it may be idle.
+    /// How long a request's head may take from its first byte on.
     pub header_read_timeout: Duration,
+    /// How long a connection of an app may say nothing between requests.
+    pub idle_timeout: Duration,
     /// How long a body, either way, may stand still, whoever is the cause.
     pub body_idle_timeout: Duration,
+    /// How long a request may take from its head to the end of its answer, however much its bodies move.
+    pub request_timeout: Duration,
     /// How long name resolution, TCP and TLS to the upstream may take together.
     pub upstream_connect_timeout: Duration,
     /// How long the upstream may take from the request to the head of its answer.
@@ -70,17 +86,33 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
-            max_in_flight: 1024,
+            max_connections_per_caller: None,
+            max_in_flight: 1536,
+            max_in_flight_per_api: None,
+            max_streams: 64,
             max_head_bytes: 16 * 1024,
             max_headers: 64,
             max_target_bytes: 8 * 1024,
             max_body_bytes: None,
             replay_buffer_bytes: 64 * 1024,
-            header_read_timeout: Duration::from_secs(120),
+            header_read_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
             body_idle_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(60 * 60),
             upstream_connect_timeout: Duration::from_secs(5),
             upstream_response_timeout: Duration::from_secs(60),
             upstream_idle_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Limits {
+    /// Requests at once for each of so many APIs.
+    pub(super) const fn places_of_an_api(&self, apis: usize) -> usize {
+        match self.max_in_flight_per_api {
+            Some(places) => places,
+            None if apis > 1 => self.max_in_flight - self.max_in_flight / 4,
+            None => self.max_in_flight,
         }
     }
 }
@@ -102,6 +134,8 @@ pub struct Api {
     pub forward_cookies: bool,
     /// Whom the upstream's certificate must descend from.
     pub roots: Roots,
+    /// Which of the addresses that the upstream's name leads to may be called.
+    pub reachable: Reachable,
     /// The client certificate shown to the upstream.
     pub identity: Option<Arc<Identity>>,
     /// What may be called, tried in order. Never empty.

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
 use hyper::Response;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::body::{Rest, peek};
 use super::plan::Signs;
+use super::upstream::BankBody;
 use crate::words::bank::Matcher;
 
 /// The bank's answer on its way to the app.
@@ -30,7 +31,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// An answer as it comes in, to a request that carried this credential.
-    pub(super) fn new(response: Response<Incoming>, bearer: Option<HeaderValue>) -> Self {
+    pub(super) fn new(response: Response<BankBody>, bearer: Option<HeaderValue>) -> Self {
         let (head, body) = response.into_parts();
         Self { head, front: None, rest: Rest::Coming(body), bearer }
     }

@@ -234,7 +234,7 @@ impl<C: Clock> Sandbox<C> {
     /// Serves until the shutdown.
     pub async fn run(self, shutdown: Shutdown) {
         let tokens = ServeSettings { max_connections: 10_000, ..ServeSettings::default() };
-        let apis = ServeSettings { http2: true, ..tokens.clone() };
+        let apis = ServeSettings { http2: true, max_streams: 256, ..tokens.clone() };
         // One service per listener: requests in, the bank's function, answers out.
         macro_rules! bank {
             ($listener:expr, $settings:expr, $serve:path) => {{
@@ -247,7 +247,7 @@ impl<C: Clock> Sandbox<C> {
                         answer
                     }
                 });
-                serve(listener, tls, $settings, service, shutdown.clone())
+                serve(Arc::new(listener), tls, $settings, service, shutdown.clone())
             }};
         }
         tokio::join!(

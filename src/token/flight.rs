@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,8 @@ pub(super) type Outcome = Result<(), TokenError>;
 pub(super) struct Flights {
     board: Arc<Mutex<HashMap<TokenKey, Boarded>>>,
     tasks: TaskTracker,
+    /// Where flights run, whatever runtime their first caller is on: that one may end before they do.
+    runtime: Option<Handle>,
     most: usize,
 }
 
@@ -68,9 +71,9 @@ pub(super) enum Landing {
 }
 
 impl Flights {
-    /// At most `most` flights at a time.
+    /// At most `most` flights at a time, on the runtime this is called on.
     pub(super) fn new(most: usize) -> Self {
-        Self { board: Arc::default(), tasks: TaskTracker::new(), most }
+        Self { board: Arc::default(), tasks: TaskTracker::new(), runtime: Handle::try_current().ok(), most }
     }
 
     /// Takes a seat on the flight for `key`; if there is none, starts one with `work`, which asks as of `provider`.
@@ -124,7 +127,7 @@ impl Flights {
         board.insert(key.clone(), boarded);
         drop(board);
         let cockpit = Cockpit { key: key.clone(), board: Arc::clone(&self.board), outcome: sender, news };
-        self.tasks.spawn(simulation::task(work(cockpit)));
+        self.detach(work(cockpit));
         Some(Seat { outcome, late: false })
     }
 
@@ -139,7 +142,11 @@ impl Flights {
 
     /// Runs work that must finish but that nobody waits for.
     pub(super) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(simulation::task(work));
+        let work = simulation::task(work);
+        match &self.runtime {
+            Some(runtime) => self.tasks.spawn_on(work, runtime),
+            None => self.tasks.spawn(work),
+        };
     }
 
     /// Runs work that may be cut off when the process ends.

@@ -36,7 +36,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 pub use cache::Held;
@@ -140,6 +141,8 @@ struct Core<S, E, C> {
     flights: Flights,
     timing: Timing,
     metrics: Metrics,
+    /// How often each [`Decision`] was taken, looked up once.
+    lookups: [Counter; 4],
     process: String,
     attempts: AtomicU64,
 }
@@ -187,6 +190,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             link: Link::new(now),
             flights: Flights::new(parts.settings.max_flights),
             timing: parts.timing,
+            lookups: ["held", "held_soft", "verified", "fetched"]
+                .map(|kind| parts.metrics.token_lookups.get_or_create_owned(&KindLabels { kind })),
             metrics: parts.metrics,
             process: format!("{}/{}", parts.replica, hex(&random()[..4])),
             attempts: AtomicU64::new(0),
@@ -197,6 +202,26 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     /// A token for this call. Returns at once when one with enough life is held; otherwise waits for the flight that
     /// gets one, at most `ask.wait`. Giving up does not end the flight.
     pub async fn token(&self, ask: &Ask<'_>) -> Result<Arc<Held>, TokenError> {
+        match self.at_hand(ask) {
+            Some(held) => Ok(held),
+            // In a box, so that a call which need not wait does not carry the room for waiting.
+            None => Box::pin(self.obtain(ask)).await,
+        }
+    }
+
+    /// A token that needs nothing done about it.
+    fn at_hand(&self, ask: &Ask<'_>) -> Option<Arc<Held>> {
+        let held = self.core.cache.get(ask.key).filter(|held| held.provider == *ask.provider)?;
+        match decide(Some(held.at_hand(self.core.clock.boot(), &self.core.link, false))) {
+            Decision::Serve => {
+                self.core.count_lookup(Decision::Serve);
+                Some(held)
+            }
+            Decision::ServeAndRefresh | Decision::Verify | Decision::Fetch => None,
+        }
+    }
+
+    async fn obtain(&self, ask: &Ask<'_>) -> Result<Arc<Held>, TokenError> {
         let core = &self.core;
         let mut deadline = None;
         let mut confirmed = false;
@@ -277,14 +302,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             return standing.at(provider);
         }
         let (epoch, moves, asked) = (core.link.epoch(), core.standings.moves(), core.clock.boot());
-        let standing = match core.store.read(&key).await {
-            Ok(Some(snapshot)) => {
+        // Not on the caller's runtime: a connection to the store that is opened there would end with it.
+        let (tell, told) = oneshot::channel();
+        let (reader, wanted) = (Arc::clone(core), key.clone());
+        core.flights.detach(async move {
+            let _nobody_waits = tell.send(reader.store.read(&wanted).await);
+        });
+        let standing = match told.await {
+            Ok(Ok(Some(snapshot))) => {
                 let until = snapshot.consent_remaining.filter(|rest| !rest.is_zero()).map(|rest| asked.plus(rest));
                 let verdict = refused_by(snapshot.state).map_or(Ok(()), Err);
                 Standing { provider: Some(snapshot.provider), verdict, epoch, moves, until }
             }
-            Ok(None) => Standing { provider: None, verdict: Ok(()), epoch, moves, until: None },
-            Err(_) => return Ok(()),
+            Ok(Ok(None)) => Standing { provider: None, verdict: Ok(()), epoch, moves, until: None },
+            Ok(Err(_)) | Err(_) => return Ok(()),
         };
         core.standings.put(&key, standing.clone());
         standing.at(provider)
@@ -415,13 +446,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
     }
 
     fn count_lookup(&self, decision: Decision) {
-        let kind = match decision {
-            Decision::Serve => "held",
-            Decision::ServeAndRefresh => "held_soft",
-            Decision::Verify => "verified",
-            Decision::Fetch => "fetched",
+        let [held, soft, verified, fetched] = &self.lookups;
+        let counter = match decision {
+            Decision::Serve => held,
+            Decision::ServeAndRefresh => soft,
+            Decision::Verify => verified,
+            Decision::Fetch => fetched,
         };
-        self.metrics.token_lookups.get_or_create(&KindLabels { kind }).inc();
+        counter.inc();
     }
 
     fn count_store_error(&self, step: &'static str) {

@@ -46,6 +46,13 @@ pub struct ProviderLabels {
     pub provider: String,
 }
 
+/// Labels of what is counted for each API.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ApiLabels {
+    /// The api's name in the configuration.
+    pub api: String,
+}
+
 /// Labels of an event that needs only its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabels {
@@ -62,6 +69,10 @@ pub struct Metrics {
     pub call_seconds: Histogram,
     /// Calls whose response is not finished.
     pub calls_in_flight: Gauge,
+    /// Headers of banks' answers that repeated the access token, and were dropped.
+    pub token_echoes: Family<ApiLabels, Counter>,
+    /// Answers whose `Location` leads away from the bank's API.
+    pub foreign_redirects: Family<ApiLabels, Counter>,
     /// Token requests sent, by outcome.
     pub token_requests: Family<OutcomeLabels, Counter>,
     /// Seconds a token endpoint took to answer.
@@ -105,6 +116,8 @@ impl Metrics {
             calls: Family::default(),
             call_seconds: Histogram::new(exponential_buckets(0.001, 2.5, 12)),
             calls_in_flight: Gauge::default(),
+            token_echoes: Family::default(),
+            foreign_redirects: Family::default(),
             token_requests: Family::default(),
             token_request_seconds: Histogram::new(exponential_buckets(0.01, 2.5, 11)),
             consents_lost: Family::default(),
@@ -131,6 +144,16 @@ impl Metrics {
             metrics.call_seconds.clone(),
         );
         registry.register("calls_in_flight", "Calls whose response is not finished", metrics.calls_in_flight.clone());
+        registry.register(
+            "token_echoes",
+            "Headers of banks' answers that repeated the access token, and were dropped",
+            metrics.token_echoes.clone(),
+        );
+        registry.register(
+            "foreign_redirects",
+            "Answers whose Location leads away from the bank's API",
+            metrics.foreign_redirects.clone(),
+        );
         registry.register("token_requests", "Requests sent to a token endpoint", metrics.token_requests.clone());
         registry.register_with_unit(
             "token_request_duration",

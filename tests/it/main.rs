@@ -21,6 +21,9 @@ mod leaking;
 // Banks, apps, operators and machines that do what they should not.
 mod breaking;
 
+// Bytes on the wire: what is refused, what passes, and how slow a peer may be.
+mod raw;
+
 // What an operator is told of a consent, and can take back.
 mod telling;
 

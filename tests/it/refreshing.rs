@@ -14,6 +14,12 @@ use crate::support::bank::Bank;
 use crate::support::redis::RedisServer;
 use crate::support::sidecar::{Replica, Sidecar};
 
+/// Calls of it wait longer for their tokens: a bank is asked twenty times a second at most, and not at once by a machine
+/// that has other work.
+fn patient(replica: Replica) -> Replica {
+    replica.change("proxy: {listen", "proxy: {token_wait: 50s, listen")
+}
+
 /// `calls` calls for these consents in turn, all let go at once and spread over the replicas; every one must be answered
 /// 200 by the bank.
 async fn burst(sidecars: &[&Sidecar], consents: &[String], calls: usize) {
@@ -60,7 +66,7 @@ async fn a_thousand_calls_to_four_replicas_cost_one_token_request_fifty_times_ov
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_expired_consents_at_once_cost_a_hundred_token_requests() {
     let (bank, redis) = (Bank::start().await, RedisServer::start().await);
-    let replicas: [Replica; 4] = std::array::from_fn(|_| Replica::with_redis(&bank, &redis));
+    let replicas: [Replica; 4] = std::array::from_fn(|_| patient(Replica::with_redis(&bank, &redis)));
     let mut sidecars = Vec::new();
     for replica in &replicas {
         sidecars.push(replica.start().await);
@@ -80,7 +86,7 @@ async fn a_hundred_expired_consents_at_once_cost_a_hundred_token_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_embedded_store_one_replica_does_the_same() {
     let bank = Bank::start().await;
-    let replica = Replica::embedded(&bank);
+    let replica = patient(Replica::embedded(&bank));
     let sidecar = replica.start().await;
     let granted = bank.grant(0).await;
     sidecar.import("c-1", &granted).await;

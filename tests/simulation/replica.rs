@@ -135,6 +135,7 @@ fn build(machine: &Arc<Machine>, settings: Settings, pid: Pid) -> SimulatedToken
             client_auth: ClientAuth::SecretBasic(ClientSecret::new("secret")),
             identity: None,
             roots: Roots::Pem(Vec::new()),
+            reachable: consentry::net::names::Reachable::Everything,
             connect_timeout: Registration::CONNECT_TIMEOUT,
         };
         HttpTokenEndpoint::new(registration, &behaviour, machine.clock.clone()).expect("a usable endpoint")

@@ -31,6 +31,16 @@ struct Shared {
     api: VecDeque<Answer>,
     /// The head and body of every request that arrived whole, in one text.
     requests: Vec<String>,
+    connections: Vec<Heard>,
+    early: bool,
+}
+
+/// What came in on one connection, byte for byte.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard {
+    pub(crate) bytes: Vec<u8>,
+    /// Whether the other side has ended it.
+    pub(crate) ended: bool,
 }
 
 impl Rogue {
@@ -67,6 +77,29 @@ impl Rogue {
         shared.requests.iter().filter(|request| request.split(' ').nth(1) == Some(path)).cloned().collect()
     }
 
+    /// Every connection so far, the first one first.
+    pub(crate) fn connections(&self) -> Vec<Heard> {
+        self.shared.lock().unwrap().connections.clone()
+    }
+
+    /// Whether it answers as soon as it has a head, whatever body is to come.
+    pub(crate) fn answer_early(&self, early: bool) {
+        self.shared.lock().unwrap().early = early;
+    }
+
+    /// Forgets what it heard.
+    pub(crate) fn forget(&self) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.requests.clear();
+        // Connections that are still open go on writing into their own places.
+        shared.connections.iter_mut().for_each(|heard| heard.bytes.clear());
+    }
+
+    /// Every request so far, whatever it asked for.
+    pub(crate) fn all_requests(&self) -> Vec<String> {
+        self.shared.lock().unwrap().requests.clone()
+    }
+
     /// The body of every token request so far.
     pub(crate) fn token_requests(&self) -> Vec<String> {
         let body = |request: String| request.split_once("\r\n\r\n").unwrap().1.to_owned();
@@ -88,15 +121,24 @@ pub(crate) fn answer(status: u16, body: &str) -> Vec<u8> {
 }
 
 async fn serve(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) {
+    let place = {
+        let mut shared = shared.lock().unwrap();
+        shared.connections.push(Heard::default());
+        shared.connections.len() - 1
+    };
     let mut read = Vec::new();
     loop {
         let mut chunk = vec![0; 65_536];
-        let Ok(length @ 1..) = stream.read(&mut chunk).await else { return };
+        let Ok(length @ 1..) = stream.read(&mut chunk).await else {
+            shared.lock().unwrap().connections[place].ended = true;
+            return;
+        };
         read.extend_from_slice(&chunk[..length]);
+        shared.lock().unwrap().connections[place].bytes.extend_from_slice(&chunk[..length]);
         let text = String::from_utf8_lossy(&read).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let wanted = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        if body.len() < wanted.map_or(0, |length| length.parse().unwrap()) {
+        let early = shared.lock().unwrap().early;
+        if !early && !is_whole(head, body) {
             continue;
         }
         read.clear();
@@ -112,4 +154,13 @@ async fn serve(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) {
             return;
         }
     }
+}
+
+/// Whether a body has ended, by its framing.
+fn is_whole(head: &str, body: &str) -> bool {
+    if head.lines().any(|line| line == "transfer-encoding: chunked") {
+        return body == "0\r\n\r\n" || body.ends_with("\r\n0\r\n\r\n");
+    }
+    let wanted = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= wanted.map_or(0, |length| length.parse().unwrap())
 }

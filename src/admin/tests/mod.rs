@@ -93,7 +93,7 @@ impl Server {
         let listener = Listener::bind(bind).await.unwrap();
         let (address, shutdown) = (listener.local().to_string(), Shutdown::new());
         let ending = shutdown.clone();
-        tokio::spawn(async move { serve(listener, None, &serve_settings(), service, ending).await });
+        tokio::spawn(async move { serve(Arc::new(listener), None, &serve_settings(), service, ending).await });
         Self { bench, address, shutdown, log, _logging: logging }
     }
 

@@ -85,6 +85,7 @@ fn api(name: &str, raw: &RawApi, at: &At<'_>, around: &Surroundings<'_>) -> Opti
         set_headers: set_headers?,
         forward_cookies: raw.forward_cookies.unwrap_or(false),
         roots: roots?,
+        reachable: super::reachable(raw.refuse_private_addresses),
         identity: identity.map(Arc::new),
         routes: routes?,
     })

@@ -22,6 +22,7 @@ use super::fault::At;
 use super::nearest::nearest;
 use super::raw::{RawConfig, RawLog, RawShutdown, RawTokens};
 use super::{Config, LogFormat, LogSettings, ShutdownSettings};
+use crate::net::names::Reachable;
 use crate::token::settings::TokenSettings;
 
 pub(super) use sources::Sources;
@@ -107,6 +108,11 @@ fn replica(name: Option<&str>, at: &At<'_>, sources: &Sources<'_>) -> Option<Str
             Some(host.unwrap_or_else(|| format!("process-{}", std::process::id())))
         }
     }
+}
+
+/// Which addresses a bank's name may lead to.
+fn reachable(refuse_private_addresses: Option<bool>) -> Reachable {
+    if refuse_private_addresses.unwrap_or(false) { Reachable::Internet } else { Reachable::Everything }
 }
 
 /// `{found} is not one of …`, with a guess where one is near.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{Sources, headers, not_one_of, quantities};
+use super::{Sources, headers, not_one_of, quantities, reachable};
 use crate::config::fault::{At, Collector};
 use crate::config::raw::{Over as _, RawClientAuth, RawMatcher, RawProfile, RawProvider};
 use crate::config::{shape, tree, value};
@@ -120,6 +120,7 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
         client_auth,
         identity: identity.map(Arc::new),
         roots,
+        reachable: reachable(raw.refuse_private_addresses),
         connect_timeout,
     };
     providers.registrations.insert(id, registration);

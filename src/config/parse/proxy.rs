@@ -8,6 +8,7 @@ use super::{headers, listeners, quantities};
 use crate::config::fault::At;
 use crate::config::raw::{RawLimits, RawProxy};
 use crate::net::serve::Bind;
+use crate::net::workers;
 use crate::proxy::settings::{Api, Limits, ProxySettings};
 
 /// All of the proxy but its APIs, which need to know the consent header.
@@ -15,7 +16,9 @@ pub(super) struct Proxy {
     /// `None` after a fault.
     pub(super) consent_header: Option<HeaderName>,
     hosts: Vec<String>,
+    http2: bool,
     token_wait: Duration,
+    workers: usize,
     limits: Limits,
 }
 
@@ -25,6 +28,7 @@ pub(super) fn parse(raw: Option<&RawProxy>, at: &At<'_>) -> Proxy {
     Proxy {
         consent_header: headers::name(header, &at.key("consent_header")),
         hosts: listeners::hosts(raw.hosts.as_ref(), &at.key("hosts")),
+        http2: raw.http2.unwrap_or(false),
         token_wait: quantities::duration(
             raw.token_wait.as_ref(),
             &at.key("token_wait"),
@@ -32,6 +36,7 @@ pub(super) fn parse(raw: Option<&RawProxy>, at: &At<'_>) -> Proxy {
             "100ms",
             "5m",
         ),
+        workers: quantities::count(raw.workers, &at.key("workers"), 1, 1, workers::MOST),
         limits: limits(&raw.limits.unwrap_or_default(), &at.key("limits")),
     }
 }
@@ -41,9 +46,11 @@ impl Proxy {
         Some(ProxySettings {
             bind,
             hosts: self.hosts,
+            http2: self.http2,
             consent_header: self.consent_header?,
             apis,
             token_wait: self.token_wait,
+            workers: self.workers,
             limits: self.limits,
         })
     }
@@ -60,7 +67,12 @@ fn limits(raw: &RawLimits, at: &At<'_>) -> Limits {
         |key: &str, value: Option<&_>, default| quantities::duration(value, &at.key(key), default, "100ms", "1h");
     let limits = Limits {
         max_connections: count("max_connections", raw.max_connections, own.max_connections),
+        max_connections_per_caller: raw
+            .max_connections_per_caller
+            .map(|own| count("max_connections_per_caller", Some(own), 1)),
         max_in_flight: count("max_in_flight", raw.max_in_flight, own.max_in_flight),
+        max_in_flight_per_api: raw.max_in_flight_per_api.map(|own| count("max_in_flight_per_api", Some(own), 1)),
+        max_streams: u32::try_from(count("max_streams", raw.max_streams, 64)).unwrap_or(own.max_streams),
         max_headers: count("max_headers", raw.max_headers, own.max_headers),
         // hyper keeps a buffer of 8 KiB at the least.
         max_head_bytes: bytes("max_head_size", raw.max_head_size.as_ref(), own.max_head_bytes, "8KiB", "1MiB"),
@@ -74,7 +86,15 @@ fn limits(raw: &RawLimits, at: &At<'_>) -> Limits {
             "16MiB",
         ),
         header_read_timeout: time("header_read_timeout", raw.header_read_timeout.as_ref(), own.header_read_timeout),
+        idle_timeout: time("idle_timeout", raw.idle_timeout.as_ref(), own.idle_timeout),
         body_idle_timeout: time("body_idle_timeout", raw.body_idle_timeout.as_ref(), own.body_idle_timeout),
+        request_timeout: quantities::duration(
+            raw.request_timeout.as_ref(),
+            &at.key("request_timeout"),
+            own.request_timeout,
+            "1s",
+            "90d",
+        ),
         upstream_connect_timeout: time(
             "upstream_connect_timeout",
             raw.upstream_connect_timeout.as_ref(),

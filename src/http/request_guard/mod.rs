@@ -109,37 +109,56 @@ impl RequestGuard {
     /// Checks the head of a request as hyper hands it over, before any header is removed.
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), Refused> {
         let headers = request.headers();
-        self.limits.check(headers)?;
+        let seen = self.limits.check(headers)?;
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(Refused::Method);
         }
         let host = check_host(request.uri(), request.version(), headers, &self.names)?;
-        check_origin(headers, host)?;
-        check_framing(headers)?;
-        if headers.contains_key(header::UPGRADE) {
+        // Looking a header up costs more than looking at all of them once, and most requests have none of these.
+        if seen.of_a_page {
+            check_origin(headers, host)?;
+        }
+        if seen.of_framing {
+            check_framing(headers)?;
+        }
+        if seen.upgrade {
             return Err(Refused::Upgrade);
         }
         let continues = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-        if !headers.get_all(header::EXPECT).iter().all(continues) {
+        if seen.expect && !headers.get_all(header::EXPECT).iter().all(continues) {
             return Err(Refused::Expectation);
         }
         Ok(())
     }
 }
 
+/// Which headers that need a closer look a request has.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each look")]
+struct Seen {
+    of_a_page: bool,
+    of_framing: bool,
+    upgrade: bool,
+    expect: bool,
+}
+
 impl HeadLimits {
-    fn check(self, headers: &HeaderMap) -> Result<(), Refused> {
+    fn check(self, headers: &HeaderMap) -> Result<Seen, Refused> {
         if headers.len() > self.lines {
             return Err(Refused::TooManyHeaders(self.lines));
         }
-        let mut bytes = 0;
+        let (mut bytes, mut seen) = (0, Seen::default());
         for (name, value) in headers {
+            seen.of_a_page |= *name == header::ORIGIN || *name == SEC_FETCH_SITE;
+            seen.of_framing |= *name == header::TRANSFER_ENCODING;
+            seen.upgrade |= *name == header::UPGRADE;
+            seen.expect |= *name == header::EXPECT;
             bytes += name.as_str().len() + value.len() + 4;
             if !value.as_bytes().is_ascii() {
                 return Err(Refused::ObsText);
             }
         }
-        if bytes > self.bytes { Err(Refused::HeadersTooLarge(self.bytes)) } else { Ok(()) }
+        if bytes > self.bytes { Err(Refused::HeadersTooLarge(self.bytes)) } else { Ok(seen) }
     }
 }
 

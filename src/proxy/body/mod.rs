@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderName;
 use http_body::Frame;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 pub(super) use request::RequestBody;
 pub use response::ResponseBody;
@@ -32,36 +32,67 @@ pub enum BodyFault {
     /// Nothing came for too long.
     #[error("the body stood still for too long")]
     Idle,
+    /// The whole of the call took too long.
+    #[error("the request took too long as a whole")]
+    Overdue,
     /// Its sender broke it off, or its framing is invalid.
     #[error("the body broke off")]
     Broken,
+}
+
+/// How long a body may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// How long it may stand still.
+    pub(super) idle: Duration,
+    /// When it has to be through.
+    pub(super) until: Instant,
 }
 
 /// Measures how long nothing came. The timer is made when there is first something to wait for, and set again only when
 /// there is again: a body that is there costs no timer.
 #[derive(Debug)]
 struct Idle {
-    limit: Duration,
+    patience: Patience,
     timer: Option<Pin<Box<Sleep>>>,
-    stirred: bool,
+    stirred: u32,
+    waits: bool,
 }
 
+/// After so many pieces that were there without waiting it is looked at the clock.
+const LOOK: u32 = 64;
+
 impl Idle {
-    const fn new(limit: Duration) -> Self {
-        Self { limit, timer: None, stirred: false }
+    const fn new(patience: Patience) -> Self {
+        Self { patience, timer: None, stirred: 0, waits: false }
     }
 
-    fn stir(&mut self) {
-        self.stirred = true;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.limit;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
-        if std::mem::take(&mut self.stirred) {
-            timer.as_mut().reset(Instant::now() + limit);
+    /// Something came. Fails when the whole takes too long.
+    fn stir(&mut self) -> Result<(), BodyFault> {
+        self.stirred = self.stirred.wrapping_add(1);
+        self.waits = false;
+        if self.stirred.is_multiple_of(LOOK) && Instant::now() >= self.patience.until {
+            return Err(BodyFault::Overdue);
         }
-        timer.as_mut().poll(cx)
+        Ok(())
+    }
+
+    /// Nothing came yet. Ready when that was so for too long.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyFault> {
+        let Patience { idle, until } = self.patience;
+        let end = || until.min(Instant::now() + idle);
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                if !self.waits {
+                    timer.as_mut().reset(end());
+                }
+                timer
+            }
+            none => none.insert(Box::pin(sleep_until(end()))),
+        };
+        self.waits = true;
+        let fault = if timer.deadline() >= until { BodyFault::Overdue } else { BodyFault::Idle };
+        timer.as_mut().poll(cx).map(|()| fault)
     }
 }
 
@@ -104,20 +135,37 @@ mod tests {
         assert_eq!(kept.map(|kept| kept.len()), Some(1));
     }
 
-    #[tokio::test]
+    fn idle(idle: Duration, whole: Duration) -> Idle {
+        Idle::new(Patience { idle, until: Instant::now() + whole })
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn idleness_is_counted_from_the_last_stir() {
-        let mut idle = Idle::new(Duration::from_millis(20));
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let mut deadline = |idle: &mut Idle| {
-            assert!(idle.poll(&mut cx).is_pending());
-            idle.timer.as_ref().map(|timer| timer.deadline()).expect("it waits")
+        let mut idle = idle(Duration::from_secs(20), Duration::from_secs(1_000));
+        let from = Instant::now();
+        for _ in 0..3 {
+            let waiting = std::future::poll_fn(|cx| idle.poll(cx));
+            assert!(timeout(Duration::from_secs(15), waiting).await.is_err(), "waiting goes on");
+            idle.stir().expect("in time");
+        }
+        assert_eq!(std::future::poll_fn(|cx| idle.poll(cx)).await, BodyFault::Idle);
+        assert_eq!(from.elapsed().as_secs(), 65);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_moves_all_the_time_has_to_end_at_last() {
+        let mut waits = idle(Duration::from_secs(20), Duration::from_secs(100));
+        let from = Instant::now();
+        let fault = loop {
+            let waiting = std::future::poll_fn(|cx| waits.poll(cx));
+            match timeout(Duration::from_secs(15), waiting).await {
+                Ok(fault) => break fault,
+                Err(_) => waits.stir().expect("looked at rarely"),
+            }
         };
-        let mut long = Idle::new(Duration::from_secs(1_000));
-        let first = deadline(&mut long);
-        assert_eq!(deadline(&mut long), first, "waiting goes on");
-        sleep(Duration::from_millis(2)).await;
-        long.stir();
-        assert!(deadline(&mut long) > first);
-        timeout(Duration::from_secs(10), std::future::poll_fn(|cx| idle.poll(cx))).await.expect("it ends");
+        assert_eq!((fault, from.elapsed().as_secs()), (BodyFault::Overdue, 100));
+        let mut never_waits = idle(Duration::from_secs(20), Duration::ZERO);
+        let stirs = (1..1_000).find(|_| never_waits.stir() == Err(BodyFault::Overdue));
+        assert_eq!(stirs, Some(LOOK));
     }
 }

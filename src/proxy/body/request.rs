@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::{BodyFault, Idle, length, passing};
+use super::{BodyFault, Idle, Patience, length, passing};
 
 /// The body of a request to the bank.
 #[derive(Debug)]
@@ -36,9 +36,9 @@ impl RequestBody {
     }
 
     /// Passes a body on as it comes, at most `limit` bytes of it.
-    pub(in crate::proxy) fn stream(body: Incoming, limit: Option<u64>, idle: Duration) -> Self {
+    pub(in crate::proxy) fn stream(body: Incoming, limit: Option<u64>, patience: Patience) -> Self {
         let watch = Arc::default();
-        Self::Streamed(Streamed { body, left: limit.unwrap_or(u64::MAX), idle: Idle::new(idle), watch })
+        Self::Streamed(Streamed { body, left: limit.unwrap_or(u64::MAX), idle: Idle::new(patience), watch })
     }
 
     /// The same body once more; `None` for one that is streamed.
@@ -109,10 +109,14 @@ impl Streamed {
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(_))) => return self.fail(BodyFault::Broken),
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if self.idle.poll(cx).is_ready() => return self.fail(BodyFault::Idle),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => match self.idle.poll(cx) {
+                    Poll::Ready(fault) => return self.fail(fault),
+                    Poll::Pending => return Poll::Pending,
+                },
             };
-            self.idle.stir();
+            if let Err(fault) = self.idle.stir() {
+                return self.fail(fault);
+            }
             self.watch.frames.fetch_add(1, Ordering::Relaxed);
             let Some(frame) = passing(frame) else { continue };
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -154,13 +158,14 @@ impl Watch {
     }
 }
 
-const FAULTS: [BodyFault; 3] = [BodyFault::TooLarge, BodyFault::Idle, BodyFault::Broken];
+const FAULTS: [BodyFault; 4] = [BodyFault::TooLarge, BodyFault::Idle, BodyFault::Overdue, BodyFault::Broken];
 
 const fn code(fault: BodyFault) -> u8 {
     match fault {
         BodyFault::TooLarge => 1,
         BodyFault::Idle => 2,
         BodyFault::Broken => 3,
+        BodyFault::Overdue => 4,
     }
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::{BodyFault, Idle, length, passing};
+use super::{BodyFault, Idle, Patience, length, passing};
 use crate::proxy::access_log::Underway;
+use crate::proxy::upstream::BankBody;
 
 /// The body of a response to the app.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct FromBank {
 #[derive(Debug)]
 pub(in crate::proxy) enum Rest {
     /// This.
-    Coming(Incoming),
+    Coming(BankBody),
     /// Nothing: all of it was read.
     Ended,
     /// Nothing, though it was not all.
@@ -49,8 +49,8 @@ impl ResponseBody {
     }
 
     /// A bank's body: what was read of it, and what is still to come. The call counts as under way until it is dropped.
-    pub(in crate::proxy) fn bank(front: Option<Bytes>, rest: Rest, idle: Duration, underway: Underway) -> Self {
-        Self(Source::Bank(FromBank { front, rest, idle: Idle::new(idle), _underway: underway }))
+    pub(in crate::proxy) fn bank(front: Option<Bytes>, rest: Rest, patience: Patience, underway: Underway) -> Self {
+        Self(Source::Bank(FromBank { front, rest, idle: Idle::new(patience), _underway: underway }))
     }
 }
 
@@ -116,10 +116,11 @@ impl FromBank {
                     continue;
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if self.idle.poll(cx).is_ready() => return Poll::Ready(Some(Err(BodyFault::Idle))),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => return self.idle.poll(cx).map(|fault| Some(Err(fault))),
             };
-            self.idle.stir();
+            if let Err(fault) = self.idle.stir() {
+                return Poll::Ready(Some(Err(fault)));
+            }
             if let Some(frame) = passing(frame) {
                 return Poll::Ready(Some(Ok(frame)));
             }
@@ -202,7 +203,8 @@ mod tests {
         assert_eq!(peek(&mut rest, 10, Duration::ZERO).await, (None, false));
         let gauge = prometheus_client::metrics::gauge::Gauge::default();
         let front = Some(Bytes::from_static(b"ab"));
-        let body = ResponseBody::bank(front, rest, Duration::from_secs(1), Underway::begin(&gauge));
+        let patience = Patience { idle: Duration::from_secs(1), until: Instant::now() + Duration::from_secs(9) };
+        let body = ResponseBody::bank(front, rest, patience, Underway::begin(&gauge));
         assert_eq!(gauge.get(), 1);
         assert!(!body.is_end_stream());
         assert_eq!(body.collect().await.err(), Some(BodyFault::Broken));

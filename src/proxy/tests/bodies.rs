@@ -256,6 +256,28 @@ async fn a_bank_s_body_that_stands_still_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_bank_s_body_that_moves_without_end_is_cut_off() {
+    let bank = Bank::with(|mut conn: Conn| async move {
+        conn.head().await;
+        conn.send(CHUNKED_ANSWER).await;
+        loop {
+            conn.send("1\r\na\r\n").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let mut plan = Plan::of(&bank);
+    plan.limits().request_timeout = Duration::from_millis(400);
+    let house = plan.open().await;
+    let mut app = house.app().await;
+    app.send(format!("GET /api/v1/x HTTP/1.1\r\nHost: localhost\r\n{C1}\r\n")).await;
+    let head = app.head().await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let (body, whole) = super::within(app.body(&head)).await;
+    assert!(!whole && body.len() > 3, "{} bytes", body.len());
+}
+
+#[tokio::test]
 async fn trailers_end_here_unless_they_are_allowed() {
     let bank = Bank::saying(&[Say::Bytes(
         "HTTP/1.1 200 OK\r\nTrailer: x-secret\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Secret: 1\r\n\r\n",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::app::Reply;
-use super::bank::{Bank, OK, Say};
+use super::bank::{Bank, Conn, OK, Say};
 use super::house::{C1, Plan};
 
 fn told(reply: &Reply) -> (u16, String, String) {
@@ -132,6 +132,47 @@ async fn a_kept_connection_that_the_bank_closed_costs_nothing() {
         assert_eq!(house.get("/api/v1/x").await.status(), 200);
     }
     assert_eq!(bank.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn on_a_kept_connection_too_a_lost_reply_is_asked_for_again_only_where_that_does_no_harm() {
+    for (line, body, status, seen) in [
+        ("GET /api/v1/x", "", 200, 3),
+        ("POST /api/v1/x", "", 502, 2),
+        ("PUT /api/v1/x", "body", 502, 2),
+        ("GET /api/v1/x", "body", 502, 2),
+        ("GET /api/once/x", "", 502, 2),
+    ] {
+        let bank = Bank::saying(&[OK, Say::Close, OK]).await;
+        let house = Plan::of(&bank).open().await;
+        assert_eq!(house.get("/api/v1/first").await.status(), 200);
+        let reply = house.ask(line, C1, body).await;
+        assert_eq!((reply.status(), bank.seen().len()), (status, seen), "{line} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_to_the_bank_is_kept_for_the_configured_time_and_no_longer() {
+    let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    let bank = Bank::with(move |mut conn: Conn| {
+        let tell = tell.clone();
+        async move {
+            conn.request().await;
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            conn.request().await;
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            assert!(conn.closes().await);
+            tell.send(()).await.expect("heard");
+        }
+    })
+    .await;
+    let mut plan = Plan::of(&bank);
+    plan.limits().upstream_idle_timeout = Duration::from_millis(500);
+    let house = plan.open().await;
+    for _ in 0..2 {
+        assert_eq!(house.get("/api/v1/x").await.status(), 200);
+    }
+    assert_eq!(super::within(told.recv()).await, Some(()), "both came on one connection, and it ended by itself");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use super::shelf::{CLIENT_ID, Shelf, provider, vault};
 use crate::http::prefix::PathPrefix;
 use crate::http::route::RouteMatch;
 use crate::http::upstream_uri::UpstreamBase;
+use crate::net::names::Reachable;
 use crate::net::serve::{Bind, Listener, serve};
 use crate::net::shutdown::Shutdown;
 use crate::net::tls::Roots;
@@ -62,15 +63,18 @@ impl Plan {
             set_headers: vec![(HeaderName::from_static("api-key"), HeaderSecret::new("KEY-12345678"))],
             forward_cookies: false,
             roots: Roots::Pem(Vec::new()),
+            reachable: Reachable::Everything,
             identity: None,
             routes: routes(),
         };
         let settings = ProxySettings {
             bind: Bind::Tcp("127.0.0.1:0".parse().expect("an address")),
             hosts: vec!["proxy.example".to_owned()],
+            http2: false,
             consent_header: HeaderName::from_static("consent-id"),
             apis: vec![api],
             token_wait: Duration::from_millis(300),
+            workers: 1,
             limits: Limits::default(),
         };
         Self { settings, behaviour: BankBehaviour::default() }
@@ -131,7 +135,7 @@ impl Plan {
         })
         .await;
         let (limits, service, stop) = (proxy.serve_settings(), proxy.service(), shutdown.clone());
-        tokio::spawn(async move { serve(listener, None, &limits, service, stop).await });
+        tokio::spawn(async move { serve(Arc::new(listener), None, &limits, service, stop).await });
         Ok(House { address, shelf: store, metrics, clock, tokens, shutdown })
     }
 }

@@ -22,18 +22,29 @@ use crate::net::tls::{ClientAuth, Identity, Roots, server_config};
 
 #[tokio::test]
 async fn a_bank_whose_certificate_is_not_trusted_gets_not_a_byte_of_the_call() {
-    let (pki, (tell, mut told)) = (Pki::new(), mpsc::channel(1));
-    let acceptor = pki.acceptor(&ClientAuth::Off, b"http/1.1");
-    let bank = Bank::with(move |conn: Conn| {
-        let (acceptor, tell) = (acceptor.clone(), tell.clone());
-        async move { tell.send(acceptor.accept(conn.stream).await.is_ok()).await.expect("heard") }
-    })
-    .await;
-    let mut plan = at(&bank);
-    plan.api().roots = Pki::new().roots();
-    let house = plan.open().await;
-    assert_unreachable(&house.get("/api/v1/x").await, "TLS");
-    assert_eq!(within(told.recv()).await, Some(false));
+    let (pki, stranger) = (Pki::new(), Pki::new());
+    let long_ago = |params: &mut CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    };
+    for (what, identity) in [
+        ("of somebody else", stranger.issue("localhost")),
+        ("of another name", pki.issue("elsewhere.example")),
+        ("expired", pki.issue_with("localhost", long_ago)),
+    ] {
+        let (tell, mut told) = mpsc::channel(1);
+        let acceptor: TlsAcceptor = server_config(&identity, &ClientAuth::Off, &[b"http/1.1"]).expect("valid").into();
+        let bank = Bank::with(move |conn: Conn| {
+            let (acceptor, tell) = (acceptor.clone(), tell.clone());
+            async move { tell.send(acceptor.accept(conn.stream).await.is_ok()).await.expect("heard") }
+        })
+        .await;
+        let mut plan = at(&bank);
+        plan.api().roots = pki.roots();
+        let house = plan.open().await;
+        assert_unreachable(&house.get("/api/v1/x").await, "TLS");
+        assert_eq!(within(told.recv()).await, Some(false), "{what}");
+    }
 }
 
 #[tokio::test]
@@ -129,8 +140,13 @@ impl Pki {
     }
 
     fn issue(&self, name: &str) -> Identity {
+        self.issue_with(name, |_| {})
+    }
+
+    fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.0).expect("signs");
         Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).expect("they match")
     }
