@@ -111,7 +111,8 @@ async fn f40_a_disk_that_is_full_leaves_no_half_a_spill_and_stops_refreshing_onl
         assert!(left.is_empty(), "{left:?}");
         drop(sidecar);
         // There is room at the next start.
-        let sidecar = replica.room_for_files().start().await;
+        let replica = replica.room_for_files();
+        let sidecar = replica.start().await;
         until_told(&sidecar, &consent, SERVED).await;
         sidecar.until("it is committed", async || scene.record(&consent)["gen"] == "2").await;
         assert_eq!(scene.asked(&granted.bank_id).await, ["granted"]);
