@@ -142,6 +142,10 @@ async fn every_problem_that_can_occur_is_met_by_an_app_and_named_in_the_document
     rogue.next_api_answer((answer(403, r#"{"error":"gone"}"#), Then::Hold));
     say(&sidecar, get("revoked").as_bytes()).await;
     sidecar.until("it is revoked", async || sidecar.consent("revoked").await["state"] == "revoked").await;
+    // The process that recorded it forgets what it holds a moment later.
+    sidecar
+        .until("no token of it is held", async || !say(&sidecar, get("revoked").as_bytes()).await.contains(" 200 "))
+        .await;
     meets(&sidecar, &mut met, &get("revoked"), ProblemType::ConsentRevoked).await;
 
     let mut brief = token_set("brief", 3_600);
