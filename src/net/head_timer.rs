@@ -138,6 +138,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_wait_is_as_long_as_it_is_whatever_the_alarm_was_set_for_before() {
+        let heard = Heard::default();
+        let timer = HeadTimer::new(HEAD, heard.clone());
+        // The alarm is left set for sooner than the next wait ends, and for later.
+        for (before, wait) in [(Duration::from_secs(3), IDLE), (IDLE, Duration::from_secs(3))] {
+            let mut left = timer.sleep(before);
+            assert!(tokio::time::timeout(Duration::from_secs(1), &mut left).await.is_err());
+            drop(left);
+            assert_eq!(waited(timer.sleep(wait)).await.as_secs(), wait.as_secs());
+        }
+        // And for a task that is not the one that waits.
+        let mut asked = timer.sleep(IDLE);
+        assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(waited(asked).await.as_secs(), IDLE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_head_that_goes_on_coming_gets_no_more_time() {
         let heard = Heard::default();
         let timer = HeadTimer::new(HEAD, heard.clone());

@@ -88,6 +88,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_has_looked_several_times_is_woken() {
+        let shutdown = Shutdown::new();
+        let ending = shutdown.clone();
+        let waiting = tokio::spawn(async move {
+            let mut begun = std::pin::pin!(ending.soft());
+            for _ in 0..3 {
+                std::future::poll_fn(|cx| Poll::Ready(assert!(begun.as_mut().poll(cx).is_pending()))).await;
+            }
+            begun.await;
+        });
+        tokio::task::yield_now().await;
+        shutdown.begin();
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await;
+        woken.expect("it is woken").expect("no panic");
+    }
+
+    #[tokio::test]
     async fn the_hard_stage_includes_the_soft_one() {
         let shutdown = Shutdown::new();
         shutdown.clone().force();

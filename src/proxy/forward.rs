@@ -31,8 +31,7 @@ use crate::token::{Ask, Held, Tokens};
 use crate::words::clock::Clock;
 use crate::words::ids::ConsentId;
 
-/// What the head of a request to the bank is made of.
-#[derive(Debug)]
+/// What the head of a request to the bank is made of. Not to be shown: the app's own head may hold credentials.
 pub(super) struct Outgoing<'p> {
     app: Parts,
     target: PathAndQuery,

@@ -66,14 +66,19 @@ impl House {
         hear(&mut stream).await
     }
 
+    /// Sends a message with a sound one behind it, so that it shows where the first is thought to end. What the bank heard
+    /// before is forgotten.
+    async fn say_with_one_behind(&self, message: &[u8]) -> String {
+        self.rogue.forget();
+        let behind = get("/accounts/v1/behind", "Connection: close\r\n");
+        self.say([message, behind.as_bytes()].concat()).await
+    }
+
     /// A message that is refused with this status, and of which the bank hears nothing, nor of what stands behind it.
     async fn refuses(&self, message: impl AsRef<[u8]>, status: u16) {
         let message = message.as_ref();
         let shown = String::from_utf8_lossy(message);
-        self.rogue.forget();
-        let mut bytes = message.to_vec();
-        bytes.extend_from_slice(get("/accounts/v1/behind", "Connection: close\r\n").as_bytes());
-        let heard = self.say(bytes).await;
+        let heard = self.say_with_one_behind(message).await;
         assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{shown:.300}\n{heard}");
         assert_eq!(heard.matches("HTTP/1.1 ").count(), 1, "one answer, and the end: {shown:.300}\n{heard}");
         assert_eq!(self.rogue.all_requests(), [""; 0], "{shown:.300}");
@@ -84,10 +89,7 @@ impl House {
     async fn passes(&self, message: impl AsRef<[u8]>) -> (String, Seen) {
         let message = message.as_ref();
         let shown = String::from_utf8_lossy(message);
-        self.rogue.forget();
-        let mut bytes = message.to_vec();
-        bytes.extend_from_slice(get("/accounts/v1/behind", "Connection: close\r\n").as_bytes());
-        let heard = self.say(bytes).await;
+        let heard = self.say_with_one_behind(message).await;
         let seen = self.rogue.all_requests();
         assert_eq!(seen.len(), 2, "{shown:.300}\n{heard}\n{seen:?}");
         assert!(seen[1].starts_with("GET /api/v1/behind HTTP/1.1\r\n"), "{shown:.300}\n{}", seen[1]);
