@@ -38,7 +38,9 @@ pub async fn watch<C: Clock>(mut renewals: Vec<Renewal>, clock: C, metrics: Metr
         sleep(paced(EVERY)).await;
         let now = clock.wall();
         let looking = spawn_blocking(move || {
-            renewals.iter_mut().for_each(|renewal| renewal.look(now));
+            for renewal in &mut renewals {
+                renewal.look(now);
+            }
             renewals
         });
         let Ok(looked) = looking.await else { return };

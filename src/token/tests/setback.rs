@@ -133,6 +133,15 @@ async fn what_is_known_of_the_store_outlives_the_process() {
     house.until(|| file.exists()).await;
     let House { tokens, bank, clock, grant, behaviour, limits, directory } = house;
     drop((watch, tokens));
+    // The file is there a moment before its writer is through, and until then the directory is taken. The writer is a
+    // thread, for which no time of the test's own passes.
+    let mut looks = 0;
+    while SpillDirectory::open(&directory.path().join("spill")).is_err() {
+        looks += 1;
+        assert!(looks < 10_000, "the writer never ends");
+        std::thread::sleep(Duration::from_millis(1));
+        tokio::task::yield_now().await;
+    }
     let tokens = build(&directory, &bank, &clock, &behaviour, limits);
     let house = House { tokens, bank, clock, grant, behaviour, limits, directory };
     let watch = Watch::begin(&house.tokens.core);

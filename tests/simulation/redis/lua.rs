@@ -49,14 +49,14 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) fn new(text: String) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         const STEPS: [&str; 11] =
             ["READ", "BEGIN", "ARM", "RENEW", "COMMIT", "FAIL", "RESTORE", "REASSERT", "SEED", "END", "BEAT"];
         let named = |step: &&&str| text.lines().any(|line| line.starts_with(&format!("-- {step}: ")));
         // The first line is for Redis, not for Lua.
-        let body = text.split_once('\n').filter(|(first, _)| first.starts_with("#!")).map_or(&*text, |(_, body)| body);
+        let body = text.split_once('\n').filter(|(first, _)| first.starts_with("#!")).map_or(text, |(_, body)| body);
         Self {
-            digest: redis::Script::new(&text).get_hash().to_owned(),
+            digest: redis::Script::new(text).get_hash().to_owned(),
             only_reads: text.starts_with("#!lua flags=no-writes"),
             step: STEPS.iter().find(named).copied().unwrap_or("another step"),
             body: body.to_owned(),

@@ -175,7 +175,7 @@ impl Redis {
             "SCRIPT" => {
                 let text = word(2)?;
                 let digest = redis::Script::new(&text).get_hash().to_owned();
-                let script = Script::new((self.edit)(&text));
+                let script = Script::new(&(self.edit)(&text));
                 self.state().nodes[session.node].scripts.insert(digest.clone(), Arc::new(script));
                 one(Reply::text(&digest))
             }
