@@ -33,6 +33,9 @@ mod commanding;
 // The steps of the refresh protocol, the same against every store.
 mod store_contract;
 
+// What every store keeps of a customer on the way to the bank and back.
+mod store_attempts;
+
 // What replicas share about a provider, in every store.
 mod store_providers;
 // What only the Redis store does: outages, lost replies, replicas, TLS and access control.
