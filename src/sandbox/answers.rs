@@ -142,6 +142,24 @@ pub(super) fn form_decode(text: &[u8]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Form encoding (application/x-www-form-urlencoded): a space becomes `+`, and all but letters, digits and `*-._` a
+/// percent sign and two digits.
+pub(super) fn form_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' => encoded.push('+'),
+            b'*' | b'-' | b'.' | b'_' => encoded.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => encoded.push(char::from(byte)),
+            _ => {
+                encoded.push('%');
+                encoded.push_str(&hex(&[byte]).to_ascii_uppercase());
+            }
+        }
+    }
+    encoded
+}
+
 /// The token of an `Authorization: Bearer` header; `Err` if there is a header of another form.
 pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, MalformedAuthorization> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
@@ -210,6 +228,13 @@ mod tests {
         assert_eq!(form.get("empty"), None);
         assert_eq!(form.get("x"), Some("%zz%2"));
         assert_eq!(form.repeated(&["scope", "x"]), Some("x"));
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_to_the_same() {
+        let text = "a b+c&d=é*-._~/\r\n";
+        assert_eq!(form_decode(form_encode(text).as_bytes()), text);
+        assert_eq!(form_encode("a b/é~"), "a+b%2F%C3%A9%7E");
     }
 
     #[test]

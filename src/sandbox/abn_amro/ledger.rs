@@ -10,8 +10,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::answers::{covers, random_text, uuid};
+use super::super::codes::Codes;
 use super::super::journal::AbnAmroCounters;
 use super::super::settings::{AbnAmroKnobs, OldAccessToken, ReusePolicy};
+use super::super::visits::Visits;
+use super::authorize::Visit;
 use super::seal::Seal;
 use crate::words::clock::BootInstant;
 
@@ -32,15 +35,27 @@ pub(in crate::sandbox) struct Ledger {
     by_id: HashMap<String, usize>,
     access: HashMap<String, Access>,
     client_tokens: VecDeque<String>,
+    /// Customers on its pages.
+    pub(super) visits: Visits<Visit>,
+    /// Codes, and what they become.
+    pub(super) codes: Codes<Terms>,
     pub(in crate::sandbox) counters: AbnAmroCounters,
 }
 
+/// What a customer has agreed to.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) id: String,
+    pub(super) iban: String,
+    pub(super) scope: String,
+    /// The registered payment, where it is one that was agreed to.
+    pub(super) transaction_id: Option<String>,
+    pub(super) ends: BootInstant,
+}
+
 struct Consent {
-    id: String,
-    iban: String,
-    scope: String,
+    terms: Terms,
     state: State,
-    ends: BootInstant,
     /// The number of the refresh token that is good.
     sequence: u64,
     /// Earlier ones and when they were superseded.
@@ -60,6 +75,8 @@ pub(in crate::sandbox) enum State {
     Revoked,
     /// A spent refresh token was presented.
     DeadByReuse,
+    /// The code that it came from was presented once more.
+    DeadByCodeReuse,
 }
 
 struct Access {
@@ -97,6 +114,8 @@ pub(in crate::sandbox) struct Full;
 pub(in crate::sandbox) struct Presented<'l> {
     /// The account, absent for a client-credentials token.
     pub(in crate::sandbox) iban: Option<&'l str>,
+    /// The payment, where the consent is to one.
+    pub(in crate::sandbox) transaction_id: Option<&'l str>,
     pub(in crate::sandbox) scope: &'l str,
     /// Until the token's end.
     pub(in crate::sandbox) left: Duration,
@@ -129,17 +148,30 @@ impl Ledger {
         iban: &str,
         scope: &str,
     ) -> Result<(String, Tokens), Full> {
+        let id = uuid();
+        let ends = now.plus(Duration::from_secs(knobs.consent_life_s));
+        let (iban, scope) = (iban.to_owned(), scope.to_owned());
+        let terms = Terms { id: id.clone(), iban, scope, transaction_id: None, ends };
+        Ok((id, self.open(now, knobs, limit, terms)?))
+    }
+
+    /// A consent on these terms. Gives its first tokens.
+    pub(super) fn open(
+        &mut self,
+        now: BootInstant,
+        knobs: &AbnAmroKnobs,
+        limit: usize,
+        terms: Terms,
+    ) -> Result<Tokens, Full> {
         if self.consents.len() >= limit {
             return Err(Full);
         }
-        let (index, id) = (self.consents.len(), uuid());
-        self.by_id.insert(id.clone(), index);
+        let index = self.consents.len();
+        let scope = terms.scope.clone();
+        self.by_id.insert(terms.id.clone(), index);
         self.consents.push(Consent {
-            id: id.clone(),
-            iban: iban.to_owned(),
-            scope: scope.to_owned(),
+            terms,
             state: State::Active,
-            ends: now.plus(Duration::from_secs(knobs.consent_life_s)),
             sequence: 1,
             superseded: VecDeque::new(),
             access: VecDeque::new(),
@@ -147,9 +179,9 @@ impl Ledger {
             grace_uses: 0,
             reuse_events: 0,
         });
-        let access = self.issue(now, knobs, Some(index), scope);
+        let access = self.issue(now, knobs, Some(index), &scope);
         let refresh = self.seal.token(index as u64, 1);
-        Ok((id, Tokens { access, refresh, scope: scope.to_owned() }))
+        Ok(Tokens { access, refresh, scope })
     }
 
     /// Spends a refresh token. With `rotate` false it stays good.
@@ -170,10 +202,10 @@ impl Ledger {
             self.reused(index, knobs.reuse_policy);
             return Refreshed::Reuse;
         }
-        if consent.state != State::Active || now >= consent.ends {
+        if consent.state != State::Active || now >= consent.terms.ends {
             return Refreshed::Unknown;
         }
-        if scope.is_some_and(|asked| !covers(&consent.scope, asked)) {
+        if scope.is_some_and(|asked| !covers(&consent.terms.scope, asked)) {
             return Refreshed::ScopeTooWide;
         }
         consent.refreshes += 1;
@@ -186,7 +218,7 @@ impl Ledger {
             consent.sequence += 1;
         }
         let sequence = consent.sequence;
-        let scope = scope.unwrap_or(&consent.scope).to_owned();
+        let scope = scope.unwrap_or(&consent.terms.scope).to_owned();
         match knobs.old_access_token {
             OldAccessToken::Keep => {}
             OldAccessToken::Kill => self.kill_access(index),
@@ -217,31 +249,39 @@ impl Ledger {
         let left = access.expires.since(now);
         let scope = access.scope.as_str();
         let Some(index) = access.consent else {
-            return Some(Presented { iban: None, scope, left, consent_left: Duration::ZERO });
+            return Some(Presented { iban: None, transaction_id: None, scope, left, consent_left: Duration::ZERO });
         };
         let consent = self.consents.get(index)?;
-        let alive = consent.state == State::Active && now < consent.ends;
-        let consent_left = consent.ends.since(now);
-        alive.then_some(Presented { iban: Some(&consent.iban), scope, left, consent_left })
+        let alive = consent.state == State::Active && now < consent.terms.ends;
+        let consent_left = consent.terms.ends.since(now);
+        let transaction_id = consent.terms.transaction_id.as_deref();
+        alive.then_some(Presented { iban: Some(&consent.terms.iban), transaction_id, scope, left, consent_left })
     }
 
     /// The consent that an access token belongs to or once belonged to.
     pub(in crate::sandbox) fn consent_of_access(&self, token: &str) -> Option<&str> {
         let index = self.access.get(token)?.consent?;
-        self.consents.get(index).map(|consent| consent.id.as_str())
+        self.consents.get(index).map(|consent| consent.terms.id.as_str())
     }
 
     /// The consent that a refresh token belongs to, and its number there.
     pub(in crate::sandbox) fn consent_of_refresh(&self, token: &str) -> Option<(&str, u64)> {
         let (index, sequence) = self.opened(token)?;
-        self.consents.get(index).map(|consent| (consent.id.as_str(), sequence))
+        self.consents.get(index).map(|consent| (consent.terms.id.as_str(), sequence))
     }
 
     /// Ends a consent as its customer would at the bank; `false` if there is none of this id.
     pub(in crate::sandbox) fn revoke(&mut self, id: &str) -> bool {
-        let Some(&index) = self.by_id.get(id) else { return false };
-        self.end(index, State::Revoked);
-        true
+        let known = self.by_id.contains_key(id);
+        self.end_of(id, State::Revoked);
+        known
+    }
+
+    /// Ends the consent of this id, if there is one.
+    pub(super) fn end_of(&mut self, id: &str, state: State) {
+        if let Some(&index) = self.by_id.get(id) {
+            self.end(index, state);
+        }
     }
 
     /// Kills the access tokens of one consent; `false` if there is none of this id.
@@ -263,9 +303,9 @@ impl Ledger {
         let consent = self.consents.get(index)?;
         let alive = |token: &&String| self.presented(now, token).is_some();
         Some(View {
-            bank_consent_id: consent.id.clone(),
-            iban: consent.iban.clone(),
-            scope: consent.scope.clone(),
+            bank_consent_id: consent.terms.id.clone(),
+            iban: consent.terms.iban.clone(),
+            scope: consent.terms.scope.clone(),
             state: consent.state,
             refresh_token: self.seal.token(index as u64, consent.sequence),
             sequence: consent.sequence,

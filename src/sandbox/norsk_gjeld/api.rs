@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::answers::{Answer, Broken, Wire, bearer, covers, empty, json, on_the_wire, read_body, uuid};
-use super::super::faults::Target;
+use super::super::faults::{Occasion, Target};
 use super::super::world::{World, lock};
 use super::data::debt;
 use super::register::{Agreement, Found, NotRegistered, Now, Register};
@@ -26,7 +26,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         Err(unread) => return Ok(on_the_wire(unread.answer())),
     };
     let consent = consent_in(head.uri.path()).map(|(id, _)| id);
-    let Some(fault) = world.strike(Target::NogiApi, consent) else {
+    let Some(fault) = world.strike(&Occasion { consent, ..Occasion::at(Target::NogiApi) }) else {
         return Ok(on_the_wire(process(world, &head, &body)));
     };
     if let Some(instead) = fault.before().await? {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::answers::{Answer, Broken, Form, Wire, answer, empty, form_decode, json, on_the_wire, read_body};
-use super::super::faults::{Fault, Target};
+use super::super::faults::{Fault, Occasion, Target};
 use super::super::journal::{Bank, Outcome, TokenRequest};
 use super::super::settings::{SandboxSettings, ToldLife};
 use super::super::world::{World, lock};
@@ -68,7 +68,8 @@ async fn token<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> Result<
             fault,
         });
     };
-    let Some(fault) = world.strike(Target::NogiToken, None) else {
+    let Some(fault) = world.strike(&Occasion { grant_type: form.get("grant_type"), ..Occasion::at(Target::NogiToken) })
+    else {
         let (outcome, answer) = process(world, head, form, &Fault::default());
         record(outcome, answer.status().as_u16(), false);
         return Ok(on_the_wire(answer));

@@ -1,6 +1,9 @@
 //! The sandbox over its real sockets. Every connection is a new one and every wait is bounded.
 
 mod abn_amro;
+mod abn_authorize;
+mod abn_codes;
+mod browser;
 mod control;
 mod faults;
 mod norsk_gjeld;
@@ -107,6 +110,13 @@ impl Bench {
     async fn refresh(&self, token: &str) -> Result<Reply, NoReply> {
         let client = "grant_type=refresh_token&client_id=TPP_test";
         self.abn_token(&format!("{client}&refresh_token={token}")).await
+    }
+
+    /// A code to ABN AMRO's token endpoint; `more` is put behind the form.
+    async fn exchange(&self, code: &str, redirect_uri: &str, more: &str) -> Reply {
+        let client = "grant_type=authorization_code&client_id=TPP_test";
+        let form = format!("{client}&code={code}&redirect_uri={redirect_uri}{more}");
+        self.abn_token(&form).await.expect("answers")
     }
 
     /// A GET at ABN AMRO's API with the right API key.
