@@ -116,6 +116,9 @@ const LOST_AFTER: Duration = Duration::from_secs(180);
 /// How long a store that does not take the claim is asked again. Codes live for a minute or so.
 const CLAIMING: Duration = Duration::from_secs(20);
 
+/// How long a customer waits for that an ending is stored.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// A browser has come back. Whatever follows from it goes on if the browser does not wait.
 pub async fn come_back<S: Attempts, E: TokenEndpoint, C: Clock>(
     tokens: &Tokens<S, E, C>,
@@ -415,11 +418,19 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<'_, S, E, C> {
         Arrival::BankUnavailable
     }
 
+    /// Writes down how the attempt ended. Where the store does not take it at once, that goes on by itself: the customer need
+    /// not wait for it.
     async fn settle(&self, outcome: &str) {
         let settle = Settle { by: self.by.clone(), outcome: outcome.to_owned(), life: ATTEMPT_LIFE };
-        if let Err(error) = persist(|| self.tokens.store().settle(&self.state, &settle)).await {
-            tracing::warn!(consent = ?self.attempt.consent, %error, "How an attempt ended could not be stored.");
-        }
+        let (tokens, state) = (self.tokens.clone(), self.state);
+        let (tell, told) = oneshot::channel();
+        self.tokens.detach(async move {
+            if let Err(error) = persist(|| tokens.store().settle(&state, &settle)).await {
+                tracing::warn!(?state, %error, "How an attempt ended could not be stored.");
+            }
+            let _ = tell.send(());
+        });
+        let _ = timeout(SETTLING, told).await;
     }
 
     fn over(&self, ending: Ending) -> Arrival {

@@ -27,6 +27,9 @@ mod raw;
 // What an operator is told of a consent, and can take back.
 mod telling;
 
+// Consents that are started here, and their customers.
+mod starting;
+
 // The command line and the demo.
 mod commanding;
 

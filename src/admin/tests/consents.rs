@@ -178,7 +178,7 @@ async fn on_a_unix_socket_this_user_needs_no_key() {
     let folder = tempfile::tempdir().unwrap();
     let bind = Bind::Unix(folder.path().join("admin.sock"));
     let bench = Bench::new();
-    let admin = admin(&bench, None, Writes::Guarded);
+    let admin = admin(&bench, None, Writes::Guarded, None);
     let server = Server::start(bench, &bind, admin.into_service()).await;
     let mut stream = UnixStream::connect(folder.path().join("admin.sock")).await.unwrap();
     let body = tokens("r");
