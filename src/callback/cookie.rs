@@ -30,10 +30,11 @@ pub(super) fn find(headers: &HeaderMap, name: &str) -> Option<BrowserKey> {
 /// The line that sets it, for so long.
 pub(super) fn set(name: &str, key: &BrowserKey, secure: bool, life: Duration) -> Option<HeaderValue> {
     let secure = if secure { "; Secure" } else { "" };
-    let line = format!("{name}={}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax{secure}", key.expose(), life.as_secs());
-    let mut line = HeaderValue::try_from(line).ok()?;
-    line.set_sensitive(true);
-    Some(line)
+    let (key, seconds) = (key.expose(), life.as_secs());
+    let text = format!("{name}={key}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// 32 bytes in base64url.

@@ -59,9 +59,8 @@ fn weight(parameter: &str) -> u32 {
     let Some(value) = parameter.trim().strip_prefix("q=") else { return 1_000 };
     match value.trim().split_once('.') {
         None if value.trim() == "0" => 0,
-        None => 1_000,
         Some(("0", digits)) if digits.len() <= 3 => format!("{digits:0<3}").parse().unwrap_or(1_000),
-        Some(_) => 1_000,
+        None | Some(_) => 1_000,
     }
 }
 

@@ -182,8 +182,8 @@ async fn an_outcome_is_written_once_and_only_by_who_claimed(bench: &impl Bench) 
         assert_eq!(store.settle(&state, &settle(1, "granted")).await.unwrap(), SettleOutcome::Settled);
     }
     assert_eq!(store.settle(&state, &settle(1, "server_error")).await.unwrap(), SettleOutcome::Lost);
-    let stage = store.attempt(&state).await.unwrap().unwrap().stage;
-    assert_eq!(stage, AttemptStage::Over("granted".into()));
+    let attempt = store.attempt(&state).await.unwrap().unwrap();
+    assert_eq!(attempt.stage, AttemptStage::Over("granted".into()));
 }
 
 async fn every_step_begins_the_time_of_an_attempt_anew(bench: &impl Bench) {

@@ -83,7 +83,7 @@ async fn every_fault_of_a_start_is_named_by_its_member() {
         (r#"{"provider": "bank", "return_url": "https://evil.example/"}"#, 422, "start-invalid", Some("return_url")),
         (r#"{"provider": "bank", "consent_id": "a b"}"#, 422, "start-invalid", Some("consent_id")),
         (r#"{"provider": "bank", "access_token": "CANARY"}"#, 422, "start-invalid", Some("access_token")),
-        (r#"{}"#, 422, "start-invalid", Some("provider")),
+        ("{}", 422, "start-invalid", Some("provider")),
     ];
     for (body, status, kind, member) in rows {
         let answer = server.post(CONSENTS, &[], body).await;

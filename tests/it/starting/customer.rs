@@ -48,9 +48,9 @@ async fn a_customer_who_cancels_leaves_a_new_consent_denied() {
     let sidecar = street.replica().start().await;
     let started = start(&sidecar, "customer-1").await;
     let mut browser = Browser::new();
-    let (bank, page) = browser.to_the_bank(&started).await;
+    let (at, page) = browser.open_the_bank(&started).await;
     // As this bank says it: server_error.
-    let cancelled = browser.fill_in(&bank, &page, "answer=cancel").await;
+    let cancelled = browser.fill_in(&at, &page, "answer=cancel").await;
     let arrived = browser.get(&location(&cancelled)).await;
     assert_eq!(location(&arrived), ended("customer-1", "denied"));
     assert_eq!(sidecar.balances("customer-1").await.problem(), "consent-denied");
@@ -82,7 +82,7 @@ async fn every_error_of_the_bank_ends_clearly_and_is_in_the_history() {
         street.bank.fault("abn-authorize", 1, json!({ "authorize_error": error })).await;
         let started = start(&sidecar, &consent).await;
         let mut browser = Browser::new();
-        let (_, sent_back) = browser.to_the_bank(&started).await;
+        let (_, sent_back) = browser.open_the_bank(&started).await;
         let back = location(&sent_back);
         for _ in 0..2 {
             assert_eq!(location(&browser.get(&back).await), ended(&consent, status), "{error}");

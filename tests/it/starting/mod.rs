@@ -104,7 +104,7 @@ impl Browser {
     }
 
     /// From the start address to the bank's first page: its address, and the page.
-    async fn to_the_bank(&mut self, started: &Value) -> (String, Answer) {
+    async fn open_the_bank(&mut self, started: &Value) -> (String, Answer) {
         let sent = self.get(started["start_url"].as_str().unwrap()).await;
         assert_eq!(sent.status, StatusCode::SEE_OTHER, "{sent:?}");
         let bank = location(&sent);
@@ -123,10 +123,10 @@ impl Browser {
 
     /// Through the bank's three pages: the address that the bank sends the browser back to.
     async fn agree(&mut self, started: &Value) -> String {
-        let (bank, page) = self.to_the_bank(started).await;
-        let page = self.fill_in(&bank, &page, "step=logon&user=doe").await;
-        let page = self.fill_in(&bank, &page, &format!("step=check&account={IBAN}")).await;
-        let back = self.fill_in(&bank, &page, "step=authorize&answer=authorize").await;
+        let (at, page) = self.open_the_bank(started).await;
+        let page = self.fill_in(&at, &page, "step=logon&user=doe").await;
+        let page = self.fill_in(&at, &page, &format!("step=check&account={IBAN}")).await;
+        let back = self.fill_in(&at, &page, "step=authorize&answer=authorize").await;
         location(&back)
     }
 }
