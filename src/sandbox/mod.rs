@@ -43,6 +43,13 @@
 //! | unknown `flow` or `bank`, a bad challenge, a payment without `transactionId`, a parameter twice | back with `invalid_request` |
 //! | the customer cancels | back with `server_error`, as at the real bank |
 //!
+//! Norsk Gjeldsinformasjon's `authorization_endpoint` asks a person to log in (`step=login&nin=…`; `answer=cancel` goes
+//! back as `login_cancelled`) and then to approve (`step=consent&answer=approve`; `answer=deny` goes back as
+//! `consent_denied`). Its scope is one debt scope, with a number of days behind it or for one lookup, and after it
+//! `openid` or nothing; anything else goes back as `invalid_scopes`, a `state` under eight characters as `invalid_state`.
+//! The code gives a token for `GET /v1/debt` that carries the one consent, and no refresh token. It lives for ten
+//! minutes; the second exchange ends the token.
+//!
 //! # The control API
 //!
 //! | request | what it does |
@@ -55,6 +62,7 @@
 //! | `GET`, `PATCH /abn-amro/settings` | the knobs of [`settings::AbnAmroKnobs`], as a JSON merge patch |
 //! | `POST /norsk-gjeld/consents` `{nin?, scope?, days?}` | creates a consent; without days, for one lookup within ten minutes |
 //! | `POST /norsk-gjeld/consents/{id}/revoke`, `/norsk-gjeld/expire-access-tokens` | ends it; ends all client tokens |
+//! | `POST /norsk-gjeld/feed/skip` `{numbers}` | leaves out so many sequence numbers before the next event of the feed |
 //! | `GET`, `PATCH /norsk-gjeld/settings` | the knobs of [`settings::NorskGjeldKnobs`] |
 //! | `GET /counters`, `POST /reset-counters` | totals per bank; resetting clears the log, too |
 //! | `GET /log` | the latest 20,000 token requests |
@@ -289,8 +297,18 @@ impl<C: Clock> Sandbox<C> {
             bank!(self.nogi_access, &tokens, norsk_gjeld::token::serve),
             bank!(self.nogi_api, &apis, norsk_gjeld::api::serve),
             bank!((self.control, None), &tokens, control::serve),
-            bank!(self.pages, &tokens, abn_amro::authorize::serve),
+            bank!(self.pages, &tokens, browsers),
         );
+    }
+}
+
+/// ABN AMRO's pages. Where they come without TLS, Norsk Gjeldsinformasjon's come from here too: at home they share a
+/// listener with its token endpoint, which keeps its TLS.
+async fn browsers<C: Clock>(world: &World<C>, request: Request<Incoming>) -> Result<Response<Wire>, Broken> {
+    if world.settings.plain_pages && norsk_gjeld::authorize::owns(request.uri().path()) {
+        norsk_gjeld::authorize::serve(world, request).await
+    } else {
+        abn_amro::authorize::serve(world, request).await
     }
 }
 
