@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
+use crate::config::renewal::{self, Renewal};
 use crate::config::{Config, StoreConfig, StoreKind};
 use crate::http::host::NotAHostName;
 use crate::net::serve::{Bind, BindError, Listener, serve};
@@ -49,6 +50,8 @@ pub struct App {
     admin: Option<(Arc<Listener>, AppAdmin)>,
     serving: Latch,
     reached: Latch,
+    renewals: Vec<Renewal>,
+    metrics: Metrics,
     shutdown: Shutdown,
     grace: Duration,
 }
@@ -134,8 +137,18 @@ const FREEZES_EVERY: Duration = Duration::from_secs(5);
 impl App {
     /// Opens the store, binds every listener, and serves nothing yet.
     pub async fn start(config: Config, writes: Writes, shutdown: Shutdown) -> Result<Self, StartError> {
-        let Config { proxy, health, admin, store, tokens: settings, registrations, shutdown: ending, replica, .. } =
-            config;
+        let Config {
+            proxy,
+            health,
+            admin,
+            store,
+            tokens: settings,
+            registrations,
+            shutdown: ending,
+            replica,
+            renewals,
+            ..
+        } = config;
         let behaviours: BTreeMap<_, _> =
             settings.providers.iter().map(|(id, settings)| (id.clone(), settings.behaviour.clone())).collect();
         let spill = store.spill.as_ref().map(|spill| SpillDirectory::open(&spill.directory)).transpose()?;
@@ -154,7 +167,7 @@ impl App {
             }
             None => None,
         };
-        let proxy = Proxy::new(proxy, tokens.clone(), &behaviours, metrics, SystemClock)?;
+        let proxy = Proxy::new(proxy, tokens.clone(), &behaviours, metrics.clone(), SystemClock)?;
         let (told, ending_told) = (tokens.clone(), shutdown.clone());
         let vitals = move || Vitals {
             store_linked: told.is_linked(),
@@ -165,7 +178,8 @@ impl App {
         };
         let health = Health::new(readiness, Arc::new(registry), Box::new(vitals) as VitalsNow);
         let (proxy, health) = ((proxy_listener, proxy), (health_listener, health));
-        Ok(Self { tokens, proxy, health, admin, serving, reached, shutdown, grace: ending.grace })
+        let grace = ending.grace;
+        Ok(Self { tokens, proxy, health, admin, serving, reached, renewals, metrics, shutdown, grace })
     }
 
     /// Where it listens, with the real ports.
@@ -179,7 +193,7 @@ impl App {
 
     /// Serves until the shutdown begins and everything under way has finished, or the grace period is over.
     pub async fn run(self) {
-        let Self { tokens, proxy, health, admin, serving, reached, shutdown, grace } = self;
+        let Self { tokens, proxy, health, admin, serving, reached, renewals, metrics, shutdown, grace } = self;
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
         let following = tokio::spawn(async move { follower.follow().await });
@@ -191,6 +205,7 @@ impl App {
         let reuniting = tokio::spawn(async move { reuniter.reunite().await });
         let watcher = tokens.clone();
         let watching = tokio::spawn(async move { watcher.watch_freezes(FREEZES_EVERY).await });
+        let renewing = tokio::spawn(renewal::watch(renewals, SystemClock, metrics));
         let reacher = tokens.clone();
         let reaching = tokio::spawn(async move {
             match reacher.store() {
@@ -240,6 +255,7 @@ impl App {
         reuniting.abort();
         reaching.abort();
         watching.abort();
+        renewing.abort();
     }
 }
 

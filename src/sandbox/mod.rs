@@ -8,8 +8,8 @@
 //! # In five minutes
 //!
 //! `consentry sandbox` prints six addresses and writes into a folder of your choice: `ca.pem` (trust it), `tpp.crt` and
-//! `tpp.key` (the client certificate of `TPP_test`), and `endpoints.json` (every URL and credential). Then, with the
-//! control API's address in `$CONTROL`:
+//! `tpp.key` (the client certificate of `TPP_test`; `tpp-renewed.crt` and `tpp-renewed.key` are its next), and
+//! `endpoints.json` (every URL and credential). Then, with the control API's address in `$CONTROL`:
 //!
 //! ```text
 //! curl -X POST $CONTROL/abn-amro/consents                      # grants a consent: ids and tokens
@@ -174,6 +174,7 @@ pub struct Sandbox<C = SystemClock> {
     world: Arc<World<C>>,
     authority: Authority,
     client: PemPair,
+    renewed: PemPair,
     addresses: Addresses,
     abn_token: (Listener, Option<Arc<ServerConfig>>),
     abn_api: (Listener, Option<Arc<ServerConfig>>),
@@ -195,7 +196,8 @@ impl<C: Clock> Sandbox<C> {
     pub async fn start_at(settings: SandboxSettings, clock: C) -> Result<Self, SandboxError> {
         let authority = Authority::new()?;
         let client = authority.client(&settings.abn_amro_client_id)?;
-        let thumbprint = client.identity()?.thumbprint();
+        let renewed = authority.client(&settings.abn_amro_client_id)?;
+        let thumbprints = [client.identity()?.thumbprint(), renewed.identity()?.thumbprint()];
         let server = authority.server()?.identity()?;
         let tpps = ClientAuth::Required(Roots::Pem(authority.pem().into_bytes()));
         let http1: &[&[u8]] = &[b"http/1.1"];
@@ -225,9 +227,10 @@ impl<C: Clock> Sandbox<C> {
             nogi_api: (nogi_api, api_tls),
             control,
             pages: (pages, pages_tls),
-            world: Arc::new(World::new(clock, settings, endpoints, thumbprint)),
+            world: Arc::new(World::new(clock, settings, endpoints, thumbprints)),
             authority,
             client,
+            renewed,
             addresses,
         })
     }
@@ -257,13 +260,16 @@ impl<C: Clock> Sandbox<C> {
         self.authority.client("a stranger")
     }
 
-    /// Writes `ca.pem`, `tpp.crt`, `tpp.key` (mode 0600) and `endpoints.json` into an existing folder.
+    /// Writes `ca.pem`, `tpp.crt`, `tpp.key` (mode 0600), the same client's next pair `tpp-renewed.crt` and `tpp-renewed.key`,
+    /// and `endpoints.json` into an existing folder.
     pub fn write_files(&self, folder: &Path) -> Result<(), SandboxError> {
         let endpoints = serde_json::to_string_pretty(self.endpoints()).unwrap_or_default();
         let files = [
             ("ca.pem", self.ca_pem(), 0o644),
             ("tpp.crt", self.client.certificate.clone(), 0o644),
             ("tpp.key", self.client.key.clone(), 0o600),
+            ("tpp-renewed.crt", self.renewed.certificate.clone(), 0o644),
+            ("tpp-renewed.key", self.renewed.key.clone(), 0o600),
             ("endpoints.json", endpoints, 0o644),
         ];
         for (file, text, mode) in files {

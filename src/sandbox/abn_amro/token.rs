@@ -129,7 +129,8 @@ fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
     }
     let certificate = head.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_deref());
     let is_client = form.get("client_id") == Some(world.settings.abn_amro_client_id.as_str());
-    if !is_client || certificate != Some(world.client_thumbprint.as_str()) {
+    let is_its = certificate.is_some_and(|shown| world.client_thumbprints.iter().any(|its| its == shown));
+    if !is_client || !is_its {
         return Err(Refusal::Client);
     }
     let knobs = lock(&world.abn_amro_knobs).clone();
