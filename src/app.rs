@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
 use crate::callback::Callback;
+use crate::config::renewal::{self, Renewal};
 use crate::config::{Config, StoreConfig, StoreKind};
 use crate::http::host::NotAHostName;
 use crate::net::serve::{Bind, BindError, Listener, serve};
@@ -52,6 +53,8 @@ pub struct App {
     callback: Option<(Arc<Listener>, AppCallback)>,
     serving: Latch,
     reached: Latch,
+    renewals: Vec<Renewal>,
+    metrics: Metrics,
     shutdown: Shutdown,
     grace: Duration,
 }
@@ -157,6 +160,7 @@ impl App {
             registrations,
             shutdown: ending,
             replica,
+            renewals,
             ..
         } = config;
         let behaviours: BTreeMap<_, _> =
@@ -187,7 +191,7 @@ impl App {
             }
             None => None,
         };
-        let proxy = Proxy::new(proxy, tokens.clone(), &behaviours, metrics, SystemClock)?;
+        let proxy = Proxy::new(proxy, tokens.clone(), &behaviours, metrics.clone(), SystemClock)?;
         let (told, ending_told) = (tokens.clone(), shutdown.clone());
         let vitals = move || Vitals {
             store_linked: told.is_linked(),
@@ -198,7 +202,8 @@ impl App {
         };
         let health = Health::new(readiness, Arc::new(registry), Box::new(vitals) as VitalsNow);
         let (proxy, health) = ((proxy_listener, proxy), (health_listener, health));
-        Ok(Self { tokens, proxy, health, admin, callback, serving, reached, shutdown, grace: ending.grace })
+        let grace = ending.grace;
+        Ok(Self { tokens, proxy, health, admin, callback, serving, reached, renewals, metrics, shutdown, grace })
     }
 
     /// Where it listens, with the real ports.
@@ -213,7 +218,8 @@ impl App {
 
     /// Serves until the shutdown begins and everything under way has finished, or the grace period is over.
     pub async fn run(self) {
-        let Self { tokens, proxy, health, admin, callback, serving, reached, shutdown, grace } = self;
+        let Self { tokens, proxy, health, admin, callback, serving, reached, renewals, metrics, shutdown, grace } =
+            self;
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
         let following = tokio::spawn(async move { follower.follow().await });
@@ -225,6 +231,7 @@ impl App {
         let reuniting = tokio::spawn(async move { reuniter.reunite().await });
         let watcher = tokens.clone();
         let watching = tokio::spawn(async move { watcher.watch_freezes(FREEZES_EVERY).await });
+        let renewing = tokio::spawn(renewal::watch(renewals, SystemClock, metrics));
         let reacher = tokens.clone();
         let reaching = tokio::spawn(async move {
             match reacher.store() {
@@ -279,6 +286,7 @@ impl App {
         reuniting.abort();
         reaching.abort();
         watching.abort();
+        renewing.abort();
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
             ));
             out::say(&format!("  ABN AMRO, token endpoint (mutual TLS)    {}", endpoints.abn_amro.token_endpoint));
             out::say(&format!("  ABN AMRO, APIs                           {}", endpoints.abn_amro.api));
+            let browser = &endpoints.norsk_gjeld.authorization_endpoint;
+            out::say(&format!("  Norsk Gjeldsinformasjon, for a browser   {browser}"));
             out::say(&format!("  Norsk Gjeldsinformasjon, token endpoint  {}", endpoints.norsk_gjeld.token_endpoint));
             out::say(&format!("  Norsk Gjeldsinformasjon, APIs            {}", endpoints.norsk_gjeld.api));
             out::say(&format!("  control                                  {}", endpoints.control));

@@ -3,7 +3,7 @@
 //! [`Config::load`] reads one YAML file in three steps: `tree` finds repeated keys, `shape` fits what is there into
 //! the structs of `raw`, key by key, and `parse` makes settings of them. No step stops at its first complaint: they
 //! gather in `fault`, and each gets its line and column from `locate`. [`check()`] does the same for `consentry
-//! check`, and never gives a configuration out.
+//! check`, and never gives a configuration out. `renewal` reads certificates again while they are in use.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -26,6 +26,7 @@ mod locate;
 mod nearest;
 mod parse;
 mod raw;
+pub mod renewal;
 mod shape;
 #[cfg(all(test, feature = "sandbox"))]
 mod tests;
@@ -60,6 +61,8 @@ pub struct Config {
     pub replica: String,
     /// Every file that secrets and certificates were read from. A change of one of them calls for another load.
     pub files: Vec<PathBuf>,
+    /// The certificates that are read again while they are in use.
+    pub renewals: Vec<renewal::Renewal>,
 }
 
 /// Where token sets live, and how they are sealed.

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
-use rustls::pki_types::pem::{Error as PemError, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::server::WebPkiClientVerifier;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+pub use super::identity::{Identity, Renewed};
+use super::pinned::PinnedVerifier;
 
 /// Which of the parts of a TLS configuration is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,9 @@ pub enum TlsError {
     /// Certificate and key are each fine and do not belong together.
     #[error("the private key does not belong to the first certificate of the chain")]
     KeyMismatch,
+    /// A certificate whose time has not come, or is over. Only looked at where one is renewed.
+    #[error("the first certificate of the chain is not valid today")]
+    CertificateDates,
     /// Not PEM, or broken off in the middle of a section.
     #[error("the trusted certificates are not valid PEM")]
     RootsNotPem,
@@ -50,51 +56,12 @@ pub enum TlsError {
     Settings(#[source] rustls::Error),
 }
 
-/// A certificate chain with its private key: who we are on a connection. Cheap to clone.
-#[derive(Clone)]
-pub struct Identity(Arc<CertifiedKey>);
-
-impl Identity {
-    /// Reads a certificate chain (leaf first) and its private key, and checks that they belong together.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let chain = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| TlsError::CertificateNotPem)?;
-        if chain.is_empty() {
-            return Err(TlsError::CertificateMissing);
-        }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
-            PemError::NoItemsFound => TlsError::KeyMissing,
-            _ => TlsError::KeyNotPem,
-        })?;
-        let key = provider::sign::any_supported_type(&key).map_err(|_| TlsError::KeyUnsupported)?;
-        let pair = CertifiedKey::new(chain, key);
-        match pair.keys_match() {
-            Ok(()) => Ok(Self(Arc::new(pair))),
-            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(TlsError::KeyMismatch),
-            Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::KeyUnsupported),
-            Err(_) => Err(TlsError::CertificateInvalid),
-        }
-    }
-
-    /// The `x5t#S256` of the leaf: base64url of the SHA-256 of its DER (RFC 8705 §3.1).
-    pub fn thumbprint(&self) -> String {
-        self.0.cert.first().map(thumbprint).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Debug for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Identity({})", self.thumbprint())
-    }
-}
-
 /// The `x5t#S256` of a certificate: base64url of the SHA-256 of its DER (RFC 8705 §3.1).
 pub fn thumbprint(certificate: &CertificateDer<'_>) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, certificate).as_ref())
 }
 
-/// Whom the other side's certificate must descend from.
+/// Whom the other side's certificate must descend from. A server's may also be one of these itself.
 #[derive(Clone, Debug)]
 pub enum Roots {
     /// The machine's own list. Entries of it that cannot be read are skipped.
@@ -122,12 +89,22 @@ pub fn client_config(
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Settings)?
-        .with_root_certificates(root_store(roots)?);
+        .map_err(TlsError::Settings)?;
+    let builder = match roots {
+        Roots::System => builder.with_root_certificates(root_store(roots)?),
+        Roots::Pem(pem) => {
+            let verifier = PinnedVerifier::new(root_store(roots)?, certificates(pem)?, crypto())?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
     let mut config = match identity {
-        Some(Identity(pair)) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(pair)))),
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(identity.clone())),
         None => builder.with_no_client_auth(),
     };
+    if identity.is_some() {
+        // A resumed session would go on under the certificate that it began with.
+        config.resumption = Resumption::disabled();
+    }
     config.alpn_protocols = owned(alpn);
     Ok(Arc::new(config))
 }
@@ -149,7 +126,7 @@ pub fn server_config(identity: &Identity, clients: &ClientAuth, alpn: &[&[u8]]) 
         }
         ClientAuth::Required(roots) => builder.with_client_cert_verifier(verifier(roots)?.build().map_err(refused)?),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.0))));
+    let mut config = builder.with_cert_resolver(Arc::new(identity.clone()));
     config.alpn_protocols = owned(alpn);
     Ok(Arc::new(config))
 }
@@ -161,13 +138,16 @@ fn root_store(roots: &Roots) -> Result<RootCertStore, TlsError> {
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         Roots::Pem(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|_| TlsError::RootsNotPem)?;
+            for certificate in certificates(pem)? {
                 store.add(certificate).map_err(|_| TlsError::RootsNotPem)?;
             }
         }
     }
     if store.is_empty() { Err(TlsError::RootsEmpty) } else { Ok(store) }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::RootsNotPem)
 }
 
 fn crypto() -> Arc<CryptoProvider> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -54,6 +54,13 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 pub(super) fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(Payload::Whole(Bytes::new()));
     *answer.status_mut() = status;
+    answer
+}
+
+/// The resource answers to this method alone.
+pub(super) fn only(method: &'static str) -> Answer {
+    let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(method));
     answer
 }
 

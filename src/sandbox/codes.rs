@@ -128,6 +128,11 @@ impl Challenge {
         if fits { Ok(Some(Self { text: text.to_owned(), method })) } else { Err(BadChallenge) }
     }
 
+    /// Whether the verifier itself went through the browser.
+    pub(super) fn is_plain(&self) -> bool {
+        self.method == ChallengeMethod::Plain
+    }
+
     fn fits(&self, verifier: &str) -> bool {
         is_verifier(verifier)
             && match self.method {

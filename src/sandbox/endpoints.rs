@@ -54,6 +54,8 @@ pub struct AbnAmroEndpoints {
 pub struct NorskGjeldEndpoints {
     /// Base URL of the authorization server, which is its issuer without the last slash.
     pub access: String,
+    /// URL that a person's browser is sent to.
+    pub authorization_endpoint: String,
     /// URL of the token endpoint.
     pub token_endpoint: String,
     /// Base URL of the APIs.
@@ -78,6 +80,7 @@ impl Endpoints {
                 api_key: settings.api_key.clone(),
             },
             norsk_gjeld: NorskGjeldEndpoints {
+                authorization_endpoint: format!("{}/oauth2/auth", if settings.plain_pages { &pages } else { &access }),
                 token_endpoint: format!("{access}/oauth2/token"),
                 access,
                 api: format!("{api}://{}", addresses.nogi_api),

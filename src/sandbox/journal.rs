@@ -109,6 +109,14 @@ impl AbnAmroCounters {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct NorskGjeldCounters {
     pub(super) token_requests: u64,
+    /// Requests of the authorize page.
+    pub(super) authorize_requests: u64,
+    /// Codes given for what a person has agreed to.
+    pub(super) codes_issued: u64,
+    /// Codes that have become tokens.
+    pub(super) code_exchanges: u64,
+    /// Codes that were presented once more.
+    pub(super) code_reuses: u64,
     pub(super) client_credentials: u64,
     pub(super) api_calls: u64,
     pub(super) lookups: u64,

@@ -8,8 +8,8 @@
 //! # In five minutes
 //!
 //! `consentry sandbox` prints six addresses and writes into a folder of your choice: `ca.pem` (trust it), `tpp.crt` and
-//! `tpp.key` (the client certificate of `TPP_test`), and `endpoints.json` (every URL and credential). Then, with the
-//! control API's address in `$CONTROL`:
+//! `tpp.key` (the client certificate of `TPP_test`; `tpp-renewed.crt` and `tpp-renewed.key` are its next), and
+//! `endpoints.json` (every URL and credential). Then, with the control API's address in `$CONTROL`:
 //!
 //! ```text
 //! curl -X POST $CONTROL/abn-amro/consents                      # grants a consent: ids and tokens
@@ -43,6 +43,13 @@
 //! | unknown `flow` or `bank`, a bad challenge, a payment without `transactionId`, a parameter twice | back with `invalid_request` |
 //! | the customer cancels | back with `server_error`, as at the real bank |
 //!
+//! Norsk Gjeldsinformasjon's `authorization_endpoint` asks a person to log in (`step=login&nin=…`; `answer=cancel` goes
+//! back as `login_cancelled`) and then to approve (`step=consent&answer=approve`; `answer=deny` goes back as
+//! `consent_denied`). Its scope is one debt scope, with a number of days behind it or for one lookup, and after it
+//! `openid` or nothing; anything else goes back as `invalid_scopes`, a `state` under eight characters as `invalid_state`.
+//! The code gives a token for `GET /v1/debt` that carries the one consent, and no refresh token. It lives for ten
+//! minutes; the second exchange ends the token.
+//!
 //! # The control API
 //!
 //! | request | what it does |
@@ -55,6 +62,7 @@
 //! | `GET`, `PATCH /abn-amro/settings` | the knobs of [`settings::AbnAmroKnobs`], as a JSON merge patch |
 //! | `POST /norsk-gjeld/consents` `{nin?, scope?, days?}` | creates a consent; without days, for one lookup within ten minutes |
 //! | `POST /norsk-gjeld/consents/{id}/revoke`, `/norsk-gjeld/expire-access-tokens` | ends it; ends all client tokens |
+//! | `POST /norsk-gjeld/feed/skip` `{numbers}` | leaves out so many sequence numbers before the next event of the feed |
 //! | `GET`, `PATCH /norsk-gjeld/settings` | the knobs of [`settings::NorskGjeldKnobs`] |
 //! | `GET /counters`, `POST /reset-counters` | totals per bank; resetting clears the log, too |
 //! | `GET /log` | the latest 20,000 token requests |
@@ -166,6 +174,7 @@ pub struct Sandbox<C = SystemClock> {
     world: Arc<World<C>>,
     authority: Authority,
     client: PemPair,
+    renewed: PemPair,
     addresses: Addresses,
     abn_token: (Listener, Option<Arc<ServerConfig>>),
     abn_api: (Listener, Option<Arc<ServerConfig>>),
@@ -187,7 +196,8 @@ impl<C: Clock> Sandbox<C> {
     pub async fn start_at(settings: SandboxSettings, clock: C) -> Result<Self, SandboxError> {
         let authority = Authority::new()?;
         let client = authority.client(&settings.abn_amro_client_id)?;
-        let thumbprint = client.identity()?.thumbprint();
+        let renewed = authority.client(&settings.abn_amro_client_id)?;
+        let thumbprints = [client.identity()?.thumbprint(), renewed.identity()?.thumbprint()];
         let server = authority.server()?.identity()?;
         let tpps = ClientAuth::Required(Roots::Pem(authority.pem().into_bytes()));
         let http1: &[&[u8]] = &[b"http/1.1"];
@@ -217,9 +227,10 @@ impl<C: Clock> Sandbox<C> {
             nogi_api: (nogi_api, api_tls),
             control,
             pages: (pages, pages_tls),
-            world: Arc::new(World::new(clock, settings, endpoints, thumbprint)),
+            world: Arc::new(World::new(clock, settings, endpoints, thumbprints)),
             authority,
             client,
+            renewed,
             addresses,
         })
     }
@@ -249,13 +260,16 @@ impl<C: Clock> Sandbox<C> {
         self.authority.client("a stranger")
     }
 
-    /// Writes `ca.pem`, `tpp.crt`, `tpp.key` (mode 0600) and `endpoints.json` into an existing folder.
+    /// Writes `ca.pem`, `tpp.crt`, `tpp.key` (mode 0600), the same client's next pair `tpp-renewed.crt` and `tpp-renewed.key`,
+    /// and `endpoints.json` into an existing folder.
     pub fn write_files(&self, folder: &Path) -> Result<(), SandboxError> {
         let endpoints = serde_json::to_string_pretty(self.endpoints()).unwrap_or_default();
         let files = [
             ("ca.pem", self.ca_pem(), 0o644),
             ("tpp.crt", self.client.certificate.clone(), 0o644),
             ("tpp.key", self.client.key.clone(), 0o600),
+            ("tpp-renewed.crt", self.renewed.certificate.clone(), 0o644),
+            ("tpp-renewed.key", self.renewed.key.clone(), 0o600),
             ("endpoints.json", endpoints, 0o644),
         ];
         for (file, text, mode) in files {
@@ -289,8 +303,18 @@ impl<C: Clock> Sandbox<C> {
             bank!(self.nogi_access, &tokens, norsk_gjeld::token::serve),
             bank!(self.nogi_api, &apis, norsk_gjeld::api::serve),
             bank!((self.control, None), &tokens, control::serve),
-            bank!(self.pages, &tokens, abn_amro::authorize::serve),
+            bank!(self.pages, &tokens, browsers),
         );
+    }
+}
+
+/// ABN AMRO's pages. Where they come without TLS, Norsk Gjeldsinformasjon's come from here too: at home they share a
+/// listener with its token endpoint, which keeps its TLS.
+async fn browsers<C: Clock>(world: &World<C>, request: Request<Incoming>) -> Result<Response<Wire>, Broken> {
+    if world.settings.plain_pages && norsk_gjeld::authorize::owns(request.uri().path()) {
+        norsk_gjeld::authorize::serve(world, request).await
+    } else {
+        abn_amro::authorize::serve(world, request).await
     }
 }
 

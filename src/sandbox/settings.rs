@@ -72,6 +72,8 @@ pub struct AbnAmroKnobs {
     pub expires_in: Option<ToldLife>,
     /// Whether a refresh replaces the refresh token.
     pub rotation: bool,
+    /// How long a refresh token stays at least, in seconds; a refresh before that answers with the same one.
+    pub rotation_interval_s: u64,
     /// How long after its first use a spent refresh token is still accepted, in seconds.
     pub grace_s: u64,
     /// What a spent refresh token does that comes after its grace, and a code that comes twice.
@@ -80,6 +82,8 @@ pub struct AbnAmroKnobs {
     pub old_access_token: OldAccessToken,
     /// How long a consent lives, in seconds.
     pub consent_life_s: u64,
+    /// How long a consent may go without a refresh, in seconds; absent, for as long as it lives.
+    pub consent_idle_s: Option<u64>,
     /// Where customers may be sent back to. Compared character by character.
     #[serde(deserialize_with = "redirect_uris")]
     pub redirect_uris: Vec<String>,
@@ -95,10 +99,12 @@ impl Default for AbnAmroKnobs {
             access_token_life_s: 7_200,
             expires_in: None,
             rotation: true,
+            rotation_interval_s: 0,
             grace_s: 0,
             reuse_policy: ReusePolicy::RevokeFamily,
             old_access_token: OldAccessToken::Keep,
             consent_life_s: 90 * 24 * 60 * 60,
+            consent_idle_s: None,
             redirect_uris: vec!["http://localhost:8090/callback".to_owned(), "https://localhost/auth".to_owned()],
             code_life_s: 60,
             auto_approve: false,
@@ -166,11 +172,27 @@ impl ToldLife {
 pub struct NorskGjeldKnobs {
     /// How long an access token lives, in seconds; the answer names one second less.
     pub access_token_life_s: u64,
+    /// Where persons may be sent back to. Compared character by character.
+    #[serde(deserialize_with = "redirect_uris")]
+    pub redirect_uris: Vec<String>,
+    /// How long a code can be exchanged, in seconds.
+    pub code_life_s: u64,
+    /// Answer the authorize request at once, as if the first person of the service's documents had agreed.
+    pub auto_approve: bool,
+    /// Creditors that do not answer a lookup.
+    pub creditors_missing: u8,
 }
 
 impl Default for NorskGjeldKnobs {
     fn default() -> Self {
-        Self { access_token_life_s: 3_600 }
+        let redirect_uris = ["http://localhost:8090/callback", "https://api-eksempelbank.no/v1/callback"];
+        Self {
+            access_token_life_s: 3_600,
+            redirect_uris: redirect_uris.map(str::to_owned).to_vec(),
+            code_life_s: 600,
+            auto_approve: false,
+            creditors_missing: 0,
+        }
     }
 }
 

@@ -14,8 +14,8 @@ pub(super) struct World<C> {
     pub(super) clock: C,
     pub(super) settings: SandboxSettings,
     pub(super) endpoints: Endpoints,
-    /// The thumbprint of the certificate that belongs to ABN AMRO's client.
-    pub(super) client_thumbprint: String,
+    /// The thumbprints of the certificates that belong to ABN AMRO's client.
+    pub(super) client_thumbprints: [String; 2],
     pub(super) abn_amro_knobs: Mutex<AbnAmroKnobs>,
     pub(super) abn_amro: Mutex<Ledger>,
     pub(super) norsk_gjeld_knobs: Mutex<NorskGjeldKnobs>,
@@ -25,14 +25,19 @@ pub(super) struct World<C> {
 }
 
 impl<C> World<C> {
-    pub(super) fn new(clock: C, settings: SandboxSettings, endpoints: Endpoints, client_thumbprint: String) -> Self {
+    pub(super) fn new(
+        clock: C,
+        settings: SandboxSettings,
+        endpoints: Endpoints,
+        client_thumbprints: [String; 2],
+    ) -> Self {
         Self {
             clock,
             abn_amro_knobs: Mutex::new(settings.abn_amro.clone()),
             norsk_gjeld_knobs: Mutex::new(settings.norsk_gjeld.clone()),
             settings,
             endpoints,
-            client_thumbprint,
+            client_thumbprints,
             abn_amro: Mutex::default(),
             norsk_gjeld: Mutex::default(),
             faults: Mutex::default(),

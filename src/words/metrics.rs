@@ -53,6 +53,13 @@ pub struct ApiLabels {
     pub api: String,
 }
 
+/// Labels of what is known of a certificate of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CertificateLabels {
+    /// Where the configuration names it: `providers.abn-amro.client_auth`.
+    pub certificate: String,
+}
+
 /// Labels of an event that needs only its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabels {
@@ -109,6 +116,8 @@ pub struct Metrics {
     pub spills: Family<KindLabels, Counter>,
     /// Consents and client tokens held in memory.
     pub tokens_cached: Gauge,
+    /// 1 while the files of a certificate hold nothing that can be used, and the one that was goes on.
+    pub certificates_refused: Family<CertificateLabels, Gauge>,
 }
 
 impl Metrics {
@@ -138,6 +147,7 @@ impl Metrics {
             provider_frozen: Family::default(),
             spills: Family::default(),
             tokens_cached: Gauge::default(),
+            certificates_refused: Family::default(),
         };
         registry.register("calls", "Calls answered by the proxy listener", metrics.calls.clone());
         registry.register_with_unit(
@@ -228,6 +238,11 @@ impl Metrics {
         );
         registry.register("spills", "What became of spilled token answers", metrics.spills.clone());
         registry.register("tokens_cached", "Token sets held in memory", metrics.tokens_cached.clone());
+        registry.register(
+            "certificate_renewal_refused",
+            "1 while the files of a certificate cannot be used and the one that was goes on",
+            metrics.certificates_refused.clone(),
+        );
         metrics
     }
 }

@@ -205,3 +205,31 @@ async fn f41_an_older_copy_of_a_record_is_found_out_by_whoever_remembers_a_newer
     sidecar.until("it is committed", async || scene.record("c-1")["gen"] == "3").await;
     assert_eq!(metric(&sidecar, "consentry_store_errors_total{kind=\"rolled_back\"}").await, 1, "it is counted");
 }
+
+/// What is swapped is first half of a new pair, and then all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn f43_a_certificate_is_shown_as_soon_as_its_files_hold_a_pair_that_fits_and_not_before() {
+    const REFUSED: &str = "consentry_certificate_renewal_refused{certificate=\"providers.abn-amro.client_auth\"}";
+    let scene = Scene::set().await;
+    let replica = scene.replica();
+    let sidecar = replica.start().await;
+    let granted = scene.bank.grant(0).await;
+    sidecar.import("c-1", &granted).await;
+    until_told(&sidecar, "c-1", SERVED).await;
+    sidecar.until("it is committed", async || scene.record("c-1")["gen"] == "2").await;
+    let first = scene.record("c-1")["crt"].clone();
+
+    let swap = |from: &str, to: &str| fs::copy(scene.bank.files().join(from), replica.home().join(to)).unwrap();
+    swap("tpp-renewed.crt", "tpp.crt");
+    sidecar.until("half a pair is refused", async || metric(&sidecar, REFUSED).await == 1).await;
+    sidecar.expire(&scene.bank, "c-1", &granted).await;
+    assert_eq!(scene.record("c-1")["crt"], first);
+    assert_eq!(until_told(&sidecar, "c-1", SERVED).await, story(&[SERVED]), "the old pair is shown");
+
+    swap("tpp-renewed.key", "tpp.key");
+    sidecar.until("the whole pair is taken", async || metric(&sidecar, REFUSED).await == 0).await;
+    sidecar.expire(&scene.bank, "c-1", &granted).await;
+    assert_eq!(until_told(&sidecar, "c-1", SERVED).await, story(&[SERVED]), "the bank takes the new pair");
+    sidecar.until("it is committed under it", async || scene.record("c-1")["crt"] != first).await;
+    assert_eq!(scene.asked(&granted.bank_id).await, ["granted"; 3]);
+}

@@ -26,7 +26,7 @@ use super::{Config, LogFormat, LogSettings, ShutdownSettings};
 use crate::net::names::Reachable;
 use crate::token::settings::TokenSettings;
 
-pub(super) use sources::Sources;
+pub(super) use sources::{Sources, read_bounded};
 
 /// Makes a configuration of what was read. `None` only after a fault.
 pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> Option<Config> {
@@ -57,6 +57,7 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> Opti
         log: log?,
         replica: replica?,
         files: sources.files(),
+        renewals: sources.renewals(),
     })
 }
 

@@ -13,6 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::config::fault::At;
 use crate::config::raw::RawSource;
+use crate::config::renewal::Renewal;
 use crate::net::tls::{self, Identity, Roots};
 
 /// Larger than any certificate chain or secret.
@@ -23,6 +24,7 @@ pub(in crate::config) struct Sources<'e> {
     folder: PathBuf,
     env: &'e dyn Fn(&str) -> Option<String>,
     files: RefCell<Vec<PathBuf>>,
+    renewals: RefCell<Vec<Renewal>>,
 }
 
 type Bytes = Zeroizing<Vec<u8>>;
@@ -39,7 +41,7 @@ enum Guard {
 impl<'e> Sources<'e> {
     /// Files are looked for in `folder`, variables asked of `env`.
     pub(in crate::config) fn new(folder: &Path, env: &'e dyn Fn(&str) -> Option<String>) -> Self {
-        Self { folder: folder.to_owned(), env, files: RefCell::default() }
+        Self { folder: folder.to_owned(), env, files: RefCell::default(), renewals: RefCell::default() }
     }
 
     /// Every file that was read, to be watched for changes.
@@ -48,6 +50,11 @@ impl<'e> Sources<'e> {
         files.sort();
         files.dedup();
         files
+    }
+
+    /// Every certificate that was read from files, to be read again while it is in use.
+    pub(super) fn renewals(&self) -> Vec<Renewal> {
+        self.renewals.take()
     }
 
     /// A secret as text.
@@ -65,15 +72,21 @@ impl<'e> Sources<'e> {
         Some(text.into())
     }
 
-    /// A certificate chain and its key.
+    /// A certificate chain and its key, which is renewed when its files change.
     pub(super) fn identity(
         &self,
         certificate: Option<&RawSource>,
         key: Option<&RawSource>,
         at: &At<'_>,
     ) -> Option<Identity> {
-        let (certificate, key) = self.pem(certificate, key, at)?;
-        at.take(Identity::from_pem(&certificate, &key))
+        let (chain_pem, key_pem) = self.pem(certificate, key, at)?;
+        let identity = at.take(Identity::from_pem(&chain_pem, &key_pem))?;
+        let file = |source: Option<&RawSource>| source?.file.as_deref().map(|file| self.path(file));
+        if let (Some(certificate), Some(key)) = (file(certificate), file(key)) {
+            let renewal = Renewal { path: at.path().clone(), certificate, key, identity: identity.clone(), told: None };
+            self.renewals.borrow_mut().push(renewal);
+        }
+        Some(identity)
     }
 
     /// The same as PEM, for whoever reads it once more. It is known to be good.
@@ -182,7 +195,7 @@ impl<'e> Sources<'e> {
 }
 
 /// At most one byte more than is allowed, and the file's mode.
-fn read_bounded(path: &Path) -> io::Result<(Bytes, u32)> {
+pub(in crate::config) fn read_bounded(path: &Path) -> io::Result<(Bytes, u32)> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::IsADirectory.into()); // Opening a named pipe would wait for a writer.
     }

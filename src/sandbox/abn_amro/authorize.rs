@@ -5,12 +5,11 @@
 //! Any other fault goes back to the client with its `state`, and so does a customer's no: as `server_error`, which is
 //! how this bank says it.
 
-use http::header::ALLOW;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::super::answers::{Answer, Broken, Form, Wire, covers, empty, on_the_wire, read_body};
+use super::super::answers::{Answer, Broken, Form, Wire, covers, empty, on_the_wire, only, read_body};
 use super::super::codes::Challenge;
 use super::super::faults::{Fault, Occasion, Target};
 use super::super::pages::{cookie, send_back, set_cookie};
@@ -61,23 +60,20 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let visit = path.strip_prefix("/as/").and_then(|rest| rest.strip_suffix("/resume/as/authorization.ping"));
-    let allowed = match visit {
-        Some(_) => Method::POST,
-        None if path == PATH => Method::GET,
-        None => return Ok(on_the_wire(empty(StatusCode::NOT_FOUND))),
-    };
-    if head.method != allowed {
-        let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
-        if let Ok(value) = HeaderValue::from_str(allowed.as_str()) {
-            answer.headers_mut().insert(ALLOW, value);
-        }
-        return Ok(on_the_wire(answer));
-    }
     if let Some(name) = visit {
+        if head.method != Method::POST {
+            return Ok(on_the_wire(only("POST")));
+        }
         return Ok(on_the_wire(match read_body(body).await {
             Ok(body) => step(world, &head, name, &Form::of_body(&head.headers, &body)),
             Err(unread) => unread.answer(),
         }));
+    }
+    if path != PATH {
+        return Ok(on_the_wire(empty(StatusCode::NOT_FOUND)));
+    }
+    if head.method != Method::GET {
+        return Ok(on_the_wire(only("GET")));
     }
     lock(&world.abn_amro).counters.authorize_requests += 1;
     let Some(fault) = world.strike(&Occasion::at(Target::AbnAuthorize)) else {

@@ -1,18 +1,17 @@
 //! The consents of the imitated ABN AMRO and their tokens.
 //!
 //! Every operation is one step under one lock, as a database transaction at a real bank would be. Refresh tokens are
-//! numbered within their consent; a token whose number has passed is spent, and presenting it again after its grace is
-//! a reuse event, however long ago it was spent.
+//! numbered within their consent; a token whose number has passed is spent. [`super::refresh`] says what comes of it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::answers::{covers, random_text, uuid};
+use super::super::answers::{random_text, uuid};
 use super::super::codes::Codes;
 use super::super::journal::AbnAmroCounters;
-use super::super::settings::{AbnAmroKnobs, OldAccessToken, ReusePolicy};
+use super::super::settings::AbnAmroKnobs;
 use super::super::visits::Visits;
 use super::authorize::Visit;
 use super::seal::Seal;
@@ -24,14 +23,11 @@ const ACCESS_LENGTH: usize = 28;
 const MAX_ACCESS_PER_CONSENT: usize = 16;
 /// Client-credentials tokens remembered.
 const MAX_CLIENT_TOKENS: usize = 10_000;
-/// Superseded refresh tokens of which the time of use is remembered, per consent. Older ones are past any grace.
-const MAX_SUPERSEDED: usize = 64;
-
 /// All consents and every token that is alive.
 #[derive(Default)]
 pub(in crate::sandbox) struct Ledger {
-    seal: Seal,
-    consents: Vec<Consent>,
+    pub(super) seal: Seal,
+    pub(super) consents: Vec<Consent>,
     by_id: HashMap<String, usize>,
     access: HashMap<String, Access>,
     client_tokens: VecDeque<String>,
@@ -53,17 +49,21 @@ pub(super) struct Terms {
     pub(super) ends: BootInstant,
 }
 
-struct Consent {
-    terms: Terms,
-    state: State,
+pub(super) struct Consent {
+    pub(super) terms: Terms,
+    pub(super) state: State,
     /// The number of the refresh token that is good.
-    sequence: u64,
+    pub(super) sequence: u64,
+    /// Since when it is.
+    pub(super) rotated: BootInstant,
+    /// The latest refresh, or the beginning.
+    pub(super) refreshed: BootInstant,
     /// Earlier ones and when they were superseded.
-    superseded: VecDeque<(u64, BootInstant)>,
-    access: VecDeque<String>,
-    refreshes: u64,
-    grace_uses: u64,
-    reuse_events: u64,
+    pub(super) superseded: VecDeque<(u64, BootInstant)>,
+    pub(super) access: VecDeque<String>,
+    pub(super) refreshes: u64,
+    pub(super) grace_uses: u64,
+    pub(super) reuse_events: u64,
 }
 
 /// Whether a consent can still be used.
@@ -91,18 +91,6 @@ pub(in crate::sandbox) struct Tokens {
     pub(in crate::sandbox) access: String,
     pub(in crate::sandbox) refresh: String,
     pub(in crate::sandbox) scope: String,
-}
-
-/// What became of a refresh.
-pub(in crate::sandbox) enum Refreshed {
-    /// New tokens; `in_grace` if the token presented was already spent.
-    Granted { tokens: Tokens, in_grace: bool },
-    /// Unknown, or the consent is over.
-    Unknown,
-    /// Spent, and past its grace.
-    Reuse,
-    /// More scope than the consent has.
-    ScopeTooWide,
 }
 
 /// There are as many consents as this sandbox holds.
@@ -173,6 +161,8 @@ impl Ledger {
             terms,
             state: State::Active,
             sequence: 1,
+            rotated: now,
+            refreshed: now,
             superseded: VecDeque::new(),
             access: VecDeque::new(),
             refreshes: 0,
@@ -182,52 +172,6 @@ impl Ledger {
         let access = self.issue(now, knobs, Some(index), &scope);
         let refresh = self.seal.token(index as u64, 1);
         Ok(Tokens { access, refresh, scope })
-    }
-
-    /// Spends a refresh token. With `rotate` false it stays good.
-    pub(in crate::sandbox) fn refresh(
-        &mut self,
-        now: BootInstant,
-        knobs: &AbnAmroKnobs,
-        token: &str,
-        scope: Option<&str>,
-        rotate: bool,
-    ) -> Refreshed {
-        let Some((index, sequence)) = self.opened(token) else { return Refreshed::Unknown };
-        let Some(consent) = self.consents.get_mut(index) else { return Refreshed::Unknown };
-        let grace = Duration::from_secs(knobs.grace_s);
-        let superseded = consent.superseded.iter().find(|(number, _)| *number == sequence);
-        let in_grace = superseded.is_some_and(|(_, at)| !grace.is_zero() && now.since(*at) <= grace);
-        if sequence < consent.sequence && !in_grace {
-            self.reused(index, knobs.reuse_policy);
-            return Refreshed::Reuse;
-        }
-        if consent.state != State::Active || now >= consent.terms.ends {
-            return Refreshed::Unknown;
-        }
-        if scope.is_some_and(|asked| !covers(&consent.terms.scope, asked)) {
-            return Refreshed::ScopeTooWide;
-        }
-        consent.refreshes += 1;
-        consent.grace_uses += u64::from(in_grace);
-        if rotate {
-            consent.superseded.push_back((consent.sequence, now));
-            if consent.superseded.len() > MAX_SUPERSEDED {
-                consent.superseded.pop_front();
-            }
-            consent.sequence += 1;
-        }
-        let sequence = consent.sequence;
-        let scope = scope.unwrap_or(&consent.terms.scope).to_owned();
-        match knobs.old_access_token {
-            OldAccessToken::Keep => {}
-            OldAccessToken::Kill => self.kill_access(index),
-        }
-        self.counters.refreshes += 1;
-        self.counters.grace_uses += u64::from(in_grace);
-        let access = self.issue(now, knobs, Some(index), &scope);
-        let refresh = self.seal.token(index as u64, sequence);
-        Refreshed::Granted { tokens: Tokens { access, refresh, scope }, in_grace }
     }
 
     /// A token for the client itself.
@@ -316,23 +260,12 @@ impl Ledger {
         })
     }
 
-    fn opened(&self, token: &str) -> Option<(usize, u64)> {
+    pub(super) fn opened(&self, token: &str) -> Option<(usize, u64)> {
         let (index, sequence) = self.seal.open(token)?;
         Some((usize::try_from(index).ok()?, sequence))
     }
 
-    fn reused(&mut self, index: usize, policy: ReusePolicy) {
-        self.counters.reuse_events += 1;
-        if let Some(consent) = self.consents.get_mut(index) {
-            consent.reuse_events += 1;
-        }
-        match policy {
-            ReusePolicy::Reject => {}
-            ReusePolicy::RevokeFamily => self.end(index, State::DeadByReuse),
-        }
-    }
-
-    fn end(&mut self, index: usize, state: State) {
+    pub(super) fn end(&mut self, index: usize, state: State) {
         self.kill_access(index);
         if let Some(consent) = self.consents.get_mut(index)
             && consent.state == State::Active
@@ -342,14 +275,20 @@ impl Ledger {
         }
     }
 
-    fn kill_access(&mut self, index: usize) {
+    pub(super) fn kill_access(&mut self, index: usize) {
         let Some(consent) = self.consents.get_mut(index) else { return };
         for token in consent.access.drain(..) {
             self.access.remove(&token);
         }
     }
 
-    fn issue(&mut self, now: BootInstant, knobs: &AbnAmroKnobs, consent: Option<usize>, scope: &str) -> String {
+    pub(super) fn issue(
+        &mut self,
+        now: BootInstant,
+        knobs: &AbnAmroKnobs,
+        consent: Option<usize>,
+        scope: &str,
+    ) -> String {
         let token = random_text(ACCESS_LENGTH);
         let expires = now.plus(Duration::from_secs(knobs.access_token_life_s));
         if let Some(own) = consent.and_then(|index| self.consents.get_mut(index)) {

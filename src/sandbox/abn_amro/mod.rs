@@ -2,7 +2,7 @@
 //! at the APIs.
 //!
 //! [`authorize`] is what a customer sees, on [`screens`]. [`ledger`] is the bank's database: consents and tokens;
-//! [`exchange`] is how a code becomes one. [`token`] is the token endpoint, [`api`] the consent info and account APIs over
+//! [`exchange`] is how a code becomes one, [`refresh`] how a refresh token becomes the next. [`token`] is the token endpoint, [`api`] the consent info and account APIs over
 //! [`data`], [`errors`] their error envelope, [`echo`] what tests of proxies need, [`seal`] how refresh tokens are made.
 
 pub(super) mod api;
@@ -12,6 +12,7 @@ mod echo;
 mod errors;
 mod exchange;
 pub(super) mod ledger;
+mod refresh;
 mod screens;
 mod seal;
 pub(super) mod token;

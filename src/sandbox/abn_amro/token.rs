@@ -1,13 +1,13 @@
 //! `POST /as/token.oauth2`: code exchange, refresh and client credentials, with PingFederate's answers to the letter.
 
-use http::header::{ALLOW, CACHE_CONTROL};
+use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::answers::{Answer, Broken, Form, Wire, answer, covers, empty, on_the_wire, read_body};
+use super::super::answers::{Answer, Broken, Form, Wire, answer, covers, empty, on_the_wire, only, read_body};
 use super::super::codes::BadCode;
 use super::super::faults::{Fault, Occasion, Target};
 use super::super::journal::{Bank, Outcome, TokenRequest};
@@ -15,7 +15,7 @@ use super::super::settings::{AbnAmroKnobs, ToldLife};
 use super::super::world::{World, lock};
 use super::PAYMENT_SCOPES;
 use super::exchange::{CODE_LENGTH, Exchange, NotExchanged};
-use super::ledger::Refreshed;
+use super::refresh::Refreshed;
 use crate::net::serve::Peer;
 use crate::words::clock::Clock;
 
@@ -31,9 +31,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         return Ok(on_the_wire(empty(StatusCode::NOT_FOUND)));
     }
     if head.method != Method::POST {
-        let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return Ok(on_the_wire(answer));
+        return Ok(on_the_wire(only("POST")));
     }
     let form = match read_body(body).await {
         Ok(body) => Form::of_body(&head.headers, &body),
@@ -131,7 +129,8 @@ fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
     }
     let certificate = head.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_deref());
     let is_client = form.get("client_id") == Some(world.settings.abn_amro_client_id.as_str());
-    if !is_client || certificate != Some(world.client_thumbprint.as_str()) {
+    let is_its = certificate.is_some_and(|shown| world.client_thumbprints.iter().any(|its| its == shown));
+    if !is_client || !is_its {
         return Err(Refusal::Client);
     }
     let knobs = lock(&world.abn_amro_knobs).clone();

@@ -6,6 +6,9 @@ mod abn_codes;
 mod browser;
 mod control;
 mod faults;
+mod nogi_authorize;
+mod nogi_codes;
+mod nogi_feed;
 mod norsk_gjeld;
 
 use std::time::Duration;

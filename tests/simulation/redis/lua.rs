@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
@@ -13,9 +14,11 @@ use super::resp::Reply;
 /// One key's value: a hash, or a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    Hash(Hash),
     List(Vec<Vec<u8>>),
 }
+
+pub(crate) type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Everything a server holds.
 pub(crate) type Data = BTreeMap<Vec<u8>, Entry>;
@@ -35,15 +38,41 @@ thread_local! {
     static GROUND: RefCell<Ground> = RefCell::default();
 }
 
+/// A script as a server keeps it.
+#[derive(Debug)]
+pub(crate) struct Script {
+    body: String,
+    digest: String,
+    pub(crate) only_reads: bool,
+    /// Which step of the store it is.
+    pub(crate) step: &'static str,
+}
+
+impl Script {
+    pub(crate) fn new(text: String) -> Self {
+        const STEPS: [&str; 11] =
+            ["READ", "BEGIN", "ARM", "RENEW", "COMMIT", "FAIL", "RESTORE", "REASSERT", "SEED", "END", "BEAT"];
+        let named = |step: &&&str| text.lines().any(|line| line.starts_with(&format!("-- {step}: ")));
+        // The first line is for Redis, not for Lua.
+        let body = text.split_once('\n').filter(|(first, _)| first.starts_with("#!")).map_or(&*text, |(_, body)| body);
+        Self {
+            digest: redis::Script::new(&text).get_hash().to_owned(),
+            only_reads: text.starts_with("#!lua flags=no-writes"),
+            step: STEPS.iter().find(named).copied().unwrap_or("another step"),
+            body: body.to_owned(),
+        }
+    }
+}
+
 struct Engine {
     lua: Lua,
     compiled: RefCell<BTreeMap<String, Function>>,
 }
 
-/// Runs a script's text on `ground`, and gives the ground back.
-pub(crate) fn run(text: &str, keys: &[Vec<u8>], arguments: &[Vec<u8>], ground: Ground) -> (Reply, Ground) {
+/// Runs a script on `ground`, and gives the ground back.
+pub(crate) fn run(script: &Script, keys: &[Vec<u8>], arguments: &[Vec<u8>], ground: Ground) -> (Reply, Ground) {
     GROUND.set(ground);
-    let reply = ENGINE.with(|engine| engine.run(text, keys, arguments));
+    let reply = ENGINE.with(|engine| engine.run(script, keys, arguments));
     let reply =
         reply.unwrap_or_else(|error| Reply::Error(format!("ERR {}", error.to_string().replace(['\r', '\n'], " "))));
     (reply, GROUND.take())
@@ -59,7 +88,7 @@ impl Engine {
         Ok(Self { lua, compiled: RefCell::default() })
     }
 
-    fn run(&self, text: &str, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> mlua::Result<Reply> {
+    fn run(&self, script: &Script, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> mlua::Result<Reply> {
         let table = |words: &[Vec<u8>]| {
             let table = self.lua.create_table()?;
             for word in words {
@@ -69,15 +98,12 @@ impl Engine {
         };
         self.lua.globals().set("KEYS", table(keys)?)?;
         self.lua.globals().set("ARGV", table(arguments)?)?;
-        let known = self.compiled.borrow().get(text).cloned();
+        let known = self.compiled.borrow().get(&script.digest).cloned();
         let function = if let Some(function) = known {
             function
         } else {
-            // The first line is for Redis, not for Lua.
-            let body =
-                text.split_once('\n').filter(|(first, _)| first.starts_with("#!")).map_or(text, |(_, body)| body);
-            let function = self.lua.load(body).into_function()?;
-            self.compiled.borrow_mut().insert(text.to_owned(), function.clone());
+            let function = self.lua.load(&script.body).into_function()?;
+            self.compiled.borrow_mut().insert(script.digest.clone(), function.clone());
             function
         };
         to_reply(function.call(())?)
@@ -167,28 +193,28 @@ impl Ground {
             }
             "EXISTS" => Ok(Reply::Number(i64::from(self.data.contains_key(&key()?)))),
             "HGETALL" => {
-                let pairs = self.hash(&key()?)?.into_iter().flat_map(|(name, value)| [name, value]);
-                Ok(Reply::Array(pairs.map(Reply::Bulk).collect()))
+                let pairs = self.hash(words.get(1))?.into_iter().flatten().flat_map(|(name, value)| [name, value]);
+                Ok(Reply::Array(pairs.cloned().map(Reply::Bulk).collect()))
             }
             "HGET" => {
                 let field = words.get(2).ok_or("ERR wrong number of arguments")?;
-                Ok(self.hash(&key()?)?.get(field).cloned().map_or(Reply::Nothing, Reply::Bulk))
+                let value = self.hash(words.get(1))?.and_then(|hash| hash.get(field));
+                Ok(value.cloned().map_or(Reply::Nothing, Reply::Bulk))
             }
             "HSET" => {
-                let key = key()?;
-                let mut hash = self.hash(&key)?;
+                let hash = self.hash_to_change(key()?)?;
                 for pair in words[2..].chunks(2) {
                     let [field, value] = pair else { return Err("ERR wrong number of arguments".into()) };
                     hash.insert(field.clone(), value.clone());
                 }
-                self.put(key, Entry::Hash(hash));
                 Ok(Reply::Number(0))
             }
             "HDEL" => {
-                let key = key()?;
-                let mut hash = self.hash(&key)?;
-                hash.retain(|field, _| !words[2..].contains(field));
-                self.put(key, Entry::Hash(hash));
+                let hash = self.hash_to_change(key()?)?;
+                words[2..].iter().for_each(|field| drop(hash.remove(field)));
+                if hash.is_empty() {
+                    self.data.remove(&key()?);
+                }
                 Ok(Reply::Number(0))
             }
             "DEL" => {
@@ -198,21 +224,27 @@ impl Ground {
                 Ok(Reply::Number(1))
             }
             "RPUSH" => {
-                let key = key()?;
-                let mut list = self.list(&key)?;
+                let list = self.list_to_change(key()?)?;
                 list.extend(words[2..].iter().cloned());
-                let length = list.len();
-                self.put(key, Entry::List(list));
-                Ok(Reply::Number(i64::try_from(length).unwrap_or(i64::MAX)))
+                Ok(Reply::Number(i64::try_from(list.len()).unwrap_or(i64::MAX)))
             }
-            "LTRIM" | "LRANGE" => {
-                let key = key()?;
-                let list = self.list(&key)?;
-                let kept = range(&list, words.get(2), words.get(3)).ok_or("ERR value is not an integer")?.to_vec();
-                if name == "LRANGE" {
-                    return Ok(Reply::Array(kept.into_iter().map(Reply::Bulk).collect()));
+            "LRANGE" => {
+                let list = match self.data.get(&key()?) {
+                    None => &[][..],
+                    Some(Entry::List(list)) => list,
+                    Some(Entry::Hash(_)) => return Err(WRONG_TYPE.into()),
+                };
+                let shown = range(list.len(), words.get(2), words.get(3)).ok_or("ERR value is not an integer")?;
+                Ok(Reply::Array(list[shown].iter().cloned().map(Reply::Bulk).collect()))
+            }
+            "LTRIM" => {
+                let list = self.list_to_change(key()?)?;
+                let kept = range(list.len(), words.get(2), words.get(3)).ok_or("ERR value is not an integer")?;
+                list.truncate(kept.end);
+                list.drain(..kept.start);
+                if list.is_empty() {
+                    self.data.remove(&key()?);
                 }
-                self.put(key, Entry::List(kept));
                 Ok(Reply::Simple("OK"))
             }
             // No history here is as long as a tombstone stands.
@@ -229,47 +261,43 @@ impl Ground {
         }
     }
 
-    fn put(&mut self, key: Vec<u8>, entry: Entry) {
-        let empty = match &entry {
-            Entry::Hash(hash) => hash.is_empty(),
-            Entry::List(list) => list.is_empty(),
-        };
-        self.touched.insert(key.clone());
-        if empty {
-            self.data.remove(&key);
-        } else {
-            self.data.insert(key, entry);
-        }
-    }
-
-    fn hash(&self, key: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, String> {
-        match self.data.get(key) {
-            None => Ok(BTreeMap::new()),
-            Some(Entry::Hash(hash)) => Ok(hash.clone()),
+    fn hash(&self, key: Option<&Vec<u8>>) -> Result<Option<&Hash>, String> {
+        match self.data.get(key.ok_or("ERR wrong number of arguments")?) {
+            None => Ok(None),
+            Some(Entry::Hash(hash)) => Ok(Some(hash)),
             Some(Entry::List(_)) => Err(WRONG_TYPE.into()),
         }
     }
 
-    fn list(&self, key: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-        match self.data.get(key) {
-            None => Ok(Vec::new()),
-            Some(Entry::List(list)) => Ok(list.clone()),
-            Some(Entry::Hash(_)) => Err(WRONG_TYPE.into()),
+    fn hash_to_change(&mut self, key: Vec<u8>) -> Result<&mut Hash, String> {
+        self.touched.insert(key.clone());
+        match self.data.entry(key).or_insert_with(|| Entry::Hash(Hash::new())) {
+            Entry::Hash(hash) => Ok(hash),
+            Entry::List(_) => Err(WRONG_TYPE.into()),
+        }
+    }
+
+    fn list_to_change(&mut self, key: Vec<u8>) -> Result<&mut Vec<Vec<u8>>, String> {
+        self.touched.insert(key.clone());
+        match self.data.entry(key).or_insert_with(|| Entry::List(Vec::new())) {
+            Entry::List(list) => Ok(list),
+            Entry::Hash(_) => Err(WRONG_TYPE.into()),
         }
     }
 }
 
 const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 
-fn range<'a>(list: &'a [Vec<u8>], from: Option<&Vec<u8>>, to: Option<&Vec<u8>>) -> Option<&'a [Vec<u8>]> {
-    let length = i64::try_from(list.len()).ok()?;
+/// Which of so many elements are meant.
+fn range(length: usize, from: Option<&Vec<u8>>, to: Option<&Vec<u8>>) -> Option<Range<usize>> {
+    let length = i64::try_from(length).ok()?;
     let index = |word: Option<&Vec<u8>>| {
         let index: i64 = std::str::from_utf8(word?).ok()?.parse().ok()?;
         Some(if index < 0 { index + length } else { index })
     };
     let (from, to) = (index(from)?.max(0), index(to)?.min(length - 1));
     if from > to {
-        return Some(&[]);
+        return Some(0..0);
     }
-    list.get(usize::try_from(from).ok()?..=usize::try_from(to).ok()?)
+    Some(usize::try_from(from).ok()?..usize::try_from(to + 1).ok()?)
 }

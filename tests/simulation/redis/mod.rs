@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
-use self::lua::Ground;
+use self::lua::{Ground, Script};
 use self::node::{Lost, Node, Role, consent_of, stored};
 use self::resp::{Command, Reply, take_command};
 use crate::chance::Chance;
@@ -175,7 +175,8 @@ impl Redis {
             "SCRIPT" => {
                 let text = word(2)?;
                 let digest = redis::Script::new(&text).get_hash().to_owned();
-                self.state().nodes[session.node].scripts.insert(digest.clone(), (self.edit)(&text));
+                let script = Script::new((self.edit)(&text));
+                self.state().nodes[session.node].scripts.insert(digest.clone(), Arc::new(script));
                 one(Reply::text(&digest))
             }
             "EVALSHA" => self.evaluate(session, command).await.map(|reply| vec![reply]),
@@ -207,20 +208,20 @@ impl Redis {
             let mut state = self.state();
             let pause = state.chance.micros(300..3_000);
             let node = &mut state.nodes[session.node];
-            let Some(text) = node.scripts.get(&digest).cloned() else {
+            let Some(script) = node.scripts.get(&digest).cloned() else {
                 return Some(Reply::Error("NOSCRIPT No matching script. Please use EVAL.".into()));
             };
-            if node.role == Role::Replica && !text.starts_with("#!lua flags=no-writes") {
+            if node.role == Role::Replica && !script.only_reads {
                 return Some(Reply::Error("READONLY You can't write against a read only replica.".into()));
             }
             let now = (NOON + self.trace.now()) * 1_000;
             let data = std::mem::take(&mut node.data);
             let ground = Ground { data, now: now.saturating_add_signed(node.skew), ..Ground::default() };
-            let (reply, ground) = lua::run(&text, keys, arguments, ground);
+            let (reply, ground) = lua::run(&script, keys, arguments, ground);
             node.data = ground.data;
             let wrote = !ground.touched.is_empty();
             for key in ground.touched {
-                self.note_write(node, session, step_name(&text), &key);
+                self.note_write(node, session, script.step, &key);
                 node.record(key);
             }
             (reply, wrote.then(|| node.offset()), ground.published, pause)
@@ -460,12 +461,4 @@ impl Redis {
             }
         }
     }
-}
-
-/// The step's name, from the comment that begins a script.
-fn step_name(text: &str) -> &'static str {
-    const STEPS: [&str; 11] =
-        ["READ", "BEGIN", "ARM", "RENEW", "COMMIT", "FAIL", "RESTORE", "REASSERT", "SEED", "END", "BEAT"];
-    let is_named = |step: &&&str| text.lines().any(|line| line.starts_with(&format!("-- {step}: ")));
-    STEPS.iter().find(is_named).copied().unwrap_or("another step")
 }

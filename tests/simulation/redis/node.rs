@@ -1,10 +1,11 @@
 //! One server: its data, what of it is on its disk, and what its replicas have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::lua::{Data, Entry};
+use super::lua::{Data, Entry, Script};
 use super::resp::Reply;
 use crate::trace::Stored;
 
@@ -37,7 +38,8 @@ pub(crate) struct Node {
     pub(crate) base: u64,
     disk: Data,
     pub(crate) synced: u64,
-    pub(crate) scripts: BTreeMap<String, String>,
+    /// What was loaded, by the digest it is called by.
+    pub(crate) scripts: BTreeMap<String, Arc<Script>>,
     pub(crate) subscribers: Vec<(Vec<u8>, mpsc::UnboundedSender<Reply>)>,
     /// Changes when the process does.
     pub(crate) run: watch::Sender<u64>,
