@@ -159,6 +159,48 @@ async fn a_consent_in_use_serves_until_the_customer_has_consented_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn at_norsk_gjeldsinformasjon_a_person_approves_denies_or_turns_back() {
+    let street = Street::new().await;
+    let sidecar = street.replica().start().await;
+    let login = "step=login&answer=next&nin=14842249091";
+    let rows = [
+        ("person-1", vec![login, "step=consent&answer=approve"], "granted"),
+        ("person-2", vec![login, "step=consent&answer=deny"], "denied"),
+        ("person-3", vec!["step=login&answer=cancel"], "denied"),
+    ];
+    for (consent, forms, status) in rows {
+        let scope = "debt.unsecured.presentation.30";
+        let body = json!({ "provider": "norsk-gjeld", "consent_id": consent, "scope": scope, "return_url": DONE });
+        let started = start_with(&sidecar, &body).await;
+        let mut browser = Browser::new();
+        let (at, mut page) = browser.open_the_bank(&started).await;
+        for form in forms {
+            page = browser.fill_in(&at, &page, form).await;
+        }
+        assert_eq!(location(&browser.get(&location(&page)).await), ended(consent, status));
+        let read = sidecar.app.get(&sidecar.url("/debt/v1/debt"), &[("consent-id", consent)]).await;
+        if status == "granted" {
+            assert_eq!(read.status, StatusCode::OK, "{read:?}");
+            let view = sidecar.consent(consent).await;
+            assert_eq!(view["scope"], "debt.unsecured.presentation", "the bank's words, without days");
+            assert!(
+                view["consent_expires_at"].as_str().is_some() && view["refresh_token_fingerprint"].is_null(),
+                "{view}"
+            );
+        } else {
+            assert_eq!(read.problem(), "consent-denied");
+        }
+    }
+    assert_eq!(street.bank.count("norsk_gjeld", "code_exchanges").await, 1);
+    // Two scopes at once are the bank's own rule, and are not even tried.
+    let both = json!({ "provider": "norsk-gjeld", "scope": "debt.unsecured.presentation debt.unsecured.processing" });
+    let key = format!("Bearer {ADMIN_KEY}");
+    let url = sidecar.admin_url("/v1/consents");
+    let refused = sidecar.app.json(Method::POST, &url, &[("authorization", &key)], &both).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "start-invalid"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn any_replica_takes_a_customer_back() {
     let street = Street::new().await;
     // The one that customers come to, and one that apps ask.

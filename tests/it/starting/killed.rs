@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// A browser that has come back to a process that dies at a place. The replica, started again without it, and where
+/// A browser that has come back to a process that dies at one of these places. The replica, started again without it, and where
 /// the bank had sent the browser.
-async fn killed_at(street: &Street, place: &str) -> (Replica, Sidecar, Browser, String) {
-    let mut replica = street.replica().environment("CONSENTRY_FAILPOINTS", &format!("{place}=kill"));
+async fn killed_at(street: &Street, places: &str) -> (Replica, Sidecar, Browser, String) {
+    let mut replica = street.replica().environment("CONSENTRY_FAILPOINTS", places);
     let mut sidecar = replica.start().await;
     let started = start(&sidecar, "customer-1").await;
     let mut browser = Browser::new();
@@ -37,7 +37,7 @@ fn cookies(browser: &Browser) -> Cookies {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_the_claim_and_the_request_nobody_sends_the_code_and_the_customer_starts_again() {
     let street = Street::new().await;
-    let (_replica, sidecar, mut browser, back) = killed_at(&street, "after-claim").await;
+    let (_replica, sidecar, mut browser, back) = killed_at(&street, "after-claim=kill").await;
     assert_eq!(street.exchanges().await, (0, 0));
     let waiting = browser.get(&back).await;
     assert_eq!(waiting.status, StatusCode::ACCEPTED, "whether it was sent is not known: {waiting:?}");
@@ -54,7 +54,7 @@ async fn killed_between_the_claim_and_the_request_nobody_sends_the_code_and_the_
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_with_the_answer_on_disk_the_next_start_stores_it_and_the_customer_is_told() {
     let street = Street::new().await;
-    let (_replica, sidecar, mut browser, back) = killed_at(&street, "before-commit").await;
+    let (_replica, sidecar, mut browser, back) = killed_at(&street, "before-commit=stop,after-spill=kill").await;
     sidecar
         .until("the spilled grant serves", async || sidecar.balances("customer-1").await.status == StatusCode::OK)
         .await;
@@ -66,7 +66,7 @@ async fn killed_with_the_answer_on_disk_the_next_start_stores_it_and_the_custome
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_after_the_commit_the_replay_changes_nothing() {
     let street = Street::new().await;
-    let (_replica, sidecar, mut browser, back) = killed_at(&street, "after-commit").await;
+    let (_replica, sidecar, mut browser, back) = killed_at(&street, "after-commit=kill").await;
     let version = sidecar.version("customer-1").await;
     assert_eq!(location(&browser.get(&back).await), ended("customer-1", "granted"));
     assert_eq!(sidecar.balances("customer-1").await.status, StatusCode::OK);

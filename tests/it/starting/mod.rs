@@ -30,7 +30,9 @@ impl Street {
         let port = free_port();
         let public_url = format!("http://localhost:{port}");
         let uris = json!({ "redirect_uris": [format!("{public_url}/callback")] });
-        bank.control(Method::PATCH, "/abn-amro/settings", &uris).await;
+        for path in ["/abn-amro/settings", "/norsk-gjeld/settings"] {
+            bank.control(Method::PATCH, path, &uris).await;
+        }
         Self { bank, redis, public_url, port }
     }
 
@@ -40,14 +42,19 @@ impl Street {
     }
 
     fn replica_at(&self, port: u16) -> Replica {
-        let endpoint = self.bank.endpoints["abn_amro"]["authorization_endpoint"].as_str().unwrap();
+        let endpoint = |bank: &str| self.bank.endpoints[bank]["authorization_endpoint"].as_str().unwrap().to_owned();
         let callback = format!(
             "callback: {{listen: \"127.0.0.1:{port}\", public_url: \"{}\", return_urls: [\"{DONE}\"]}}\nproviders:",
             self.public_url
         );
-        Replica::with_redis(&self.bank, &self.redis).change("providers:", &callback).change(
-            "    profile: abn-amro-sandbox\n",
-            &format!("    profile: abn-amro-sandbox\n    authorization_endpoint: {endpoint}\n"),
+        let mut replica = Replica::with_redis(&self.bank, &self.redis).change("providers:", &callback);
+        for (bank, profile) in [("abn_amro", "abn-amro-sandbox"), ("norsk_gjeld", "norsk-gjeld-preprod")] {
+            let line = format!("    profile: {profile}\n");
+            replica = replica.change(&line, &format!("{line}    authorization_endpoint: {}\n", endpoint(bank)));
+        }
+        replica.change(
+            "      - match: PUT /v1/consent/agreement\n",
+            "      - {match: GET /v1/debt, token: consent}\n      - match: PUT /v1/consent/agreement\n",
         )
     }
 
@@ -57,12 +64,15 @@ impl Street {
     }
 }
 
-/// Asks for a consent as an app does.
+/// Asks for a consent at ABN AMRO as an app does.
 async fn start(sidecar: &Sidecar, consent: &str) -> Value {
-    let body = json!({ "provider": "abn-amro", "consent_id": consent, "return_url": DONE });
+    start_with(sidecar, &json!({ "provider": "abn-amro", "consent_id": consent, "return_url": DONE })).await
+}
+
+async fn start_with(sidecar: &Sidecar, body: &Value) -> Value {
     let key = format!("Bearer {ADMIN_KEY}");
     let url = sidecar.admin_url("/v1/consents");
-    let answer = sidecar.app.json(Method::POST, &url, &[("authorization", &key)], &body).await;
+    let answer = sidecar.app.json(Method::POST, &url, &[("authorization", &key)], body).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
     answer.json()
 }
@@ -117,7 +127,7 @@ impl Browser {
         let html = text(page);
         let action = html.split("action=\"").nth(1).unwrap_or_else(|| panic!("no form: {html}"));
         let action = action.split('"').next().unwrap();
-        let origin = at.split("/as/").next().unwrap();
+        let origin = at.split("/as/").next().unwrap().split("/oauth2/").next().unwrap();
         self.send(Method::POST, &format!("{origin}{action}"), form).await
     }
 
