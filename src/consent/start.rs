@@ -5,6 +5,7 @@
 //! is in nobody's store; the `state` that goes through the bank is a digest of it, and the attempt is kept under a digest of
 //! that, so that neither the bank nor whoever reads the store can make an address out of what it sees.
 
+use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -70,7 +71,7 @@ impl StartRequest {
 const LONGEST_URL: usize = 2 * 1024;
 
 /// An attempt that waits for its customer. As JSON, times are RFC 3339, durations whole seconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Started {
     /// The name the app knows the consent by, its own or a new one.
     #[serde(serialize_with = "json::consent_id")]
@@ -87,6 +88,14 @@ pub struct Started {
     pub expires_at: WallTime,
     /// The same in seconds.
     pub expires_in: u64,
+}
+
+impl fmt::Debug for Started {
+    /// The address holds a ticket.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { consent_id, state, version, .. } = self;
+        write!(f, "Started({consent_id:?}, {state}, {version})")
+    }
 }
 
 /// Why no consent was started.
@@ -187,7 +196,6 @@ pub async fn start<S: Attempts, E: TokenEndpoint, C: Clock>(
 }
 
 /// A browser on its way to the bank.
-#[derive(Debug)]
 pub struct Departure {
     /// Where it is sent.
     pub url: String,
@@ -195,6 +203,13 @@ pub struct Departure {
     pub state: StateDigest,
     /// What it has to present when it comes back.
     pub browser: BrowserKey,
+}
+
+impl fmt::Debug for Departure {
+    /// The address holds the state.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Departure({:?})", self.state)
+    }
 }
 
 /// Why a browser is not sent to the bank.

@@ -66,6 +66,10 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<'_, S, E, C> {
         match self.claim(ClaimTo::Exchange).await {
             Ok(ClaimOutcome::Claimed(_)) => {}
             Ok(ClaimOutcome::Busy(attempt)) => return under_way(self.tokens, attempt).await,
+            Ok(ClaimOutcome::NotDurable { acknowledged, required }) => {
+                tracing::error!(acknowledged, required, "Too few replicas hold a claim: no code is sent.");
+                return self.end(Outcome { word: "not_durable".to_owned(), said: Said::default() }).await;
+            }
             Ok(other) => return not_claimed(other),
             Err(error) => {
                 // It may have been claimed after all. Nothing was sent, and whoever asks again is to know.
@@ -256,10 +260,7 @@ fn not_claimed(outcome: ClaimOutcome) -> Arrival {
             AttemptStage::Open | AttemptStage::Bound | AttemptStage::Exchanging => Arrival::Busy,
         },
         ClaimOutcome::Claimed(_) | ClaimOutcome::Busy(_) => Arrival::Busy,
-        ClaimOutcome::NotDurable { acknowledged, required } => {
-            tracing::error!(acknowledged, required, "Too few replicas hold a claim: no code is sent.");
-            Arrival::StoreUnavailable
-        }
+        ClaimOutcome::NotDurable { .. } => Arrival::StoreUnavailable,
         ClaimOutcome::Foreign => Arrival::Foreign,
         ClaimOutcome::Unknown => Arrival::Unknown,
     }

@@ -104,3 +104,19 @@ async fn with_the_store_away_after_the_answer_the_customer_is_told_and_the_conse
         .await;
     assert_eq!(street.exchanges().await, (1, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_store_away_before_the_claim_nothing_is_sent_and_a_reload_goes_on() {
+    let street = Street::new().await;
+    let sidecar = street.replica().start().await;
+    let started = start(&sidecar, "customer-1").await;
+    let mut browser = Browser::new();
+    let back = browser.agree(&started).await;
+    street.redis.signal("STOP");
+    let turned_away = browser.get(&back).await;
+    assert_eq!(turned_away.status, StatusCode::SERVICE_UNAVAILABLE, "{turned_away:?}");
+    assert_eq!(street.exchanges().await, (0, 0));
+    street.redis.signal("CONT");
+    assert_eq!(location(&browser.get(&back).await), ended("customer-1", "granted"));
+    assert_eq!(street.exchanges().await, (1, 0));
+}
