@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use consentry::store::redis::{RedisSettings, RedisStore};
 use consentry::store::{
     Attempt, AttemptStage, Attempts, Await, AwaitOutcome, Begin, BeginOutcome, Bind, BindOutcome, Claim, ClaimOutcome,
     ClaimTo, CommitOutcome, EndOutcome, EventKind, Open, ReassertOutcome, RecordState, RestoreOutcome, Seed,
-    SeedOutcome, Settle, SettleOutcome, Store, Tell,
+    SeedOutcome, Settle, SettleOutcome, Store, StoreError, Tell,
 };
 use consentry::words::clock::WallTime;
 use consentry::words::ids::{AttemptId, BrowserDigest, ConsentId, GrantId, ProviderId, StateDigest, TokenKey, Version};
@@ -14,6 +15,7 @@ use consentry::words::token_set::Scope;
 
 use crate::store_contract::{HOUR, begin, commit, consent, end, reassert, restore, sealed, seed};
 use crate::support::bench::Bench;
+use crate::support::redis::{RedisOptions, RedisServer};
 
 /// A time that a test can wait for, and that is not over before the test's next step even on a busy machine.
 const A_WHILE: Duration = Duration::from_millis(700);
@@ -399,6 +401,32 @@ async fn a_history_tells_that_a_customer_was_asked_and_brought_nothing(bench: &i
     assert!(ended.at >= asked.at && ended.at > WallTime::from_millis(0));
     assert_eq!(ended.attempt, Some(who(1)));
     assert_eq!(store.read(&key).await.unwrap().unwrap().state, RecordState::Pending, "and nothing else");
+}
+
+#[tokio::test]
+async fn a_claim_counts_only_when_a_replica_has_it_and_may_be_repeated_until_then() {
+    let primary = RedisServer::start().await;
+    let demanding = |milliseconds| RedisSettings {
+        replicas_required: 1,
+        replica_wait: Duration::from_millis(milliseconds),
+        ..primary.settings()
+    };
+    let plain = primary.store();
+    let state = state();
+    let impatient = RedisStore::connect(&demanding(50)).unwrap();
+    let unheard = impatient.open(&state, &open()).await;
+    assert!(matches!(&unheard, Err(StoreError::Unavailable(text)) if text.contains("OPEN")), "{unheard:?}");
+    plain.bind(&state, &bind(1)).await.unwrap();
+    let alone = ClaimOutcome::NotDurable { acknowledged: 0, required: 1 };
+    for _ in 0..2 {
+        assert_eq!(impatient.claim(&state, &claim(1, 1)).await.unwrap(), alone);
+    }
+    let port = primary.port().to_string();
+    let _replica =
+        RedisServer::start_with(RedisOptions::default().with("replicaof", &format!("127.0.0.1 {port}"))).await;
+    let patient = RedisStore::connect(&demanding(5_000)).unwrap();
+    claimed(patient.claim(&state, &claim(1, 1)).await.unwrap());
+    assert!(matches!(patient.claim(&state, &claim(1, 2)).await.unwrap(), ClaimOutcome::Busy(_)));
 }
 
 async fn kinds(store: &impl Store, key: &TokenKey) -> Vec<EventKind> {

@@ -91,6 +91,13 @@ async fn every_fault_of_a_start_is_named_by_its_member() {
         assert_eq!(answer.status, status, "{body}");
         assert_eq!(answer.json()["faults"][0]["member"].as_str(), member, "{body}");
     }
+    // A reply that is lost costs nothing: both steps are the same when they are asked for again.
+    server.bench.faults.next([Fault::LostReply]);
+    let body = json!({"provider": "bank", "consent_id": "customer-4711"}).to_string();
+    assert_eq!(server.post(CONSENTS, &[], &body).await.status, 201);
+    assert_eq!(server.bench.faults.left(), 0);
+    let history = server.ask("GET", HISTORY, &[], "").await.json();
+    assert_eq!(history["events"].as_array().unwrap().len(), 1, "{history}");
     server.bench.faults.next([Fault::Refused]);
     let answer = server.post(CONSENTS, &[], r#"{"provider": "bank"}"#).await;
     answer.problem("store-unavailable");
