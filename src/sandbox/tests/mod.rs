@@ -256,6 +256,10 @@ async fn it_starts_quickly_and_writes_what_a_newcomer_needs() {
     let endpoints: Value = serde_json::from_str(&read("endpoints.json")).expect("JSON");
     let control = sandbox.addresses().control;
     assert_eq!(endpoints["control"], json!(format!("http://{control}")));
+    let pages = format!("https://{}/as/authorization.oauth2", sandbox.addresses().pages);
+    assert_eq!(endpoints["abn_amro"]["authorization_endpoint"], json!(pages));
+    let access = format!("https://{}/oauth2/auth", sandbox.addresses().nogi_access);
+    assert_eq!(endpoints["norsk_gjeld"]["authorization_endpoint"], json!(access));
 }
 
 #[tokio::test]
