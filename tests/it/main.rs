@@ -39,6 +39,9 @@ mod store_contract;
 // What every store keeps of a customer on the way to the bank and back.
 mod store_attempts;
 
+// What every store does with a consent whose customer is asked.
+mod store_asking;
+
 // What replicas share about a provider, in every store.
 mod store_providers;
 // What only the Redis store does: outages, lost replies, replicas, TLS and access control.
