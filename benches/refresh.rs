@@ -125,6 +125,7 @@ impl Variant {
             provider: provider.clone(),
             grant,
             expected: None,
+            age: None,
             access,
             refresh: sealed,
             refresh_fingerprint: Some(vault.fingerprint(&provider, &refresh).unwrap()),

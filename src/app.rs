@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
+use crate::callback::Callback;
 use crate::config::renewal::{self, Renewal};
 use crate::config::{Config, StoreConfig, StoreKind};
 use crate::http::host::NotAHostName;
@@ -40,6 +41,7 @@ use crate::words::metrics::Metrics;
 pub type AppTokens = Tokens<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
 
 type AppProxy = Proxy<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
+type AppCallback = Callback<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
 type AppAdmin = Admin<AnyStore<SystemClock>, HttpTokenEndpoint<SystemClock>, SystemClock>;
 
 /// Everything, bound and ready to serve.
@@ -48,6 +50,7 @@ pub struct App {
     proxy: (Arc<Listener>, AppProxy),
     health: (Arc<Listener>, Health<VitalsNow>),
     admin: Option<(Arc<Listener>, AppAdmin)>,
+    callback: Option<(Arc<Listener>, AppCallback)>,
     serving: Latch,
     reached: Latch,
     renewals: Vec<Renewal>,
@@ -67,6 +70,8 @@ pub struct Addresses {
     pub health: Bind,
     /// For administration, where there is one.
     pub admin: Option<Bind>,
+    /// For customers' browsers, where there is such a listener.
+    pub callback: Option<Bind>,
 }
 
 /// Why the program cannot start.
@@ -90,7 +95,10 @@ pub enum StartError {
     },
     /// A name of the admin listener is no host name.
     #[error("admin.hosts: {0}")]
-    AdminHosts(#[from] NotAHostName),
+    AdminHosts(NotAHostName),
+    /// A name of the callback listener is no host name.
+    #[error("callback.hosts: {0}")]
+    CallbackHosts(NotAHostName),
     /// An API cannot be served as configured.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -119,7 +127,12 @@ impl StartError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Listen { .. } | Self::Embedded(_) | Self::Spill(_) => true,
-            Self::Endpoint { .. } | Self::AdminHosts(_) | Self::Proxy(_) | Self::Redis(_) | Self::Timing(_) => false,
+            Self::Endpoint { .. }
+            | Self::AdminHosts(_)
+            | Self::CallbackHosts(_)
+            | Self::Proxy(_)
+            | Self::Redis(_)
+            | Self::Timing(_) => false,
         }
     }
 }
@@ -141,6 +154,7 @@ impl App {
             proxy,
             health,
             admin,
+            callback,
             store,
             tokens: settings,
             registrations,
@@ -160,10 +174,20 @@ impl App {
         let (readiness, [serving, reached]) = Readiness::new(["the listeners", "the token store"]);
         let proxy_listener = bind("proxy", &proxy.bind).await?;
         let health_listener = bind("health", &health.bind).await?;
+        let (callback, asking) = match callback {
+            Some((settings, asking)) => {
+                let (listener, asking) = (bind("callback", &settings.bind).await?, Arc::new(asking));
+                let callback = Callback::new(tokens.clone(), SystemClock, &settings, Arc::clone(&asking));
+                (Some((listener, callback.map_err(StartError::CallbackHosts)?)), Some(asking))
+            }
+            None => (None, None),
+        };
         let admin = match admin {
             Some(settings) => {
                 let listener = bind("admin", &settings.bind).await?;
-                Some((listener, Admin::new(tokens.clone(), SystemClock, settings, writes)?))
+                let admin =
+                    Admin::new(tokens.clone(), SystemClock, settings, writes).map_err(StartError::AdminHosts)?;
+                Some((listener, admin.starting(asking)))
             }
             None => None,
         };
@@ -179,7 +203,7 @@ impl App {
         let health = Health::new(readiness, Arc::new(registry), Box::new(vitals) as VitalsNow);
         let (proxy, health) = ((proxy_listener, proxy), (health_listener, health));
         let grace = ending.grace;
-        Ok(Self { tokens, proxy, health, admin, serving, reached, renewals, metrics, shutdown, grace })
+        Ok(Self { tokens, proxy, health, admin, callback, serving, reached, renewals, metrics, shutdown, grace })
     }
 
     /// Where it listens, with the real ports.
@@ -188,12 +212,14 @@ impl App {
             proxy: self.proxy.0.local().clone(),
             health: self.health.0.local().clone(),
             admin: self.admin.as_ref().map(|(listener, _)| listener.local().clone()),
+            callback: self.callback.as_ref().map(|(listener, _)| listener.local().clone()),
         }
     }
 
     /// Serves until the shutdown begins and everything under way has finished, or the grace period is over.
     pub async fn run(self) {
-        let Self { tokens, proxy, health, admin, serving, reached, renewals, metrics, shutdown, grace } = self;
+        let Self { tokens, proxy, health, admin, callback, serving, reached, renewals, metrics, shutdown, grace } =
+            self;
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
         let following = tokio::spawn(async move { follower.follow().await });
@@ -232,6 +258,11 @@ impl App {
         if let Some((listener, service)) = admin {
             let stop = shutdown.clone();
             let settings = AppAdmin::serve_settings();
+            tasks.spawn(async move { serve(listener, None, &settings, service.into_service(), stop).await });
+        }
+        if let Some((listener, service)) = callback {
+            let stop = shutdown.clone();
+            let settings = AppCallback::serve_settings();
             tasks.spawn(async move { serve(listener, None, &settings, service.into_service(), stop).await });
         }
         serving.release();

@@ -17,8 +17,9 @@
 //! | second | [`oauth`] | the bank's token endpoint: what is asked, and what its answers mean |
 //! | | [`store`] | where token sets live: the steps of the protocol, seals, spills, Redis, the embedded file |
 //! | third | [`token`] | a valid access token for a consent or a client: decide, fly, refresh, keep, recover |
-//! | | [`consent`] | the life of a consent: import, show |
+//! | | [`consent`] | the life of a consent: start, exchange, import, show, revive |
 //! | fourth | [`proxy`] | the request path: identify, route, token, forward, respond |
+//! | | [`callback`] | customers' browsers, out to the bank and back |
 //! | | [`admin`] | health, metrics, the consents API |
 //! | fifth | [`config`] | the operator's file, every fault with its place |
 //! | | [`profiles`] | what is known of each bank, as data |
@@ -34,6 +35,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod callback;
 pub mod cli;
 pub mod config;
 pub mod consent;

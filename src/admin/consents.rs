@@ -167,12 +167,17 @@ where
 }
 
 fn not_an_import(error: RequestError) -> Refusal {
+    faults(AdminProblem::ImportInvalid, error)
+}
+
+/// What is wrong with a body, member by member.
+pub(super) fn faults(kind: AdminProblem, error: RequestError) -> Refusal {
     let detail = error.to_string();
     match error {
         RequestError::NotJson { .. } | RequestError::NotAnObject => Refusal::new(ProblemType::BadRequest, detail),
         RequestError::Faults(faults) => {
             let faults = faults.into_iter().map(|fault| json!({"member": fault.member, "fault": fault.what}));
-            Refusal::new(AdminProblem::ImportInvalid, detail).with("faults", faults.collect::<Vec<Value>>())
+            Refusal::new(kind, detail).with("faults", faults.collect::<Vec<Value>>())
         }
     }
 }
@@ -202,7 +207,11 @@ fn not_imported(error: &ImportError) -> Refusal {
     }
 }
 
-fn answer(status: StatusCode, view: &impl Serialize, version: Version) -> Result<Response<Full<Bytes>>, Refusal> {
+pub(super) fn answer(
+    status: StatusCode,
+    view: &impl Serialize,
+    version: Version,
+) -> Result<Response<Full<Bytes>>, Refusal> {
     let json = serde_json::to_vec(view).map_err(|_| {
         // Strings and numbers always have a JSON form.
         Refusal::new(ProblemType::ConsentUnreadable, "the record has no JSON form")

@@ -5,7 +5,7 @@
 //! machine only, and lets write whom `access` lets.
 //!
 //! A request to the admin listener goes through `service`: guard, path, method, access, and then the handler in
-//! `consents` or
+//! `consents`, `starts` or
 //! `providers`, which reads `body` and `precondition` and calls the use case. What goes wrong anywhere is a
 //! `problem`. `readiness` is how the rest of the program says that it has started.
 
@@ -19,6 +19,7 @@ mod providers;
 mod readiness;
 mod service;
 pub mod settings;
+mod starts;
 #[cfg(test)]
 mod tests;
 

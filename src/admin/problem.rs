@@ -52,6 +52,7 @@ problems! {
     CredentialsNeeded = "admin-key-needed", UNAUTHORIZED, Caller, "This needs the admin key";
     WriteForbidden = "write-forbidden", FORBIDDEN, Operator, "This listener lets nobody write from here";
     NoSuchResource = "no-such-resource", NOT_FOUND, Caller, "There is no such resource";
+    ConsentElsewhere = "consent-elsewhere", CONFLICT, Caller, "The consent is in use at another provider";
     RefreshTokenSpent = "refresh-token-spent", CONFLICT, Caller, "The refresh token was spent here already, or is being spent";
     NotSuspended = "consent-not-suspended", CONFLICT, Caller, "The consent is in no state to be revived";
     NothingToRevive = "nothing-to-revive", CONFLICT, Caller, "No refresh token is kept that could be tried again";
@@ -59,6 +60,8 @@ problems! {
     ProviderUnreadable = "provider-unreadable", INTERNAL_SERVER_ERROR, Operator, "What is stored of the provider cannot be understood";
     MediaTypeUnsupported = "media-type-unsupported", UNSUPPORTED_MEDIA_TYPE, Caller, "The body has to be application/json";
     ImportInvalid = "import-invalid", UNPROCESSABLE_ENTITY, Caller, "The body is not a token set to import";
+    StartInvalid = "start-invalid", UNPROCESSABLE_ENTITY, Caller, "The body is not a request to start a consent";
+    StartNotOffered = "start-not-offered", UNPROCESSABLE_ENTITY, Operator, "No consent can be started here with this configuration";
     ProviderUnknown = "provider-unknown", UNPROCESSABLE_ENTITY, Caller, "The configuration has no such provider";
     PreconditionRequired = "precondition-required", PRECONDITION_REQUIRED, Caller, "The consent exists; the request has to name the version it replaces";
     SealFailed = "seal-failed", INTERNAL_SERVER_ERROR, Operator, "The tokens could not be sealed";

@@ -16,14 +16,16 @@ use super::consents;
 use super::problem::{AdminProblem, Refusal};
 use super::providers::{self, Change};
 use super::settings::AdminSettings;
+use super::starts;
 use crate::consent::Suspects;
+use crate::consent::settings::AskSettings;
 use crate::http::host::{HostNames, NotAHostName};
 use crate::http::request_guard::{HeadLimits, RequestGuard};
 use crate::http::segment::Segment;
 use crate::http::target::CheckedPath;
 use crate::net::serve::{Application, Peer, ServeSettings};
 use crate::oauth::TokenEndpoint;
-use crate::store::Store;
+use crate::store::Attempts;
 use crate::token::Tokens;
 use crate::words::clock::Clock;
 use crate::words::ids::{ConsentId, ProviderId};
@@ -36,6 +38,8 @@ pub struct Admin<S, E, C> {
     clock: C,
     guard: RequestGuard,
     access: Access,
+    /// How customers are asked, where consents can be started.
+    asking: Option<Arc<AskSettings>>,
     pub(super) limits: Limits,
 }
 
@@ -55,7 +59,7 @@ pub(super) fn serve_settings() -> ServeSettings {
     ServeSettings { max_connections: 64, idle_timeout: Duration::from_secs(75), ..ServeSettings::default() }
 }
 
-impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
+impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
     /// Serves these consents under the names of this machine and those of `settings`, whose `bind` is not looked at.
     pub fn new(
         tokens: Tokens<S, E, C>,
@@ -66,7 +70,13 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         let names = HostNames::parse(settings.hosts.iter().map(String::as_str))?;
         let guard = RequestGuard { names: HostNames::loopback(None).and(names), limits: HeadLimits::default() };
         let limits = Limits { body: BodyLimits::default(), whole: Duration::from_secs(30) };
-        Ok(Self { tokens, clock, guard, access: Access::new(writes, settings.key), limits })
+        Ok(Self { tokens, clock, guard, access: Access::new(writes, settings.key), asking: None, limits })
+    }
+
+    /// The same, where consents can be started, too.
+    #[must_use]
+    pub fn starting(self, asking: Option<Arc<AskSettings>>) -> Self {
+        Self { asking, ..self }
     }
 
     /// The limits that its listener should have.
@@ -74,7 +84,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         serve_settings()
     }
 
-    /// The service. It answers `GET /v1/consents/{id}` and `…/history`, `PUT …/tokens` and `POST …/revive`;
+    /// The service. It answers `POST /v1/consents`; `GET /v1/consents/{id}` and `…/history`, `PUT …/tokens` and `POST …/revive`;
     /// `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let admin = Arc::new(self);
@@ -102,6 +112,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         let path = CheckedPath::check(request.uri(), LONGEST_TARGET)
             .map_err(|error| Refusal::new(error.problem(), error.to_string()))?;
         match Resource::find(&path)? {
+            Resource::Consents => {
+                check_method(request.method(), &[Method::POST])?;
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                let asking = self.asking.as_deref();
+                starts::start_consent(&self.tokens, asking, &self.clock, request, self.limits.body).await
+            }
             Resource::Consent(consent) => {
                 check_method(request.method(), &[Method::GET, Method::HEAD])?;
                 consents::show_consent(&self.tokens, &self.clock, &consent).await
@@ -148,6 +164,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
 
 /// What can be asked for.
 enum Resource {
+    /// `/v1/consents`
+    Consents,
     /// `/v1/consents/{id}`
     Consent(ConsentId),
     /// `/v1/consents/{id}/tokens`
@@ -180,7 +198,10 @@ impl Resource {
             }
             .ok_or_else(nowhere);
         }
-        let [id, rest @ ..] = rest else { return Err(nowhere()) };
+        let [id, rest @ ..] = rest else {
+            let all = version.is("v1") && collection.is("consents");
+            return if all { Ok(Self::Consents) } else { Err(nowhere()) };
+        };
         if !version.is("v1") || !collection.is("consents") || id.raw().is_empty() {
             return Err(nowhere());
         }

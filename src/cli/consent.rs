@@ -1,8 +1,8 @@
-//! `consentry consent`: look at a consent, ask why it is as it is, bring in one whose tokens are already held, and have
+//! `consentry consent`: start a consent, look at one, ask why it is as it is, bring in one whose tokens are already held, and have
 //! a refused refresh token tried again.
 //!
 //! All go through the running process' admin listener. Where none runs, the store itself is opened; with the embedded
-//! store that is possible only then.
+//! store that is possible only then. A consent is started only where a process runs that the customer can come to.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -21,7 +21,7 @@ use super::run::load;
 use super::running::{as_table, ask_running, open};
 use super::{out, runtime};
 use crate::config::Config;
-use crate::consent::{ImportRequest, Received, Which, history, import, revive, show};
+use crate::consent::{ImportRequest, Received, StartRequest, Which, history, import, revive, show};
 use crate::words::clock::SystemClock;
 use crate::words::ids::{ConsentId, Version};
 
@@ -33,6 +33,23 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Start a consent, or a new one for an id that has one, and print where to send the customer's browser.
+    Start {
+        /// The provider, as the configuration names it.
+        provider: String,
+        /// The consent's id; without it a new one is made up.
+        #[arg(long)]
+        id: Option<String>,
+        /// What to ask for; without it, the provider's default scope.
+        #[arg(long)]
+        scope: Option<String>,
+        /// Where the browser goes in the end: one of `callback.return_urls`.
+        #[arg(long, value_name = "URL")]
+        return_url: Option<String>,
+        /// The configuration file.
+        #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Store a token set that you hold.
     #[command(after_help = IMPORT_HELP)]
     Import {
@@ -83,6 +100,19 @@ enum Action {
 
 pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let view = match arguments.action {
+        Action::Start { provider, id, scope, return_url, config } => {
+            let body = json!({ "provider": provider, "consent_id": id, "scope": scope, "return_url": return_url });
+            let body = body.to_string();
+            // Looked at here first, so that a fault is named without a round trip.
+            StartRequest::parse(body.as_bytes()).map_err(|error| Failure::Usage(error.to_string()))?;
+            let (config, _) = load(&config)?;
+            let view = runtime()?.block_on(start_through(&config, body))?;
+            if !json {
+                out::say(view["start_url"].as_str().unwrap_or_default());
+                return Ok(());
+            }
+            view
+        }
         Action::Import { id, file, replace, config } => {
             let id = consent_id(&id)?;
             let replace = version("--replace", replace.as_deref())?;
@@ -121,6 +151,13 @@ pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
         out::say(&as_table(&view));
     }
     Ok(())
+}
+
+async fn start_through(config: &Config, body: String) -> Result<Value, Failure> {
+    let call = Call::new(Method::POST, "/v1/consents").json(Bytes::from(body));
+    ask_running(config, call).await?.ok_or_else(|| {
+        Failure::Unavailable("no process runs with this configuration, so no customer could come back".to_owned())
+    })
 }
 
 async fn import_into(config: Config, id: &ConsentId, body: &[u8], replace: Option<Version>) -> Result<Value, Failure> {

@@ -46,12 +46,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             ..SandboxSettings::default()
         };
         settings.abn_amro.access_token_life_s = arguments.token_life;
+        // A browser trusts no authority that is made up for a demonstration.
+        settings.plain_pages = true;
+        let callback = known_port(8_090)?;
+        settings.abn_amro.redirect_uris = vec![format!("http://localhost:{callback}/callback")];
         let sandbox = Sandbox::start(settings).await.map_err(|error| sandbox_failed(&error))?;
         sandbox.write_files(&folder.0).map_err(|error| sandbox_failed(&error))?;
         let endpoints = sandbox.endpoints().clone();
         let control = Bind::Tcp(sandbox.addresses().control);
 
-        let (config, _) = load(&folder.write_configuration(&endpoints)?)?;
+        let (config, _) = load(&folder.write_configuration(&endpoints, callback)?)?;
         prepare(&config.log)?;
         let shutdown = Shutdown::new();
         let app = App::start(config, Writes::Open, shutdown.clone()).await.map_err(|error| start_failed(&error))?;
@@ -129,6 +133,13 @@ fn what_to_try(at: &Addresses, endpoints: &Endpoints, debt_consent: &str) -> Str
          curl {control}/counters\n\n   \
          Every call is answered 200, for one refresh and no reuse event.\n"
     );
+    if let Some(admin) = &at.admin {
+        let _ = writeln!(
+            text,
+            "4. Consent as a customer does. Open the start_url that this prints in a browser, and choose any user:\n\n   \
+             curl -X POST -H 'Content-Type: application/json' -d '{{\"provider\": \"abn-amro\"}}' http://{admin}/v1/consents\n"
+        );
+    }
     let _ = write!(text, "Ctrl-C ends it.");
     text
 }
@@ -147,11 +158,11 @@ impl Folder {
     }
 
     /// Writes secrets and configuration, and names the latter.
-    fn write_configuration(&self, endpoints: &Endpoints) -> Result<PathBuf, Failure> {
+    fn write_configuration(&self, endpoints: &Endpoints, callback: u16) -> Result<PathBuf, Failure> {
         self.write("seal.key", &new_key())?;
         self.write("norsk-gjeld.secret", &endpoints.norsk_gjeld.client_secret)?;
         self.write("api.key", &endpoints.abn_amro.api_key)?;
-        self.write("consentry.yaml", &configuration(endpoints))
+        self.write("consentry.yaml", &configuration(endpoints, callback))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
@@ -176,7 +187,7 @@ impl Drop for Folder {
     }
 }
 
-fn configuration(endpoints: &Endpoints) -> String {
+fn configuration(endpoints: &Endpoints, callback: u16) -> String {
     let (abn, nogi) = (&endpoints.abn_amro, &endpoints.norsk_gjeld);
     let [proxy, admin, health] = [8_080, 9_090, 9_091].map(free_port);
     format!(
@@ -184,6 +195,7 @@ fn configuration(endpoints: &Endpoints) -> String {
 proxy: {{listen: "127.0.0.1:{proxy}"}}
 admin: {{listen: "127.0.0.1:{admin}"}}
 health: {{listen: "127.0.0.1:{health}"}}
+callback: {{listen: "127.0.0.1:{callback}", public_url: "http://localhost:{callback}"}}
 store:
   embedded: {{path: tokens.redb}}
   spill: {{directory: spill}}
@@ -192,6 +204,7 @@ providers:
   abn-amro:
     profile: abn-amro-sandbox
     token_endpoint: {abn_token}
+    authorization_endpoint: {abn_authorize}
     client_id: {abn_client}
     client_auth: {{method: tls_client_auth, certificate: {{file: tpp.crt}}, key: {{file: tpp.key}}}}
     ca_file: ca.pem
@@ -227,6 +240,7 @@ apis:
 log: {{level: warn}}
 "#,
         abn_token = abn.token_endpoint,
+        abn_authorize = abn.authorization_endpoint,
         abn_client = abn.client_id,
         abn_api = abn.api,
         nogi_token = nogi.token_endpoint,
@@ -238,4 +252,12 @@ log: {{level: warn}}
 /// The port that is asked for, or 0 for any if it is taken.
 fn free_port(wanted: u16) -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).map_or(0, |_| wanted)
+}
+
+/// The port that is asked for, or a free one if it is taken: an address that has to be known before it is listened on.
+fn known_port(wanted: u16) -> Result<u16, Failure> {
+    let bound =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let port = bound.and_then(|listener| listener.local_addr()).map(|address| address.port());
+    port.map_err(|error| Failure::Unavailable(format!("no port is free: {error}")))
 }

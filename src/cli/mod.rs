@@ -44,7 +44,7 @@ enum Command {
     Run(run::Arguments),
     /// Read a configuration and say everything that is wrong with it.
     Check(check::Arguments),
-    /// Look at consents and bring in those whose tokens you already hold.
+    /// Start consents, look at them, and bring in those whose tokens you already hold.
     Consent(consent::Arguments),
     /// Freeze providers, thaw them, and look at how they stand.
     Provider(provider::Arguments),

@@ -37,6 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             proxy = %at.proxy,
             health = %at.health,
             admin = at.admin.map(|bind| bind.to_string()),
+            callback = at.callback.map(|bind| bind.to_string()),
             "Listening."
         );
         tokio::spawn(signals::listen(shutdown));

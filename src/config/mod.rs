@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::admin::settings::{AdminSettings, HealthSettings};
+use crate::callback::settings::CallbackSettings;
+use crate::consent::settings::AskSettings;
 use crate::oauth::settings::Registration;
 use crate::proxy::settings::ProxySettings;
 use crate::store::redis::RedisSettings;
@@ -43,6 +45,8 @@ pub struct Config {
     pub health: HealthSettings,
     /// The listener for administration, where there is one.
     pub admin: Option<AdminSettings>,
+    /// The listener for customers' browsers, and how customers are asked, where consents can be started.
+    pub callback: Option<(CallbackSettings, AskSettings)>,
     /// Where token sets live.
     pub store: StoreConfig,
     /// The token cache and what is known of each provider.

@@ -34,6 +34,7 @@ raw! {
         proxy: RawProxy,
         health: RawHealth,
         admin: RawAdmin,
+        callback: RawCallback,
         store: RawStore,
         tokens: RawTokens,
         providers: BTreeMap<String, RawProvider>,
@@ -81,6 +82,14 @@ raw! {
         listen: String,
         hosts: Vec<String>,
         key: RawSource,
+    }
+
+    struct RawCallback: "a mapping with public_url:" {
+        listen: String,
+        hosts: Vec<String>,
+        public_url: String,
+        path: String,
+        return_urls: Vec<String>,
     }
 
     /// Exactly one of `redis` and `embedded`.
@@ -148,6 +157,16 @@ raw! {
     struct RawProvider: "a mapping" {
         profile: String,
         token_endpoint: String,
+        authorization_endpoint: String,
+        authorize_parameters: BTreeMap<String, String>,
+        default_scope: RawWords,
+        pkce: String,
+        issuer: String,
+        exclusive_scopes: Vec<Vec<String>>,
+        one_scope_of: Vec<String>,
+        scope_days: bool,
+        consent_life: RawDuration,
+        denied_by: Vec<String>,
         client_id: String,
         client_auth: RawClientAuth,
         ca_file: String,

@@ -98,6 +98,7 @@ pub async fn import<S: Store, E: TokenEndpoint, C: Clock>(
         provider: provider.clone(),
         grant,
         expected,
+        age: None,
         access: sealed,
         refresh: sealed_refresh,
         refresh_fingerprint,

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
+
+use super::request::RequestError;
 
 /// What is wrong with one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,18 +37,20 @@ pub(super) enum Member {
     Other,
 }
 
-const NAMES: [&str; 8] = [
-    "provider",
-    "access_token",
-    "refresh_token",
-    "expires_in",
-    "expires_at",
-    "scope",
-    "bank_consent_id",
-    "consent_expires_at",
-];
-
 impl Members {
+    /// Reads an object that has no members but these.
+    pub(super) fn read(json: &[u8], names: &'static [&'static str]) -> Result<Self, RequestError> {
+        use serde_json::error::Category;
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let members = Names(names).deserialize(&mut reader).and_then(|members| reader.end().map(|()| members));
+        members.map_err(|error| match error.classify() {
+            Category::Data => RequestError::NotAnObject,
+            Category::Io | Category::Syntax | Category::Eof => {
+                RequestError::NotJson { line: error.line(), column: error.column() }
+            }
+        })
+    }
+
     pub(super) fn fault(&mut self, member: impl Into<String>, what: &'static str) {
         if self.faults.len() < MOST_FAULTS {
             self.faults.push(Fault { member: member.into(), what });
@@ -83,9 +87,14 @@ impl Members {
     }
 }
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
+/// The members that an object may have.
+struct Names(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Names {
+    type Value = Members;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Members, D::Error> {
+        struct Object(&'static [&'static str]);
         impl<'de> Visitor<'de> for Object {
             type Value = Members;
 
@@ -97,7 +106,7 @@ impl<'de> Deserialize<'de> for Members {
                 let mut members = Members { found: BTreeMap::new(), faults: Vec::new() };
                 while let Some(name) = map.next_key::<String>()? {
                     let value = map.next_value::<Member>()?;
-                    match NAMES.into_iter().find(|known| *known == name) {
+                    match self.0.iter().copied().find(|known| *known == name) {
                         None => members.fault(presentable(name), "there is no such member"),
                         Some(known) if members.found.contains_key(known) => members.fault(known, "it is given twice"),
                         Some(known) => {
@@ -108,7 +117,7 @@ impl<'de> Deserialize<'de> for Members {
                 Ok(members)
             }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(Object(self.0))
     }
 }
 

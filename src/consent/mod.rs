@@ -4,16 +4,23 @@
 //! [`ImportRequest`], checked as a whole before anything happens. [`show()`] tells what is stored of a consent, without
 //! its tokens, as a [`ConsentView`]; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
 //! refused refresh token back to be tried again. [`provider()`] tells how a
-//! provider stands. None of them ever talks to a bank: a refresh token is spent by `token`
-//! alone.
+//! provider stands.
+//!
+//! [`start()`] opens an attempt and [`depart()`] sends the customer's browser to the bank; [`come_back()`] exchanges the code
+//! that it brings. That is the one time that something here is sent to a bank: a refresh token is spent by `token` alone.
 
+mod exchange;
 mod history;
 mod import;
 mod members;
+mod persist;
 mod provider;
 mod request;
 mod revive;
+pub mod scopes;
+pub mod settings;
 mod show;
+mod start;
 pub mod why;
 
 #[cfg(test)]
@@ -21,6 +28,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use exchange::{Answer, Arrival, Ending, Return, come_back};
 pub use history::{EventView, HistoryView, history};
 pub use import::{ImportError, Imported, Made, import};
 pub use members::Fault;
@@ -28,3 +36,4 @@ pub use provider::{ProviderView, Suspects, provider, providers};
 pub use request::{ImportRequest, Received, RequestError};
 pub use revive::{ReviveError, Which, revive};
 pub use show::{ConsentView, ShowError, show};
+pub use start::{ATTEMPT_LIFE, Departure, StartError, StartRequest, Started, Stay, attempt_of, depart, start};

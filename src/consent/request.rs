@@ -41,7 +41,7 @@ impl Received {
     }
 }
 
-/// Why a text is no import.
+/// Why a text is no import, or no request to start a consent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Not JSON (RFC 8259).
@@ -60,12 +60,22 @@ pub enum RequestError {
     Faults(Vec<Fault>),
 }
 
+const MEMBERS: [&str; 8] = [
+    "provider",
+    "access_token",
+    "refresh_token",
+    "expires_in",
+    "expires_at",
+    "scope",
+    "bank_consent_id",
+    "consent_expires_at",
+];
 /// Bytes of a token.
 const LONGEST_TOKEN: usize = 16 * 1024;
 /// Bytes of a scope.
-const LONGEST_SCOPE: usize = 4 * 1024;
+pub(super) const LONGEST_SCOPE: usize = 4 * 1024;
 /// Bytes of anything else.
-const LONGEST_NAME: usize = 256;
+pub(super) const LONGEST_NAME: usize = 256;
 /// Ten years: longer lives are milliseconds or dates that were taken for seconds.
 const LONGEST_LIFE: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 
@@ -74,21 +84,12 @@ impl ImportRequest {
     /// zero allowed) and `expires_at` (RFC 3339), and the optional `scope`, `bank_consent_id` and `consent_expires_at`
     /// (RFC 3339, in the future). An optional member may be null; any other member is a fault.
     pub fn parse(json: &[u8], received: Received) -> Result<Self, RequestError> {
-        let mut members = serde_json::from_slice::<Members>(json).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => RequestError::NotAnObject,
-            serde_json::error::Category::Io
-            | serde_json::error::Category::Syntax
-            | serde_json::error::Category::Eof => RequestError::NotJson { line: error.line(), column: error.column() },
-        })?;
-        let provider = members.required("provider", LONGEST_NAME, |text| {
-            ProviderId::parse(&text).ok_or("it is not a provider's name: a-z 0-9 - _, beginning with a letter")
-        });
+        let mut members = Members::read(json, &MEMBERS)?;
+        let provider = members.required("provider", LONGEST_NAME, provider);
         let access = members.required("access_token", LONGEST_TOKEN, access_token);
         let refresh = members.optional("refresh_token", LONGEST_TOKEN, refresh_token);
         let expiry = expiry(&mut members, received);
-        let scope = members.optional("scope", LONGEST_SCOPE, |text| {
-            Scope::parse(&text).ok_or("it holds a character that no scope has (RFC 6749, section 3.3)")
-        });
+        let scope = members.optional("scope", LONGEST_SCOPE, scope);
         let bank_consent_id = members.optional("bank_consent_id", LONGEST_NAME, |mut text| {
             let plain = !text.chars().any(char::is_control);
             if plain { Ok(std::mem::take(&mut *text)) } else { Err("it holds a control character") }
@@ -111,6 +112,16 @@ impl ImportRequest {
             _ => Err(RequestError::Faults(members.faults)),
         }
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a reader of members takes the text over")]
+pub(super) fn provider(text: Zeroizing<String>) -> Result<ProviderId, &'static str> {
+    ProviderId::parse(&text).ok_or("it is not a provider's name: a-z 0-9 - _, beginning with a letter")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a reader of members takes the text over")]
+pub(super) fn scope(text: Zeroizing<String>) -> Result<Scope, &'static str> {
+    Scope::parse(&text).ok_or("it holds a character that no scope has (RFC 6749, section 3.3)")
 }
 
 fn access_token(mut text: Zeroizing<String>) -> Result<AccessToken, &'static str> {

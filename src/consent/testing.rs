@@ -18,12 +18,15 @@ use crate::store::{
     RecordState, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive,
     ReviveOutcome, Seed, SeedOutcome, Snapshot, Store, StoreError,
 };
+use crate::store::{
+    Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
+};
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
 use crate::token::{Parts, Tokens, Vault};
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::{ManualClock, WallTime};
-use crate::words::ids::{AttemptId, ConsentId, ProviderId, TokenKey};
+use crate::words::ids::{AttemptId, ConsentId, ProviderId, StateDigest, TokenKey};
 use crate::words::metrics::Metrics;
 use crate::words::said::Said;
 
@@ -146,7 +149,7 @@ pub(crate) fn consent_id() -> ConsentId {
     ConsentId::parse("customer-4711").expect("valid")
 }
 
-/// What the next seeds and reads end in, first come, first served. When none is left, in what the store says.
+/// What the next seeds, reads and steps of attempts end in, first come, first served. When none is left, in what the store says.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults(Arc<Mutex<VecDeque<Fault>>>);
 
@@ -283,6 +286,36 @@ impl Store for FaultyStore {
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {
         self.inner.follow(changes).await;
+    }
+}
+
+impl Attempts for FaultyStore {
+    async fn await_grant(&self, key: &TokenKey, wait: &Await) -> Result<AwaitOutcome, StoreError> {
+        self.faulty(self.inner.await_grant(key, wait)).await
+    }
+
+    async fn tell(&self, key: &TokenKey, tell: &Tell) -> Result<(), StoreError> {
+        self.inner.tell(key, tell).await
+    }
+
+    async fn open(&self, state: &StateDigest, open: &Open) -> Result<(), StoreError> {
+        self.faulty(self.inner.open(state, open)).await
+    }
+
+    async fn bind(&self, state: &StateDigest, bind: &Bind) -> Result<BindOutcome, StoreError> {
+        self.faulty(self.inner.bind(state, bind)).await
+    }
+
+    async fn claim(&self, state: &StateDigest, claim: &Claim) -> Result<ClaimOutcome, StoreError> {
+        self.faulty(self.inner.claim(state, claim)).await
+    }
+
+    async fn settle(&self, state: &StateDigest, settle: &Settle) -> Result<SettleOutcome, StoreError> {
+        self.inner.settle(state, settle).await
+    }
+
+    async fn attempt(&self, state: &StateDigest) -> Result<Option<Attempt>, StoreError> {
+        self.faulty(self.inner.attempt(state)).await
     }
 }
 

@@ -233,6 +233,7 @@ fn seed(version: Version) -> Seed {
         provider: provider_id(),
         grant: version.grant,
         expected: None,
+        age: None,
         access: Sealed::from_bytes(*b"access"),
         refresh: Some(Sealed::from_bytes(*b"refresh")),
         refresh_fingerprint: Some(Fingerprint::from_bytes([1; 16])),

@@ -3,8 +3,10 @@
 //! [`TokenEndpoint`] is the seam. Its two steps are apart on purpose: connecting sends nothing, so that the intent can
 //! be written between the two, and sending happens once. Every way an answer can turn out is a [`TokenOutcome`]; whether
 //! the refresh token was spent is the question each variant settles. What a person may want to ask the bank about goes
-//! beside it, in a [`Reply`].
+//! beside it, in a [`Reply`]. [`authorize`] builds the address that a customer is sent to; what comes back from there is
+//! a code, which is spent like a refresh token that has no second use.
 
+pub mod authorize;
 mod endpoint;
 mod request;
 mod response;
@@ -23,7 +25,7 @@ pub use endpoint::{Connection, EndpointError, HttpTokenEndpoint, UNACKNOWLEDGED}
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::{BootInstant, WallTime};
 use crate::words::said::Said;
-use crate::words::secrets::RefreshToken;
+use crate::words::secrets::{AuthorizationCode, CodeVerifier, RefreshToken};
 use crate::words::token_set::{Scope, TokenSet};
 
 /// One provider's token endpoint. One of the program's three seams.
@@ -50,6 +52,15 @@ pub enum TokenRequest<'a> {
         refresh: &'a RefreshToken,
         /// The scope to repeat, for banks that want it.
         scope: Option<&'a Scope>,
+    },
+    /// RFC 6749 §4.1.3. What is said of a refresh token in [`TokenOutcome`] holds for the code, but that none comes instead.
+    AuthorizationCode {
+        /// What is spent. A bank takes it once, and may end what it gave for it if it sees it again (RFC 6749 §4.1.2).
+        code: &'a AuthorizationCode,
+        /// The very one of the authorization request.
+        redirect_uri: &'a str,
+        /// What the code challenge was made from; `None` where none was sent.
+        verifier: Option<&'a CodeVerifier>,
     },
     /// RFC 6749 §4.4.
     ClientCredentials {

@@ -49,6 +49,14 @@ fn form(registration: &Registration, request: &TokenRequest<'_>) -> Bytes {
                 field("scope", scope.as_str(), &mut form);
             }
         }
+        TokenRequest::AuthorizationCode { code, redirect_uri, verifier } => {
+            field("grant_type", "authorization_code", &mut form);
+            field("code", code.expose(), &mut form);
+            field("redirect_uri", redirect_uri, &mut form);
+            if let Some(verifier) = verifier {
+                field("code_verifier", verifier.expose(), &mut form);
+            }
+        }
         TokenRequest::ClientCredentials { audience, scope } => {
             field("grant_type", "client_credentials", &mut form);
             if let Some(audience) = audience {
@@ -71,11 +79,12 @@ fn form(registration: &Registration, request: &TokenRequest<'_>) -> Bytes {
     Bytes::copy_from_slice(form.as_bytes())
 }
 
-fn field(name: &str, value: &str, form: &mut String) {
+/// Adds a field to a form, or a parameter to a query.
+pub(super) fn field(name: &str, value: &str, form: &mut String) {
     if !form.is_empty() {
         form.push('&');
     }
-    form.push_str(name);
+    encode(name, form);
     form.push('=');
     encode(value, form);
 }
@@ -101,7 +110,7 @@ mod tests {
     use super::*;
     use crate::net::tls::Roots;
     use crate::words::ids::ProviderId;
-    use crate::words::secrets::{ClientSecret, RefreshToken};
+    use crate::words::secrets::{AuthorizationCode, ClientSecret, CodeVerifier, RefreshToken};
     use crate::words::token_set::Scope;
     use http_body_util::BodyExt;
 
@@ -148,6 +157,27 @@ mod tests {
         assert!(header.is_sensitive());
         assert_eq!(header.as_bytes(), format!("Basic {}", STANDARD.encode("TPP+test:p%C3%A4%3Ass")).as_bytes());
         assert_eq!(body(request).await, "grant_type=client_credentials&audience=https%3A%2F%2Fapi%2Fv1%2Fdebt");
+    }
+
+    #[tokio::test]
+    async fn a_code_goes_with_its_redirect_uri_and_verifier() {
+        let code = AuthorizationCode::new("9C6UrsGZ0Z3XJymRAOAgl7hKPLlWKUo9GBfMQQEs");
+        let verifier = CodeVerifier::new("a~b");
+        let exchange = |verifier| TokenRequest::AuthorizationCode {
+            code: &code,
+            redirect_uri: "https://localhost/auth",
+            verifier,
+        };
+        let sent = build(&registration(ClientAuth::TlsClientAuth), &exchange(None)).expect("builds");
+        assert_eq!(
+            body(sent).await,
+            "grant_type=authorization_code&code=9C6UrsGZ0Z3XJymRAOAgl7hKPLlWKUo9GBfMQQEs\
+             &redirect_uri=https%3A%2F%2Flocalhost%2Fauth&client_id=TPP+test"
+        );
+        let auth = ClientAuth::SecretBasic(ClientSecret::new("s"));
+        let sent = build(&registration(auth), &exchange(Some(&verifier))).expect("builds");
+        assert!(sent.headers()[AUTHORIZATION].is_sensitive());
+        assert!(body(sent).await.ends_with("&redirect_uri=https%3A%2F%2Flocalhost%2Fauth&code_verifier=a%7Eb"));
     }
 
     #[tokio::test]

@@ -48,3 +48,29 @@ pub enum ClientAuth {
     /// Not at all: `client_id` goes into the form (RFC 6749 §3.2.1).
     None,
 }
+
+/// Where customers are sent to consent, and what the bank wants to be told there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorization {
+    /// The authorization endpoint (RFC 6749 §3.1): `https`, or `http` on this machine.
+    pub endpoint: Uri,
+    /// The name the bank knows us by.
+    pub client_id: String,
+    /// Parameters of this bank alone, such as ABN AMRO's `flow`.
+    pub parameters: Vec<(String, String)>,
+    /// Whether the request carries a code challenge.
+    pub pkce: Pkce,
+    /// What the bank calls itself in `iss` (RFC 9207), where it is known.
+    pub issuer: Option<String>,
+}
+
+/// Whether a bank takes PKCE (RFC 7636). Where it does, a code that was stolen on its way is worth nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pkce {
+    /// It insists on it.
+    Required,
+    /// It takes it, or passes over what it does not know (RFC 6749 §3.1). Sent all the same.
+    Allowed,
+    /// It refuses requests that carry it.
+    Never,
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -54,6 +54,13 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 pub(super) fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(Payload::Whole(Bytes::new()));
     *answer.status_mut() = status;
+    answer
+}
+
+/// The resource answers to this method alone.
+pub(super) fn only(method: &'static str) -> Answer {
+    let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(method));
     answer
 }
 
@@ -142,6 +149,24 @@ pub(super) fn form_decode(text: &[u8]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Form encoding (application/x-www-form-urlencoded): a space becomes `+`, and all but letters, digits and `*-._` a
+/// percent sign and two digits.
+pub(super) fn form_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' => encoded.push('+'),
+            b'*' | b'-' | b'.' | b'_' => encoded.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => encoded.push(char::from(byte)),
+            _ => {
+                encoded.push('%');
+                encoded.push_str(&hex(&[byte]).to_ascii_uppercase());
+            }
+        }
+    }
+    encoded
+}
+
 /// The token of an `Authorization: Bearer` header; `Err` if there is a header of another form.
 pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, MalformedAuthorization> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
@@ -210,6 +235,13 @@ mod tests {
         assert_eq!(form.get("empty"), None);
         assert_eq!(form.get("x"), Some("%zz%2"));
         assert_eq!(form.repeated(&["scope", "x"]), Some("x"));
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_to_the_same() {
+        let text = "a b+c&d=é*-._~/\r\n";
+        assert_eq!(form_decode(form_encode(text).as_bytes()), text);
+        assert_eq!(form_encode("a b/é~"), "a+b%2F%C3%A9%7E");
     }
 
     #[test]

@@ -57,6 +57,10 @@ fn process<C: Clock>(world: &World<C>, method: &Method, path: &str, body: &[u8])
             lock(&world.norsk_gjeld).expire_tokens(now.boot);
             done()
         }
+        ("POST", ["norsk-gjeld", "feed", "skip"]) => with(body, |SkipRequest { numbers }| {
+            lock(&world.norsk_gjeld).feed.skip(numbers);
+            done()
+        }),
         ("GET", ["norsk-gjeld", "settings"]) => json(StatusCode::OK, &*lock(&world.norsk_gjeld_knobs)),
         ("PATCH", ["norsk-gjeld", "settings"]) => with(body, |patch: Map<String, Value>| {
             let mut knobs = lock(&world.norsk_gjeld_knobs);
@@ -113,6 +117,13 @@ fn grant<C: Clock>(world: &World<C>, now: Now, wanted: GrantRequest) -> Answer {
         "scope": tokens.scope,
     });
     json(StatusCode::CREATED, &body)
+}
+
+/// A gap in the feed of consent events.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SkipRequest {
+    numbers: u64,
 }
 
 /// A consent at Norsk Gjeldsinformasjon; without days it is for one lookup.

@@ -19,10 +19,29 @@ use super::settings::ToldLife;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Target {
+    AbnAuthorize,
     AbnToken,
     AbnApi,
+    NogiAuthorize,
     NogiToken,
     NogiApi,
+}
+
+/// A request, as far as rules look at it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Occasion<'r> {
+    pub(super) target: Target,
+    /// The consent it is about, where that can be told.
+    pub(super) consent: Option<&'r str>,
+    /// The grant of a token request.
+    pub(super) grant_type: Option<&'r str>,
+}
+
+impl Occasion<'_> {
+    /// A request of which no more is known.
+    pub(super) const fn at(target: Target) -> Self {
+        Self { target, consent: None, grant_type: None }
+    }
 }
 
 /// What goes wrong. Several things may go wrong with the same answer.
@@ -52,6 +71,8 @@ pub(super) struct Fault {
     pub(super) omit_refresh_token: bool,
     /// Do not rotate, and answer with the refresh token that was presented.
     pub(super) same_refresh_token: bool,
+    /// Send the customer back from the authorize page with this `error` before a page is shown.
+    pub(super) authorize_error: Option<String>,
 }
 
 /// An answer in place of the bank's own.
@@ -76,6 +97,8 @@ pub(super) struct Rule {
     target: Target,
     /// Only requests of this consent, by the bank's own id.
     consent: Option<String>,
+    /// Only token requests of this grant.
+    grant_type: Option<String>,
     /// How often it strikes; absent, until it is removed.
     times: Option<u64>,
     fault: Fault,
@@ -107,10 +130,11 @@ impl Faults {
     }
 
     /// What goes wrong with this request; counts as one strike of the rule.
-    pub(super) fn strike(&mut self, target: Target, consent: Option<&str>) -> Option<Fault> {
+    pub(super) fn strike(&mut self, occasion: &Occasion<'_>) -> Option<Fault> {
         let fits = |rule: &Rule| {
-            rule.target == target
-                && rule.consent.as_deref().is_none_or(|wanted| consent == Some(wanted))
+            rule.target == occasion.target
+                && rule.consent.as_deref().is_none_or(|wanted| occasion.consent == Some(wanted))
+                && rule.grant_type.as_deref().is_none_or(|wanted| occasion.grant_type == Some(wanted))
                 && rule.times != Some(0)
         };
         let at = self.0.iter().position(fits)?;
@@ -227,14 +251,27 @@ mod tests {
         let mut faults = Faults::default();
         let fault = json!({"delay_ms": 5});
         faults.add(rule(json!({"target": "abn-token", "consent": "c", "times": 2, "fault": fault})));
-        assert!(faults.strike(Target::AbnApi, Some("c")).is_none());
-        assert!(faults.strike(Target::AbnToken, Some("d")).is_none());
-        assert!(faults.strike(Target::AbnToken, None).is_none());
+        let mut strike = |target, consent| faults.strike(&Occasion { consent, ..Occasion::at(target) });
+        assert!(strike(Target::AbnApi, Some("c")).is_none());
+        assert!(strike(Target::AbnToken, Some("d")).is_none());
+        assert!(strike(Target::AbnToken, None).is_none());
         for _ in 0..2 {
-            assert_eq!(faults.strike(Target::AbnToken, Some("c")).expect("strikes").delay_ms, 5);
+            assert_eq!(strike(Target::AbnToken, Some("c")).expect("strikes").delay_ms, 5);
         }
-        assert!(faults.strike(Target::AbnToken, Some("c")).is_none());
+        assert!(strike(Target::AbnToken, Some("c")).is_none());
         assert!(faults.rules().is_empty());
+    }
+
+    #[test]
+    fn a_rule_for_a_grant_leaves_the_others_alone() {
+        let mut faults = Faults::default();
+        faults.add(rule(json!({"target": "abn-token", "grant_type": "authorization_code", "fault": {}})));
+        let mut strikes = |grant_type| {
+            let occasion = Occasion { grant_type, ..Occasion::at(Target::AbnToken) };
+            faults.strike(&occasion).is_some()
+        };
+        assert!(strikes(Some("authorization_code")));
+        assert!(!strikes(Some("refresh_token")) && !strikes(None));
     }
 
     #[test]

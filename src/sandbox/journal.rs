@@ -16,7 +16,7 @@ pub(super) struct TokenRequest {
     pub(super) arrived_ms: u64,
     pub(super) bank: Bank,
     pub(super) grant_type: String,
-    /// The consent that the presented token belongs to, where it can be told.
+    /// The consent that the presented token or code belongs to, where it can be told.
     pub(super) consent: Option<String>,
     /// Which refresh token of its consent was presented, from 1.
     pub(super) sequence: Option<u64>,
@@ -44,6 +44,8 @@ pub(super) enum Outcome {
     GrantedInGrace,
     /// A spent refresh token was presented: the event that must never happen.
     Reuse,
+    /// A code was presented that had been presented before.
+    CodeReuse,
     /// Refused for another reason.
     Refused,
     /// A fault kept the request from being processed.
@@ -82,6 +84,14 @@ pub(super) struct AbnAmroCounters {
     pub(super) refreshes: u64,
     pub(super) grace_uses: u64,
     pub(super) reuse_events: u64,
+    /// Requests of the authorize page.
+    pub(super) authorize_requests: u64,
+    /// Codes given for what a customer has agreed to.
+    pub(super) codes_issued: u64,
+    /// Codes that have become tokens.
+    pub(super) code_exchanges: u64,
+    /// Codes that were presented once more.
+    pub(super) code_reuses: u64,
     pub(super) client_credentials: u64,
     pub(super) api_calls: u64,
     /// Consents that a reuse event has killed or somebody has revoked.
@@ -99,6 +109,14 @@ impl AbnAmroCounters {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct NorskGjeldCounters {
     pub(super) token_requests: u64,
+    /// Requests of the authorize page.
+    pub(super) authorize_requests: u64,
+    /// Codes given for what a person has agreed to.
+    pub(super) codes_issued: u64,
+    /// Codes that have become tokens.
+    pub(super) code_exchanges: u64,
+    /// Codes that were presented once more.
+    pub(super) code_reuses: u64,
     pub(super) client_credentials: u64,
     pub(super) api_calls: u64,
     pub(super) lookups: u64,

@@ -7,7 +7,7 @@
 //!
 //! # In five minutes
 //!
-//! `consentry sandbox` prints five addresses and writes into a folder of your choice: `ca.pem` (trust it), `tpp.crt` and
+//! `consentry sandbox` prints six addresses and writes into a folder of your choice: `ca.pem` (trust it), `tpp.crt` and
 //! `tpp.key` (the client certificate of `TPP_test`; `tpp-renewed.crt` and `tpp-renewed.key` are its next), and
 //! `endpoints.json` (every URL and credential). Then, with the control API's address in `$CONTROL`:
 //!
@@ -21,6 +21,35 @@
 //! curl $CONTROL/counters                                       # reuse_events must stay 0
 //! ```
 //!
+//! # A customer's consent
+//!
+//! A browser that opens ABN AMRO's `authorization_endpoint` with `response_type=code`, `client_id`, `scope`,
+//! `redirect_uri`, `state` and, if you like, `flow`, `bank`, `code_challenge` and `code_challenge_method` goes through
+//! three pages: log on as a test user, check the data and choose an account, authorize. It must keep the bank's cookie.
+//! For a program the forms are `step=logon&user=doe` (or `petstore`, `customer`), `step=check&account=…` and
+//! `step=authorize&answer=authorize`; `answer=cancel` ends any of them. Where no customer is at hand,
+//! `{"auto_approve": true}` in the settings has the first request answered with a code. Redirect URIs must be
+//! registered, in the settings; `http://localhost:8090/callback` and `https://localhost/auth` are. With `--plain-pages`
+//! the pages come in plain HTTP, for a browser that does not trust `ca.pem`.
+//!
+//! A code is exchanged once, within 60 seconds, with the redirect URI and verifier that belong to it. One that comes
+//! twice is counted in `code_reuses` and ends the consent.
+//!
+//! | what is wrong | what the customer sees |
+//! | --- | --- |
+//! | unknown `client_id`; a `redirect_uri` that is not registered, character by character | a page with 400, no redirect |
+//! | no `response_type`, or another than `code` | back with `invalid_request`, `unsupported_response_type` |
+//! | no scope, an unknown one, or scopes of accounts and of payments | back with `invalid_scope` |
+//! | unknown `flow` or `bank`, a bad challenge, a payment without `transactionId`, a parameter twice | back with `invalid_request` |
+//! | the customer cancels | back with `server_error`, as at the real bank |
+//!
+//! Norsk Gjeldsinformasjon's `authorization_endpoint` asks a person to log in (`step=login&nin=…`; `answer=cancel` goes
+//! back as `login_cancelled`) and then to approve (`step=consent&answer=approve`; `answer=deny` goes back as
+//! `consent_denied`). Its scope is one debt scope, with a number of days behind it or for one lookup, and after it
+//! `openid` or nothing; anything else goes back as `invalid_scopes`, a `state` under eight characters as `invalid_state`.
+//! The code gives a token for `GET /v1/debt` that carries the one consent, and no refresh token. It lives for ten
+//! minutes; the second exchange ends the token.
+//!
 //! # The control API
 //!
 //! | request | what it does |
@@ -33,6 +62,7 @@
 //! | `GET`, `PATCH /abn-amro/settings` | the knobs of [`settings::AbnAmroKnobs`], as a JSON merge patch |
 //! | `POST /norsk-gjeld/consents` `{nin?, scope?, days?}` | creates a consent; without days, for one lookup within ten minutes |
 //! | `POST /norsk-gjeld/consents/{id}/revoke`, `/norsk-gjeld/expire-access-tokens` | ends it; ends all client tokens |
+//! | `POST /norsk-gjeld/feed/skip` `{numbers}` | leaves out so many sequence numbers before the next event of the feed |
 //! | `GET`, `PATCH /norsk-gjeld/settings` | the knobs of [`settings::NorskGjeldKnobs`] |
 //! | `GET /counters`, `POST /reset-counters` | totals per bank; resetting clears the log, too |
 //! | `GET /log` | the latest 20,000 token requests |
@@ -40,8 +70,10 @@
 //!
 //! # Faults
 //!
-//! `POST /faults` takes `{"target": "abn-token", "consent": id?, "times": n?, "fault": {…}}`; the targets are
-//! `abn-token`, `abn-api`, `nogi-token` and `nogi-api`. What can go wrong, alone or together:
+//! `POST /faults` takes `{"target": "abn-token", "consent": id?, "grant_type": name?, "times": n?, "fault": {…}}`; the
+//! targets are `abn-authorize`, `abn-token`, `abn-api`, `nogi-authorize`, `nogi-token` and `nogi-api`. A rule with
+//! `"grant_type": "authorization_code"` strikes code exchanges and leaves refreshes alone. What can go wrong, alone or
+//! together:
 //!
 //! | member of `fault` | what happens |
 //! | --- | --- |
@@ -55,6 +87,7 @@
 //! | `slow_body_ms_per_chunk` | sends the body in pieces of 64 bytes with this pause |
 //! | `expires_in` | a number, a string, or `"missing"` |
 //! | `omit_refresh_token`, `same_refresh_token` | does not rotate; leaves the token out, or repeats it |
+//! | `authorize_error` | an authorize request of a known client is sent back with this `error` before a page is shown |
 //!
 //! # For tests of proxies
 //!
@@ -65,19 +98,22 @@
 //! # The files
 //!
 //! [`settings`] and [`endpoints`] are the surface. `world` is the state that the listeners share; `abn_amro` and
-//! `norsk_gjeld` are the banks; `control`, `faults` and `journal` are what a real bank does not have; `certificates`,
-//! `answers` and `paced` are the tools.
+//! `norsk_gjeld` are the banks, `pages`, `visits` and `codes` what both do for browsers; `control`, `faults` and
+//! `journal` are what a real bank does not have; `certificates`, `answers` and `paced` are the tools.
 
 mod abn_amro;
 mod answers;
 pub mod certificates;
+mod codes;
 mod control;
 pub mod endpoints;
 mod faults;
 mod journal;
 mod norsk_gjeld;
 mod paced;
+mod pages;
 pub mod settings;
+mod visits;
 mod world;
 
 #[cfg(test)]
@@ -145,6 +181,7 @@ pub struct Sandbox<C = SystemClock> {
     nogi_access: (Listener, Option<Arc<ServerConfig>>),
     nogi_api: (Listener, Option<Arc<ServerConfig>>),
     control: Listener,
+    pages: (Listener, Option<Arc<ServerConfig>>),
 }
 
 impl Sandbox {
@@ -172,12 +209,15 @@ impl<C: Clock> Sandbox<C> {
         let (nogi_access, nogi_access_at) = bind(ports.nogi_access).await?;
         let (nogi_api, nogi_api_at) = bind(ports.nogi_api).await?;
         let (control, control_at) = bind(ports.control).await?;
+        let (pages, pages_at) = bind(ports.pages).await?;
+        let pages_tls = (!settings.plain_pages).then(|| server_config(&server, &ClientAuth::Off, http1)).transpose()?;
         let addresses = Addresses {
             abn_token: abn_token_at,
             abn_api: abn_api_at,
             nogi_access: nogi_access_at,
             nogi_api: nogi_api_at,
             control: control_at,
+            pages: pages_at,
         };
         let endpoints = Endpoints::new(&addresses, &settings);
         Ok(Self {
@@ -186,6 +226,7 @@ impl<C: Clock> Sandbox<C> {
             nogi_access: (nogi_access, Some(server_config(&server, &ClientAuth::Off, http1)?)),
             nogi_api: (nogi_api, api_tls),
             control,
+            pages: (pages, pages_tls),
             world: Arc::new(World::new(clock, settings, endpoints, thumbprints)),
             authority,
             client,
@@ -262,7 +303,18 @@ impl<C: Clock> Sandbox<C> {
             bank!(self.nogi_access, &tokens, norsk_gjeld::token::serve),
             bank!(self.nogi_api, &apis, norsk_gjeld::api::serve),
             bank!((self.control, None), &tokens, control::serve),
+            bank!(self.pages, &tokens, browsers),
         );
+    }
+}
+
+/// ABN AMRO's pages. Where they come without TLS, Norsk Gjeldsinformasjon's come from here too: at home they share a
+/// listener with its token endpoint, which keeps its TLS.
+async fn browsers<C: Clock>(world: &World<C>, request: Request<Incoming>) -> Result<Response<Wire>, Broken> {
+    if world.settings.plain_pages && norsk_gjeld::authorize::owns(request.uri().path()) {
+        norsk_gjeld::authorize::serve(world, request).await
+    } else {
+        abn_amro::authorize::serve(world, request).await
     }
 }
 

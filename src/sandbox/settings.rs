@@ -10,6 +10,8 @@ pub struct SandboxSettings {
     pub ports: Ports,
     /// Serve the two API listeners in plain HTTP. The token endpoints keep their TLS.
     pub plain_apis: bool,
+    /// Serve the pages that a customer sees in plain HTTP, for browsers that do not know the sandbox's authority.
+    pub plain_pages: bool,
     /// The `API-Key` that ABN AMRO's APIs accept.
     pub api_key: String,
     /// The `client_id` that belongs to the client certificate.
@@ -39,6 +41,8 @@ pub struct Ports {
     pub nogi_api: u16,
     /// The control API, in plain HTTP.
     pub control: u16,
+    /// The pages that a customer's browser sees.
+    pub pages: u16,
 }
 
 impl Default for SandboxSettings {
@@ -46,6 +50,7 @@ impl Default for SandboxSettings {
         Self {
             ports: Ports::default(),
             plain_apis: false,
+            plain_pages: false,
             api_key: "X1QTWZre0fnW72l263yrhAWB2FDwx3tg".to_owned(),
             abn_amro_client_id: "TPP_test".to_owned(),
             abn_amro: AbnAmroKnobs::default(),
@@ -67,14 +72,25 @@ pub struct AbnAmroKnobs {
     pub expires_in: Option<ToldLife>,
     /// Whether a refresh replaces the refresh token.
     pub rotation: bool,
+    /// How long a refresh token stays at least, in seconds; a refresh before that answers with the same one.
+    pub rotation_interval_s: u64,
     /// How long after its first use a spent refresh token is still accepted, in seconds.
     pub grace_s: u64,
-    /// What a spent refresh token does that comes after its grace.
+    /// What a spent refresh token does that comes after its grace, and a code that comes twice.
     pub reuse_policy: ReusePolicy,
     /// What a refresh does to the access tokens before it.
     pub old_access_token: OldAccessToken,
     /// How long a consent lives, in seconds.
     pub consent_life_s: u64,
+    /// How long a consent may go without a refresh, in seconds; absent, for as long as it lives.
+    pub consent_idle_s: Option<u64>,
+    /// Where customers may be sent back to. Compared character by character.
+    #[serde(deserialize_with = "redirect_uris")]
+    pub redirect_uris: Vec<String>,
+    /// How long a code can be exchanged, in seconds.
+    pub code_life_s: u64,
+    /// Answer the authorize request at once, as if the customer had agreed for the account of the bank's documents.
+    pub auto_approve: bool,
 }
 
 impl Default for AbnAmroKnobs {
@@ -83,11 +99,29 @@ impl Default for AbnAmroKnobs {
             access_token_life_s: 7_200,
             expires_in: None,
             rotation: true,
+            rotation_interval_s: 0,
             grace_s: 0,
             reuse_policy: ReusePolicy::RevokeFamily,
             old_access_token: OldAccessToken::Keep,
             consent_life_s: 90 * 24 * 60 * 60,
+            consent_idle_s: None,
+            redirect_uris: vec!["http://localhost:8090/callback".to_owned(), "https://localhost/auth".to_owned()],
+            code_life_s: 60,
+            auto_approve: false,
         }
+    }
+}
+
+/// Absolute URIs without a fragment (RFC 6749 §3.1.2), in characters that a header can carry.
+fn redirect_uris<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let uris = Vec::<String>::deserialize(from)?;
+    let fits = |uri: &String| {
+        uri.split_once(':').is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty())
+            && uri.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+    };
+    match uris.iter().find(|uri| !fits(uri)) {
+        Some(_) => Err(serde::de::Error::custom("a redirect URI is absolute, in ASCII, and has no fragment")),
+        None => Ok(uris),
     }
 }
 
@@ -138,11 +172,27 @@ impl ToldLife {
 pub struct NorskGjeldKnobs {
     /// How long an access token lives, in seconds; the answer names one second less.
     pub access_token_life_s: u64,
+    /// Where persons may be sent back to. Compared character by character.
+    #[serde(deserialize_with = "redirect_uris")]
+    pub redirect_uris: Vec<String>,
+    /// How long a code can be exchanged, in seconds.
+    pub code_life_s: u64,
+    /// Answer the authorize request at once, as if the first person of the service's documents had agreed.
+    pub auto_approve: bool,
+    /// Creditors that do not answer a lookup.
+    pub creditors_missing: u8,
 }
 
 impl Default for NorskGjeldKnobs {
     fn default() -> Self {
-        Self { access_token_life_s: 3_600 }
+        let redirect_uris = ["http://localhost:8090/callback", "https://api-eksempelbank.no/v1/callback"];
+        Self {
+            access_token_life_s: 3_600,
+            redirect_uris: redirect_uris.map(str::to_owned).to_vec(),
+            code_life_s: 600,
+            auto_approve: false,
+            creditors_missing: 0,
+        }
     }
 }
 
@@ -172,7 +222,12 @@ mod tests {
         assert_eq!((changed.grace_s, changed.rotation), (60, true));
         let back = patch(&changed, json!({"grace_s": 0, "expires_in": null})).expect("fits");
         assert_eq!(back, knobs);
-        for bad in [json!({"grace": 60}), json!({"reuse_policy": "shrug"})] {
+        for bad in [
+            json!({"grace": 60}),
+            json!({"reuse_policy": "shrug"}),
+            json!({"redirect_uris": ["/cb"]}),
+            json!({"redirect_uris": ["https://x/#a"]}),
+        ] {
             assert!(patch(&knobs, bad.clone()).is_err(), "{bad}");
         }
     }

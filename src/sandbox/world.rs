@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::abn_amro::ledger::Ledger;
 use super::endpoints::Endpoints;
-use super::faults::{Fault, Faults, Target};
+use super::faults::{Fault, Faults, Occasion};
 use super::journal::{Journal, TokenRequest};
 use super::norsk_gjeld::register::Register;
 use super::settings::{AbnAmroKnobs, NorskGjeldKnobs, SandboxSettings};
@@ -46,8 +46,8 @@ impl<C> World<C> {
     }
 
     /// What goes wrong with this request. Takes the lock on the faults alone, the last in any order of locks.
-    pub(super) fn strike(&self, target: Target, consent: Option<&str>) -> Option<Fault> {
-        lock(&self.faults).strike(target, consent)
+    pub(super) fn strike(&self, occasion: &Occasion<'_>) -> Option<Fault> {
+        lock(&self.faults).strike(occasion)
     }
 
     pub(super) fn write(&self, request: TokenRequest) {

@@ -11,10 +11,13 @@ use super::contract::{
     Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
     Snapshot, Store, StoreError,
 };
+use super::contract::{
+    Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
+};
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
 use crate::words::clock::{Clock, SystemClock};
-use crate::words::ids::{AttemptId, ProviderId, TokenKey};
+use crate::words::ids::{AttemptId, ProviderId, StateDigest, TokenKey};
 
 /// One of the stores there are.
 #[derive(Clone, Debug)]
@@ -116,5 +119,35 @@ impl<C: Clock> Store for AnyStore<C> {
 
     async fn follow(&self, changes: mpsc::Sender<Change>) {
         on_either!(self, store => store.follow(changes));
+    }
+}
+
+impl<C: Clock> Attempts for AnyStore<C> {
+    async fn await_grant(&self, key: &TokenKey, wait: &Await) -> Result<AwaitOutcome, StoreError> {
+        on_either!(self, store => store.await_grant(key, wait))
+    }
+
+    async fn tell(&self, key: &TokenKey, tell: &Tell) -> Result<(), StoreError> {
+        on_either!(self, store => store.tell(key, tell))
+    }
+
+    async fn open(&self, state: &StateDigest, open: &Open) -> Result<(), StoreError> {
+        on_either!(self, store => store.open(state, open))
+    }
+
+    async fn bind(&self, state: &StateDigest, bind: &Bind) -> Result<BindOutcome, StoreError> {
+        on_either!(self, store => store.bind(state, bind))
+    }
+
+    async fn claim(&self, state: &StateDigest, claim: &Claim) -> Result<ClaimOutcome, StoreError> {
+        on_either!(self, store => store.claim(state, claim))
+    }
+
+    async fn settle(&self, state: &StateDigest, settle: &Settle) -> Result<SettleOutcome, StoreError> {
+        on_either!(self, store => store.settle(state, settle))
+    }
+
+    async fn attempt(&self, state: &StateDigest) -> Result<Option<Attempt>, StoreError> {
+        on_either!(self, store => store.attempt(state))
     }
 }

@@ -6,9 +6,9 @@
 //! it was, or the last line says the same already.
 
 use super::contract::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Event, EventKind, Fail, FailOutcome,
-    FailTo, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Reprieve, ReprieveOutcome, Restore,
-    RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
+    Arm, ArmOutcome, Await, AwaitOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Event,
+    EventKind, Fail, FailOutcome, FailTo, Reassert, ReassertOutcome, RecordState, Renew, RenewOutcome, Reprieve,
+    ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome, Tell,
 };
 use super::record::Record;
 use super::steps::span;
@@ -141,7 +141,8 @@ pub fn of_restore(change: Change<'_>, restore: &Restore, outcome: RestoreOutcome
     let Some(after) = change.after else { return Vec::new() };
     match outcome {
         RestoreOutcome::Restored if change.before != change.after => {
-            let why = if change.before.is_some() { "behind" } else { "forgotten" };
+            let known = change.before.is_some_and(|before| before.state != RecordState::Pending);
+            let why = if known { "behind" } else { "forgotten" };
             vec![change.by(after, EventKind::Restored, &restore.attempt).because(Some(why))]
         }
         RestoreOutcome::Restored | RestoreOutcome::NotNeeded { .. } | RestoreOutcome::Gone => Vec::new(),
@@ -180,6 +181,24 @@ pub fn of_seed(change: Change<'_>, _: &Seed, outcome: SeedOutcome) -> Vec<Event>
         }
     };
     if change.before == change.after { Vec::new() } else { vec![change.event(after, kind)] }
+}
+
+/// That a customer is asked, under the name of the grant to come.
+pub fn of_await(change: Change<'_>, wait: &Await, outcome: AwaitOutcome) -> Vec<Event> {
+    let Some(after) = change.after else { return Vec::new() };
+    let grant = AttemptId::from_stored(&wait.grant.to_string());
+    match outcome {
+        AwaitOutcome::Pending(_) if change.before == change.after => Vec::new(),
+        AwaitOutcome::Pending(_) | AwaitOutcome::Stands { .. } => vec![change.by(after, EventKind::Asked, &grant)],
+        AwaitOutcome::Elsewhere(_) => Vec::new(),
+    }
+}
+
+/// That nothing was granted.
+pub fn of_tell(change: Change<'_>, tell: &Tell) -> Vec<Event> {
+    let Some(after) = change.after else { return Vec::new() };
+    let event = change.event(after, EventKind::NotGranted).because(Some(&tell.why)).said(&tell.said);
+    vec![Event { attempt: tell.attempt.clone(), ..event }]
 }
 
 /// The end of a consent.

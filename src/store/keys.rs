@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::words::ids::{ClientKey, ConsentId, ProviderId, TokenKey, Version};
+use crate::words::ids::{ClientKey, ConsentId, ProviderId, StateDigest, TokenKey, Version};
 
 /// The names under one key prefix. Two installations with different prefixes never meet.
 #[derive(Clone, Debug)]
@@ -43,13 +43,19 @@ impl KeyLayout {
         format!("{}:p:{{{provider}}}", self.prefix)
     }
 
+    /// Where an attempt lives: `<prefix>:a:{<digest of its state>}`.
+    pub fn attempt(&self, state: &StateDigest) -> String {
+        format!("{}:a:{{{state}}}", self.prefix)
+    }
+
     /// What the keys of each kind look like, and one that no record has: for trying out what may be done to them.
-    pub fn nobodys(&self) -> [(String, String); 3] {
+    pub fn nobodys(&self) -> [(String, String); 4] {
         let prefix = &self.prefix;
         let kinds = [
             (format!("{prefix}:c:*"), "c:{}"),
             (format!("{prefix}:k:*"), "k:{nobody/-}"),
             (format!("{prefix}:p:*"), "p:{}"),
+            (format!("{prefix}:a:*"), "a:{}"),
         ];
         kinds.map(|(pattern, name)| (pattern, format!("{prefix}:{name}")))
     }
@@ -97,6 +103,11 @@ pub fn parse_short_name(name: &str) -> Option<TokenKey> {
 /// The short name of a provider's record: `p:<provider>`.
 pub fn provider_name(provider: &ProviderId) -> String {
     format!("p:{provider}")
+}
+
+/// The short name of an attempt: `a:<digest of its state>`.
+pub fn attempt_name(state: &StateDigest) -> String {
+    format!("a:{state}")
 }
 
 /// The kind of a record, for error texts that must not name the consent.

@@ -5,13 +5,14 @@
 //! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`history`] for what is told of
 //! a consent's past, [`seal`] for how tokens are
 //! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`provider`] for what replicas
-//! share about a bank, [`seal`] for how tokens are
+//! share about a bank, [`attempt`] for what is kept of a customer on the way there, [`seal`] for how tokens are
 //! kept from whoever can read the store, and [`spill`] for the copy that bridges a store that is away. [`redis`] and
 //! [`embedded`] keep the same contract, held to it by the same tests; [`any`] is whichever the configuration chose.
 //!
 //! A store sees tokens sealed and never opens them.
 
 pub mod any;
+pub mod attempt;
 pub mod contract;
 pub mod embedded;
 pub mod history;
@@ -25,12 +26,13 @@ pub mod steps;
 
 pub use any::AnyStore;
 pub use contract::{
-    Arm, ArmOutcome, Arrival, Begin, BeginOutcome, Breaker, BreakerClass, Change, Commit, CommitOutcome, End,
-    EndOutcome, Event, EventKind, Fail, FailOutcome, FailTo, Freeze, FreezeReason, Grace, Holder, Lease, Lesson,
-    Limits, MOST_EVENTS, Occasion, Opened, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome,
+    Arm, ArmOutcome, Arrival, Attempt, AttemptStage, Attempts, Await, AwaitOutcome, Begin, BeginOutcome, Bind,
+    BindOutcome, Breaker, BreakerClass, Change, Claim, ClaimOutcome, ClaimTo, Commit, CommitOutcome, End, EndOutcome,
+    Event, EventKind, Fail, FailOutcome, FailTo, Freeze, FreezeReason, Grace, Holder, Lease, Lesson, Limits,
+    MOST_EVENTS, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome,
     RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Resealed, Restore,
-    RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Snapshot, Stage, Store, StoreAge, StoreError,
-    Suspect, Verdict, Waiting, Wanted,
+    RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Settle, SettleOutcome, Snapshot, Stage, Store,
+    StoreAge, StoreError, Suspect, Tell, Verdict, Waiting, Wanted,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

@@ -96,6 +96,8 @@ pub enum Field {
     Refresh,
     /// The body of an answer that could not be understood, kept for a person.
     Salvage,
+    /// The PKCE verifier of an attempt.
+    Verifier,
 }
 
 impl Keyring {
@@ -215,6 +217,7 @@ fn associated(binding: &Binding<'_>, field: Field) -> Vec<u8> {
         Field::Access => b"at",
         Field::Refresh => b"rt",
         Field::Salvage => b"salvage",
+        Field::Verifier => b"verifier",
     };
     let key = keys::short_name(binding.key);
     let grant = binding.version.grant.to_string();

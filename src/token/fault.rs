@@ -12,8 +12,9 @@
 //! | `after-arm` | the intent is durable, the guard has looked at the clock, and nothing is sent |
 //! | `after-reply` | the bank's answer is in memory |
 //! | `after-spill` | the answer is on disk, synced |
-//! | `before-commit` | a COMMIT is about to go to the store, at a replay too |
+//! | `before-commit` | a COMMIT, or the SEED of a new grant, is about to go to the store, at a replay too |
 //! | `after-commit` | spill and COMMIT are done, and the spill is still there |
+//! | `after-claim` | a customer's attempt is claimed durably, and its code is not sent |
 
 /// Does here what this place is named for. In a release build, nothing at all.
 #[cfg(debug_assertions)]

@@ -19,7 +19,7 @@ use super::timing::{jittered, soft_window, spread};
 use super::{Core, VaultError, fault, loss};
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillDirectory, SpillEntry, SpillError, SpillHandle, SpilledTokens};
-use crate::store::{Commit, CommitOutcome, RestoreOutcome, Snapshot, Store, StoreError};
+use crate::store::{Commit, CommitOutcome, RestoreOutcome, SeedOutcome, Snapshot, Store, StoreError};
 use crate::words::bank::OldAccessToken;
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};
@@ -240,7 +240,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         })
     }
 
-    async fn spill_out(&self, spill: &SpillDirectory, entry: SpillEntry) -> Result<SpillHandle, SpillError> {
+    pub(super) async fn spill_out(&self, spill: &SpillDirectory, entry: SpillEntry) -> Result<SpillHandle, SpillError> {
         let written = spill.write(entry).await;
         fault::point("after-spill").await;
         let kind = if written.is_ok() { "written" } else { "failed" };
@@ -277,7 +277,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         }
     }
 
-    /// One COMMIT of what a spill holds, and a RESTORE where the store has forgotten the record altogether. `armed_at`: when
+    /// One COMMIT of what a spill holds, or the SEED of a new grant, and a RESTORE where the store has forgotten the record altogether. `armed_at`: when
     /// this process began to write the intent; a commit that is held up on its way must not lengthen a life.
     pub(super) async fn commit_once(
         &self,
@@ -288,6 +288,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
     ) -> Result<CommitOutcome, StoreError> {
         fault::point("before-commit").await;
         let now = self.clock.wall();
+        if let Some(seed) = entry.to_seed(now) {
+            return Ok(match self.store.seed(key, &seed).await? {
+                SeedOutcome::Created(version) | SeedOutcome::Replaced(version) => {
+                    CommitOutcome::Stored { version, rolled_back: false }
+                }
+                SeedOutcome::Exists(current) | SeedOutcome::Spent(current) => CommitOutcome::Superseded { current },
+                SeedOutcome::Mismatch(_) => CommitOutcome::Gone,
+                SeedOutcome::Missing => CommitOutcome::Missing,
+            });
+        }
         let (Some(commit), Some(restore)) = (entry.to_commit(now), entry.to_restore(now)) else {
             return Err(StoreError::Unreadable("the spill holds no token set".to_owned()));
         };

@@ -59,6 +59,10 @@ impl Memory {
         if matches!(self.what, What::Ended { .. }) && is_tombstone(snapshot) {
             return false;
         }
+        // A consent is pending where there was nothing before. Whoever knows of tokens knows of something that was forgotten.
+        if snapshot.state == RecordState::Pending {
+            return matches!(self.what, What::Tokens(_));
+        }
         let (mine, stored) = (self.version(), snapshot.version);
         if mine.grant == stored.grant {
             return mine.generation > stored.generation;
@@ -87,6 +91,9 @@ impl Memories {
             && memory.is_ahead_of(snapshot)
         {
             return Recollection::Behind(memory, snapshot.version.grant);
+        }
+        if snapshot.state == RecordState::Pending {
+            return Recollection::Current;
         }
         let ended = is_tombstone(snapshot);
         let what = match (&snapshot.access, ended) {
@@ -319,6 +326,18 @@ mod tests {
         assert!(behind(&memories.learn(&key(), &snapshot(other, 4), at)));
         assert!(!behind(&memories.learn(&key(), &snapshot(other, 5), at)));
         assert!(!behind(&memories.learn(&key(), &snapshot(one, 6), at)));
+    }
+
+    #[test]
+    fn a_pending_consent_is_behind_whatever_was_granted_before() {
+        let (memories, at) = (Memories::new(10), BootInstant::default());
+        let version = Version { grant: GrantId::random(), generation: 0 };
+        let pending = Snapshot { state: RecordState::Pending, access: None, granted_at: None, ..snapshot(version, 0) };
+        assert!(!behind(&memories.learn(&key(), &pending, at)), "nothing is known");
+        memories.learn(&key(), &snapshot(Version::first(GrantId::random()), 1), at);
+        assert!(behind(&memories.learn(&key(), &pending, at)));
+        memories.learn(&key(), &ended(Version::first(GrantId::random())), at);
+        assert!(!behind(&memories.learn(&key(), &pending, at)), "an end is no reason not to ask again");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Otherwise join the one `flight` for this token, which asks the store (`ask`) and, if the store grants it the
 //! right, refreshes (`refresh`: arm, spend once; `keep`: spill and commit). [`timing`] holds the protocol's constants,
 //! `follow` keeps the cache in step with the store, `recover` replays at start what an earlier process could not
-//! commit. `standing` is how providers stand, and how they are frozen. What became of a token is told in [`TokenError`].
+//! commit. `grant` keeps what a customer has just consented to. `standing` is how providers stand, and how they are frozen. What became of a token is told in [`TokenError`].
 
 mod ask;
 mod cache;
@@ -13,6 +13,7 @@ mod error;
 mod fault;
 mod flight;
 mod follow;
+mod grant;
 mod keep;
 mod loss;
 mod memory;
@@ -42,6 +43,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use cache::Held;
 pub use error::TokenError;
+pub use grant::{Given, Kept};
 pub use recover::Replay;
 pub use standing::StandingError;
 pub use vault::{Vault, VaultError};
@@ -317,7 +319,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             Ok(Ok(None)) => Standing { provider: None, verdict: Ok(()), epoch, moves, until: None },
             Ok(Err(_)) | Err(_) => return Ok(()),
         };
-        core.standings.put(&key, standing.clone());
+        // When a consent is no longer pending is not always told: its time ends by itself.
+        if standing.verdict != Err(TokenError::Pending) {
+            core.standings.put(&key, standing.clone());
+        }
         standing.at(provider)
     }
 

@@ -46,7 +46,7 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
     let mut waiting: BTreeMap<TokenKey, Vec<(SpillHandle, SpillEntry)>> = BTreeMap::new();
     for (handle, entry) in loaded {
         match entry {
-            Ok(entry) if matches!(entry.content, SpillContent::Tokens(_)) => {
+            Ok(entry) if matches!(entry.content, SpillContent::Tokens(_) | SpillContent::Grant(_)) => {
                 replay.found += 1;
                 waiting.entry(entry.key.clone()).or_default().push((handle, entry));
             }
@@ -99,8 +99,8 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
 }
 
 /// Holds the newest spilled token of a consent, for calls that come before the store has it.
-fn serve_from<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, entry: &SpillEntry) {
-    let SpillContent::Tokens(tokens) = &entry.content else { return };
+pub(super) fn serve_from<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, entry: &SpillEntry) {
+    let (SpillContent::Tokens(tokens) | SpillContent::Grant(tokens)) = &entry.content else { return };
     let snapshot = as_snapshot(entry, tokens, core.clock.wall());
     // Of the epoch before any: it is checked against the store as soon as the store answers.
     if let Err(error) = hold_unseen(core, &entry.key, &snapshot, core.clock.boot(), 0) {

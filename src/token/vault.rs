@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use crate::store::seal::{Binding, Field, Keyring, SealError};
 use crate::store::{Sealed, Snapshot};
-use crate::words::ids::{Fingerprint, ProviderId, TokenKey, Version};
-use crate::words::secrets::{AccessToken, NotAHeaderValue, RefreshToken};
+use crate::words::ids::{Fingerprint, GrantId, ProviderId, TokenKey, Version};
+use crate::words::secrets::{AccessToken, CodeVerifier, NotAHeaderValue, RefreshToken};
 
 /// The keyring, and what seals are bound to.
 #[derive(Debug)]
@@ -70,6 +70,31 @@ impl Vault {
         refresh: &RefreshToken,
     ) -> Result<Sealed, VaultError> {
         Ok(self.keyring.seal_refresh(&self.binding(key, provider, version)?, refresh)?)
+    }
+
+    /// Seals the verifier of an attempt at this grant.
+    pub fn seal_verifier(
+        &self,
+        key: &TokenKey,
+        provider: &ProviderId,
+        grant: GrantId,
+        verifier: &CodeVerifier,
+    ) -> Result<Sealed, VaultError> {
+        let binding = self.binding(key, provider, Version { grant, generation: 0 })?;
+        Ok(self.keyring.seal(&binding, Field::Verifier, verifier.expose().as_bytes())?)
+    }
+
+    /// The verifier of an attempt.
+    pub fn open_verifier(
+        &self,
+        key: &TokenKey,
+        provider: &ProviderId,
+        grant: GrantId,
+        sealed: &Sealed,
+    ) -> Result<CodeVerifier, VaultError> {
+        let binding = self.binding(key, provider, Version { grant, generation: 0 })?;
+        let bytes = self.keyring.open(&binding, Field::Verifier, sealed)?;
+        Ok(std::str::from_utf8(&bytes).map(CodeVerifier::new).map_err(|_| SealError::Malformed)?)
     }
 
     /// Seals the body of an answer that could not be read.

@@ -247,6 +247,54 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+macro_rules! digests {
+    ($($(#[$doc:meta])* $name:ident, $what:literal;)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// Of this text.
+            pub fn of(text: &str) -> Self {
+                let mut bytes = [0; 32];
+                bytes.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+                Self(bytes)
+            }
+
+            /// Reads 64 hexadecimal digits.
+            pub fn parse(text: &str) -> Option<Self> {
+                let (first, last) = text.split_at_checked(32)?;
+                let mut bytes = [0; 32];
+                let (left, right) = bytes.split_at_mut(16);
+                left.copy_from_slice(&parse_hex(first)?);
+                right.copy_from_slice(&parse_hex(last)?);
+                Some(Self(bytes))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            /// Its first digits tell it apart.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($what, "({})"), hex(&self.0[..4]))
+            }
+        }
+    )* };
+}
+
+digests! {
+    /// A digest of the `state` that goes through a bank: what an attempt is kept under, and from which the state cannot be
+    /// had.
+    StateDigest, "StateDigest";
+    /// A digest of what an attempt's browser presents.
+    BrowserDigest, "BrowserDigest";
+}
+
 /// Sixteen bytes from the operating system.
 ///
 /// # Panics
@@ -354,6 +402,17 @@ mod tests {
         assert!(first.next().is_newer_than(first));
         assert!(!first.is_newer_than(first));
         assert!(!Version { grant: GrantId::random(), generation: 9 }.is_newer_than(first));
+    }
+
+    #[test]
+    fn a_digest_reads_back_what_it_writes() {
+        let digest = StateDigest::of("abc");
+        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(StateDigest::parse(&digest.to_string()), Some(digest));
+        for bad in ["", "ba78", &"x".repeat(64), &format!("{digest}0"), &"é".repeat(32)] {
+            assert_eq!(StateDigest::parse(bad), None, "{bad}");
+        }
+        assert_eq!(format!("{:?}", BrowserDigest::of("abc")), "BrowserDigest(ba7816bf)");
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct Metrics {
     pub foreign_redirects: Family<ApiLabels, Counter>,
     /// Token requests sent, by outcome.
     pub token_requests: Family<OutcomeLabels, Counter>,
+    /// Attempts to have a customer consent, by what became of them.
+    pub attempts: Family<OutcomeLabels, Counter>,
     /// Seconds a token endpoint took to answer.
     pub token_request_seconds: Histogram,
     /// Consents that the customer has to give again, for a reason that is not the bank's or the customer's own.
@@ -128,6 +130,7 @@ impl Metrics {
             token_echoes: Family::default(),
             foreign_redirects: Family::default(),
             token_requests: Family::default(),
+            attempts: Family::default(),
             token_request_seconds: Histogram::new(exponential_buckets(0.01, 2.5, 11)),
             consents_lost: Family::default(),
             late_sends: Family::default(),
@@ -165,6 +168,11 @@ impl Metrics {
             metrics.foreign_redirects.clone(),
         );
         registry.register("token_requests", "Requests sent to a token endpoint", metrics.token_requests.clone());
+        registry.register(
+            "attempts",
+            "Attempts to have a customer consent, by what became of them",
+            metrics.attempts.clone(),
+        );
         registry.register_with_unit(
             "token_request_duration",
             "How long a token endpoint took to answer",

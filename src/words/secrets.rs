@@ -47,6 +47,22 @@ secret! {
     RefreshToken
 }
 secret! {
+    /// What a bank gives a customer's browser for us, to be exchanged once (RFC 6749 §1.3.1).
+    AuthorizationCode
+}
+secret! {
+    /// What proves that whoever exchanges a code asked for it (RFC 7636 §4.1).
+    CodeVerifier
+}
+secret! {
+    /// What a start address holds: whoever has it may open the attempt that it names, once.
+    Ticket
+}
+secret! {
+    /// What ties an attempt to the browser that began it.
+    BrowserKey
+}
+secret! {
     /// Our password at a token endpoint (RFC 6749 §2.3.1).
     ClientSecret
 }
@@ -124,6 +140,10 @@ mod tests {
         let shown = [
             format!("{:?}", AccessToken::new(CANARY)),
             format!("{:?}", RefreshToken::new(CANARY)),
+            format!("{:?}", AuthorizationCode::new(CANARY)),
+            format!("{:?}", CodeVerifier::new(CANARY)),
+            format!("{:?}", Ticket::new(CANARY)),
+            format!("{:?}", BrowserKey::new(CANARY)),
             format!("{:?}", ClientSecret::new(CANARY)),
             format!("{:?}", HeaderSecret::new(CANARY)),
             format!("{:?}", AdminKey::new(CANARY)),

@@ -190,7 +190,7 @@ async fn the_demo_starts_at_once_and_everything_it_prints_works() {
 
     let commands: Vec<String> = said.replace("\\\n", " ").lines().map(str::trim).map(str::to_owned).collect();
     let curls: Vec<_> = commands.iter().filter(|line| line.starts_with("curl ") || line.starts_with("seq ")).collect();
-    assert_eq!(curls.len(), 5, "{said}");
+    assert_eq!(curls.len(), 6, "{said}");
     let shell = |line: &str| {
         let output = std::process::Command::new("sh").args(["-c", line]).output().unwrap();
         assert!(output.status.success(), "{line}: {}", text(&output.stderr));
@@ -203,6 +203,12 @@ async fn the_demo_starts_at_once_and_everything_it_prints_works() {
     assert_eq!(shell(curls[3]).split_whitespace().collect::<Vec<_>>(), ["200", "200"], "200 calls, all answered 200");
     let counters: Value = serde_json::from_str(&shell(curls[4])).unwrap();
     assert_eq!((counters["abn"]["refreshes"].as_u64(), counters["abn"]["reuse_events"].as_u64()), (Some(1), Some(0)));
+
+    let started: Value = serde_json::from_str(&shell(curls[5])).unwrap();
+    assert_eq!(started["state"], "pending", "{started}");
+    let sent =
+        shell(&format!("curl -s -o /dev/null -w '%{{redirect_url}}' {}", started["start_url"].as_str().unwrap()));
+    assert!(shell(&format!("curl -s '{sent}'")).contains("<form"), "the bank's first page is behind {sent}");
 
     let admin = commands.iter().find_map(|line| line.strip_prefix("admin")).unwrap().trim();
     let url = admin.split_whitespace().collect::<String>();

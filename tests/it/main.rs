@@ -27,11 +27,20 @@ mod raw;
 // What an operator is told of a consent, and can take back.
 mod telling;
 
+// Consents that are started here, and their customers.
+mod starting;
+
 // The command line and the demo.
 mod commanding;
 
 // The steps of the refresh protocol, the same against every store.
 mod store_contract;
+
+// What every store keeps of a customer on the way to the bank and back.
+mod store_attempts;
+
+// What every store does with a consent whose customer is asked.
+mod store_asking;
 
 // What replicas share about a provider, in every store.
 mod store_providers;

@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use consentry::store::{
-    Begin, BeginOutcome, Commit, EmbeddedStore, End, Event, FailTo, Grace, Holder, Reassert, RecordState, RedisStore,
-    Resealed, Restore, Revive, Seed, Snapshot, Store,
+    Attempts, Await, Begin, BeginOutcome, Commit, EmbeddedStore, End, Event, FailTo, Grace, Holder, Reassert,
+    RecordState, RedisStore, Resealed, Restore, Revive, Seed, Snapshot, Tell,
 };
 use consentry::words::clock::{SystemClock, WallTime};
 use consentry::words::ids::{Fence, GrantId, TokenKey, Version};
+use consentry::words::said::Said;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -32,7 +33,9 @@ enum Step {
     Fail { who: Option<u64>, fence: Option<Fence>, base: u8, to: u8 },
     Restore { who: u64, version: u8, mark: u8, granted: Option<bool> },
     Reassert { who: Option<u64>, fence: Option<Fence>, base: u8, lease: bool, held: bool },
-    Seed { grant: bool, expected: Option<u8>, mark: u8, over: bool },
+    Seed { grant: bool, expected: Option<u8>, mark: u8, over: bool, age: Option<bool> },
+    Await { grant: bool },
+    Tell { who: u64 },
     End { grant: Option<bool>, remembered: Option<u8> },
     Revive { who: u64, expected: Option<u8>, replaced: Option<(u8, bool, u8)> },
 }
@@ -76,7 +79,7 @@ struct Right {
 }
 
 /// What the store answered and how it then stands, without times that differ by milliseconds.
-async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 2], right: &mut Right) -> String {
+async fn run(step: &Step, store: &impl Attempts, key: &TokenKey, grants: [GrantId; 2], right: &mut Right) -> String {
     let hour = |yes: bool| if yes { HOUR } else { Duration::ZERO };
     // Six versions: generations one to three of two grants.
     let Right { who: holder, fence: held, version: current } = *right;
@@ -164,10 +167,20 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
             });
             format!("{:?}", store.reassert(key, &Reassert { base: version(base), holder }).await.unwrap())
         }
-        Step::Seed { grant, expected, mark, over } => {
+        Step::Await { grant } => {
+            let wait = Await { provider: bank(), grant: grants[usize::from(grant)], life: HOUR };
+            format!("{:?}", store.await_grant(key, &wait).await.unwrap())
+        }
+        Step::Tell { who } => {
+            let tell = Tell { why: "server_error".into(), said: Said::default(), attempt: Some(attempt(who)) };
+            format!("{:?}", store.tell(key, &tell).await.unwrap())
+        }
+        Step::Seed { grant, expected, mark, over, age } => {
             let seed = Seed {
                 grant: grants[usize::from(grant)],
                 expected: expected.map(version),
+                // Just given, or before everything else.
+                age: age.map(|old| hour(old) * 24),
                 consent_expires_at: over.then_some(WallTime::from_millis(5)),
                 ..seed(mark)
             };
@@ -176,7 +189,8 @@ async fn run(step: &Step, store: &impl Store, key: &TokenKey, grants: [GrantId; 
         Step::End { grant, remembered } => {
             let grant = grant.map(|grant| grants[usize::from(grant)]);
             let remembered = remembered.map(|number| (bank(), version(number)));
-            let end = End { state: RecordState::Denied, remembered, ..end(grant) };
+            let state = if remembered.is_some() { RecordState::Revoked } else { RecordState::Denied };
+            let end = End { state, remembered, ..end(grant) };
             format!("{:?}", store.end(key, &end).await.unwrap())
         }
         Step::Revive { who, expected, replaced } => {
@@ -242,8 +256,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (a_who, a_fence, a_base, yes(), proptest::bool::weighted(0.8)).prop_map(
             |(who, fence, base, lease, held)| Step::Reassert { who, fence, base, lease, held }
         ),
-        3 => (yes(), some_version, mark, proptest::bool::weighted(0.1))
-            .prop_map(|(grant, expected, mark, over)| Step::Seed { grant, expected, mark, over }),
+        3 => (yes(), some_version, mark, proptest::bool::weighted(0.1), proptest::option::weighted(0.3, yes()))
+            .prop_map(|(grant, expected, mark, over, age)| Step::Seed { grant, expected, mark, over, age }),
+        2 => yes().prop_map(|grant| Step::Await { grant }),
+        1 => (1..3_u64).prop_map(|who| Step::Tell { who }),
         1 => (proptest::option::weighted(0.8, yes()), proptest::option::of(version))
             .prop_map(|(grant, remembered)| Step::End { grant, remembered }),
         2 => (3..9_u64, revived_version.clone(), proptest::option::of((version_from, yes(), 0..4_u8)))

@@ -1231,6 +1231,7 @@ pub(crate) fn seed(number: u8) -> Seed {
         provider: bank(),
         grant: GrantId::random(),
         expected: None,
+        age: None,
         access: sealed(&format!("access {number}")),
         refresh: Some(sealed(&format!("refresh {number}"))),
         refresh_fingerprint: Some(fingerprint(number)),

@@ -210,6 +210,7 @@ pub(crate) async fn import(tokens: &SimulatedTokens, consent: usize, refresh: &s
         provider: at.clone(),
         grant,
         expected: None,
+        age: None,
         access: sealed.0,
         refresh: sealed.1,
         refresh_fingerprint: Some(vault.fingerprint(&at, &refresh).expect("a known provider")),

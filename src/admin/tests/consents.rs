@@ -178,7 +178,7 @@ async fn on_a_unix_socket_this_user_needs_no_key() {
     let folder = tempfile::tempdir().unwrap();
     let bind = Bind::Unix(folder.path().join("admin.sock"));
     let bench = Bench::new();
-    let admin = admin(&bench, None, Writes::Guarded);
+    let admin = admin(&bench, None, Writes::Guarded, None);
     let server = Server::start(bench, &bind, admin.into_service()).await;
     let mut stream = UnixStream::connect(folder.path().join("admin.sock")).await.unwrap();
     let body = tokens("r");
@@ -208,9 +208,7 @@ async fn a_web_page_and_a_rebound_name_are_refused() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_apart() {
     let server = Server::admin(Bench::new()).await;
-    for path in
-        ["/", "/v1", "/v1/consents", "/v1/consents/", "/v2/consents/a", "/v1/consents/a/b", "/v1/consents/a/tokens/"]
-    {
+    for path in ["/", "/v1", "/v1/consents/", "/v2/consents/a", "/v1/consents/a/b", "/v1/consents/a/tokens/"] {
         let answer = server.ask("GET", path, &[], "").await;
         answer.problem("no-such-resource");
         assert_eq!(answer.status, 404, "{path}");
@@ -232,6 +230,7 @@ async fn unknown_paths_and_methods_are_told_apart() {
         ("POST", TOKENS, "PUT"),
         ("POST", HISTORY, "GET, HEAD"),
         ("GET", REVIVE, "POST"),
+        ("GET", "/v1/consents", "POST"),
         ("TRACE", CONSENT, "GET, HEAD, PUT, POST"),
     ] {
         let answer = server.ask(method, path, &[], "").await;

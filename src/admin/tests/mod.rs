@@ -13,6 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::service::serve_settings;
 use super::settings::AdminSettings;
 use super::{Admin, Health, Readiness, Vitals, Writes};
+use crate::consent::settings::AskSettings;
 use crate::consent::testing::{Bench, FaultyStore, SilentBank, provider_id};
 use crate::net::serve::{Application, Bind, Listener, serve};
 use crate::net::shutdown::Shutdown;
@@ -31,6 +32,7 @@ const REVIVE: &str = "/v1/consents/customer-4711/revive";
 mod consents;
 mod health;
 mod providers;
+mod starts;
 
 const HOST: &str = "Host: localhost\r\n";
 
@@ -50,14 +52,14 @@ struct Server {
 
 type TestAdmin = Admin<FaultyStore, SilentBank, ManualClock>;
 
-fn admin(bench: &Bench, key: Option<&str>, writes: Writes) -> TestAdmin {
+fn admin(bench: &Bench, key: Option<&str>, writes: Writes, asking: Option<AskSettings>) -> TestAdmin {
     let bind = "127.0.0.1:0".parse().unwrap();
     let settings = AdminSettings { bind, hosts: vec!["consentry.internal".to_owned()], key: key.map(AdminKey::new) };
     let mut admin = Admin::new(bench.tokens.clone(), bench.clock.clone(), settings, writes).unwrap();
     admin.limits.body.idle = Duration::from_millis(300);
     admin.limits.body.whole = Duration::from_millis(600);
     admin.limits.whole = Duration::from_secs(3);
-    admin
+    admin.starting(asking.map(Arc::new))
 }
 
 impl Server {
@@ -66,7 +68,7 @@ impl Server {
     }
 
     async fn admin_with(bench: Bench, key: Option<&str>, writes: Writes) -> Self {
-        let service = admin(&bench, key, writes).into_service();
+        let service = admin(&bench, key, writes, None).into_service();
         Self::start(bench, &"127.0.0.1:0".parse().unwrap(), service).await
     }
 

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::Sources;
+use super::{Sources, asking};
 use crate::admin::settings::{AdminSettings, HealthSettings};
+use crate::callback::settings::CallbackSettings;
 use crate::config::fault::{At, Faulted};
 use crate::config::raw::{RawAdmin, RawConfig};
+use crate::consent::settings::AskSettings;
 use crate::http::host::HostNames;
 use crate::net::serve::Bind;
 use crate::words::secrets::AdminKey;
@@ -15,11 +17,12 @@ pub(super) struct Listeners {
     pub(super) proxy: Option<Bind>,
     pub(super) health: Option<HealthSettings>,
     pub(super) admin: Result<Option<AdminSettings>, Faulted>,
+    pub(super) callback: Result<Option<(CallbackSettings, AskSettings)>, Faulted>,
 }
 
 /// Who may reach a listener.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
+pub(super) enum Reach {
     /// Processes of this machine.
     ThisMachine,
     /// Anybody.
@@ -30,6 +33,7 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> List
     let proxy_at = at.key("proxy").key("listen");
     let health_at = at.key("health").key("listen");
     let admin_at = at.key("admin").key("listen");
+    let callback_at = at.key("callback").key("listen");
 
     let proxy = raw.proxy.as_ref().and_then(|raw| raw.listen.as_deref());
     let proxy = bind(proxy.unwrap_or("127.0.0.1:8080"), Reach::ThisMachine, &proxy_at);
@@ -37,8 +41,16 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> List
     let health = bind(health.unwrap_or("127.0.0.1:9091"), Reach::Anybody, &health_at);
     let admin = raw.admin.as_ref().map(|raw| admin(raw, &at.key("admin"), sources));
 
+    let callback = raw.callback.as_ref().map(|raw| asking::callback(raw, &at.key("callback")));
+
     let admin_bind = admin.as_ref().and_then(|admin| admin.as_ref()).map(|admin| &admin.bind);
-    let known = [(proxy.as_ref(), &proxy_at), (health.as_ref(), &health_at), (admin_bind, &admin_at)];
+    let callback_bind = callback.as_ref().and_then(|callback| callback.as_ref()).map(|(callback, _)| &callback.bind);
+    let known = [
+        (proxy.as_ref(), &proxy_at),
+        (health.as_ref(), &health_at),
+        (admin_bind, &admin_at),
+        (callback_bind, &callback_at),
+    ];
     for (nth, (one, one_at)) in known.iter().enumerate() {
         for (other, other_at) in known.iter().take(nth) {
             if let (Some(one), Some(other)) = (one, other)
@@ -52,6 +64,7 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> List
         proxy,
         health: health.map(|bind| HealthSettings { bind }),
         admin: admin.map(|admin| admin.ok_or(Faulted)).transpose(),
+        callback: callback.map(|callback| callback.ok_or(Faulted)).transpose(),
     }
 }
 
@@ -86,7 +99,7 @@ fn admin(raw: &RawAdmin, at: &At<'_>, sources: &Sources<'_>) -> Option<AdminSett
     Some(AdminSettings { bind: bind?, hosts, key: key? })
 }
 
-fn bind(text: &str, reach: Reach, at: &At<'_>) -> Option<Bind> {
+pub(super) fn bind(text: &str, reach: Reach, at: &At<'_>) -> Option<Bind> {
     let bind: Bind = at.take(text.parse())?;
     match &bind {
         Bind::Tcp(address) if reach == Reach::ThisMachine && !address.ip().is_loopback() => {

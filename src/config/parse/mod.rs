@@ -4,6 +4,7 @@
 //! having recorded why. Nothing below may stop at the first fault: an operator wants the list.
 
 mod apis;
+mod asking;
 mod headers;
 mod listeners;
 mod providers;
@@ -40,11 +41,15 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> Opti
     let log = log(raw.log.as_ref(), &at.key("log"));
     let replica = replica(raw.replica.as_deref(), &at.key("replica"), sources);
 
-    let (settings, registrations) = providers.finish();
+    let (settings, registrations, asked) = providers.finish();
+    let callback = listeners.callback.map(|callback| {
+        callback.map(|(listener, settings)| (listener, asking::together(settings, asked, &at.key("callback"))))
+    });
     Some(Config {
         proxy: proxy.finish(listeners.proxy?, apis?)?,
         health: listeners.health?,
         admin: listeners.admin.ok()?,
+        callback: callback.ok()?,
         store: store?,
         tokens: TokenSettings { providers: settings, ..tokens },
         registrations,

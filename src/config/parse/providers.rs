@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{Sources, headers, not_one_of, quantities, reachable};
+use super::{Sources, asking, headers, not_one_of, quantities, reachable};
 use crate::config::fault::{At, Collector};
 use crate::config::raw::{Over as _, RawClientAuth, RawMatcher, RawProfile, RawProvider};
 use crate::config::{shape, tree, value};
+use crate::consent::settings::Asking;
 use crate::net::tls::Identity;
 use crate::oauth::settings::{ClientAuth, Registration};
 use crate::profiles;
@@ -25,7 +26,12 @@ pub(super) struct Providers {
     named: BTreeMap<ProviderId, Named>,
     settings: BTreeMap<ProviderId, ProviderSettings>,
     registrations: BTreeMap<ProviderId, Registration>,
+    asked: BTreeMap<ProviderId, Asking>,
 }
+
+/// What the rest of the program gets.
+type Finished =
+    (BTreeMap<ProviderId, ProviderSettings>, BTreeMap<ProviderId, Registration>, BTreeMap<ProviderId, Asking>);
 
 /// What is known of a provider even if something in it is wrong.
 pub(super) struct Named {
@@ -51,8 +57,8 @@ impl Providers {
         self.named.keys()
     }
 
-    pub(super) fn finish(self) -> (BTreeMap<ProviderId, ProviderSettings>, BTreeMap<ProviderId, Registration>) {
-        (self.settings, self.registrations)
+    pub(super) fn finish(self) -> Finished {
+        (self.settings, self.registrations, self.asked)
     }
 }
 
@@ -98,6 +104,7 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     let max_per_second =
         quantities::count(raw.max_per_second, max_per_second, ProviderSettings::MAX_PER_SECOND, 1, 10_000);
     let behaviour = behaviour(&raw, at);
+    let asking = asking::provider(&raw, client_id.as_deref(), at);
 
     let is_public_client = matches!(client_auth, Some((ClientAuth::None, _)));
     let request_id_headers =
@@ -113,6 +120,7 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     };
     let settings = ProviderSettings { behaviour, client_id: client_id.clone(), max_in_flight, max_per_second };
     providers.settings.insert(id.clone(), settings);
+    providers.asked.extend(asking.map(|asking| (id.clone(), asking)));
     let registration = Registration {
         provider: id.clone(),
         token_endpoint,

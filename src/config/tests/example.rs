@@ -67,7 +67,8 @@ fn the_example_shows_every_key() {
 }
 
 fn collect(node: &Node, path: &str, keys: &mut BTreeSet<String>) {
-    let chosen_by_the_operator = ["providers", "apis", "apis.*.set_headers"].contains(&path);
+    let chosen_by_the_operator =
+        ["providers", "apis", "apis.*.set_headers", "providers.*.authorize_parameters"].contains(&path);
     match node {
         Node::Map(members) => {
             for (key, value) in members {

@@ -5,10 +5,12 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use super::Folder;
-use crate::oauth::settings::ClientAuth;
+use crate::consent::settings::Asking;
+use crate::oauth::settings::{ClientAuth, Pkce};
 use crate::profiles;
 use crate::words::bank::{BankBehaviour, Matcher, Rotation};
 use crate::words::ids::ProviderId;
+use crate::words::token_set::Scope;
 
 /// A file in which one provider starts from `profile` and adds what every profile leaves open.
 fn file(profile: &str, more: &str) -> String {
@@ -35,6 +37,13 @@ fn behaviour(profile: &str, more: &str) -> BankBehaviour {
     let mut config = Folder::new().config(&file(profile, more));
     let bank = ProviderId::parse("bank").expect("a name");
     config.tokens.providers.remove(&bank).expect("it is there").behaviour
+}
+
+/// How customers are asked at a provider with this profile, where it knows.
+fn asking(profile: &str) -> Option<Asking> {
+    let yaml = file(profile, own_addresses(profile)) + "callback: {public_url: \"https://us.example\"}\n";
+    let (_, asking) = Folder::new().config(&yaml).callback?;
+    asking.providers.into_values().next()
 }
 
 fn any_matches(matchers: &[Matcher], status: u16, body: &str) -> bool {
@@ -132,4 +141,41 @@ fn uk_open_banking_rejects_a_token_with_an_empty_401() {
     let behaviour = behaviour("uk-open-banking", own_addresses("uk-open-banking"));
     assert!(any_matches(&behaviour.token_rejected, 401, ""));
     assert!(!any_matches(&behaviour.token_rejected, 403, ""));
+}
+
+#[test]
+fn abn_amro_is_asked_in_its_own_way() {
+    for (profile, host) in [("abn-amro", "auth.connect.abnamro.com"), ("abn-amro-sandbox", "auth-sandbox.abnamro.com")]
+    {
+        let asking = asking(profile).expect("it has an authorization endpoint");
+        let authorization = &asking.authorization;
+        assert_eq!(authorization.endpoint.to_string(), format!("https://{host}/as/authorization.oauth2"));
+        let parameter = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(authorization.parameters, [parameter("bank", "NLAA01"), parameter("flow", "code")]);
+        assert_eq!((authorization.pkce, &authorization.issuer), (Pkce::Allowed, &None));
+        let both = Scope::parse("psd2:account:balance:read psd2:payment:sepa:write").expect("a scope");
+        assert!(asking.rules.check(&both).is_err());
+        assert_eq!(asking.consent_life, Some(Duration::from_secs(90 * 86_400)));
+        assert!(asking.denied_by.iter().any(|error| error == "server_error"), "that is how a customer's no looks");
+    }
+}
+
+#[test]
+fn norsk_gjeld_is_asked_for_exactly_one_scope() {
+    for (profile, infix) in [("norsk-gjeld", ""), ("norsk-gjeld-preprod", "-preprod")] {
+        let asking = asking(profile).expect("it has an authorization endpoint");
+        let authorization = &asking.authorization;
+        assert_eq!(authorization.endpoint.to_string(), format!("https://access{infix}.norskgjeld.no/oauth2/auth"));
+        assert_eq!(authorization.issuer, Some(format!("https://access{infix}.norskgjeld.no/")));
+        let scope = |text| Scope::parse(text).expect("a scope");
+        assert!(asking.rules.check(&scope("debt.unsecured.processing.28")).is_ok());
+        assert!(asking.rules.check(&scope("debt.unsecured.processing debt.unsecured.presentation")).is_err());
+        assert_eq!(asking.rules.life(&scope("debt.unsecured.processing.28")), Some(Duration::from_secs(28 * 86_400)));
+        assert!(!asking.denied_by.iter().any(|error| error == "server_error"));
+    }
+}
+
+#[test]
+fn a_profile_without_an_address_starts_nothing_until_the_operator_gives_one() {
+    assert_eq!(asking("berlin-group"), None);
 }

@@ -145,7 +145,9 @@ fn uncertain(record: &Snapshot, events: &[Event], quarantine: Duration) -> (Stri
 const fn is_doubt(kind: EventKind) -> bool {
     match kind {
         EventKind::HolderLost | EventKind::Uncertain => true,
-        EventKind::Seeded
+        EventKind::Asked
+        | EventKind::NotGranted
+        | EventKind::Seeded
         | EventKind::Replaced
         | EventKind::Armed
         | EventKind::ProbeGranted
@@ -295,6 +297,8 @@ pub fn describe(event: &Event) -> String {
     let why = event.why.as_deref();
     let generation = event.version.generation;
     let mut text = match event.kind {
+        EventKind::Asked => format!("a customer was asked for the grant {who}"),
+        EventKind::NotGranted => format!("{who} brought no grant: {}", not_granted(why)),
         EventKind::Seeded => "a token set was stored as a new grant".to_owned(),
         EventKind::Replaced => "a new grant took the place of another".to_owned(),
         EventKind::Armed if why == Some("probe") => format!("{who} wrote down that it asks the bank once more"),
@@ -349,6 +353,20 @@ pub fn describe(event: &Event) -> String {
         text.push_str(&until.to_string());
     }
     text
+}
+
+/// Why an attempt brought no grant.
+fn not_granted(why: Option<&str>) -> String {
+    match why {
+        Some("overtaken") => "the consent was granted anew, or ended, while the code was exchanged".to_owned(),
+        Some("unsealable") => "the tokens could not be sealed".to_owned(),
+        Some("unreadable") => "the attempt does not open with the seal keys at hand".to_owned(),
+        Some(word) => match FailureClass::parse(word) {
+            Some(class) => class.says().to_owned(),
+            None => format!("the bank said {word}"),
+        },
+        None => "no reason was written down".to_owned(),
+    }
 }
 
 /// A duration as people say it: `40 s`, `3 min 20 s`, `2 h 5 min`, `3 days`. Never nothing: what is left is left.

@@ -159,6 +159,12 @@ fn what_can_be_revived_is_said() {
 #[test]
 fn every_event_has_its_words() {
     let rows = [
+        (EventKind::Asked, None, "a customer was asked for the grant pod-1/boot/7"),
+        (EventKind::NotGranted, Some("access_denied"), "brought no grant: the bank said access_denied"),
+        (EventKind::NotGranted, Some("no_answer"), "did not answer in two minutes"),
+        (EventKind::NotGranted, Some("overtaken"), "while the code was exchanged"),
+        (EventKind::NotGranted, Some("unsealable"), "could not be sealed"),
+        (EventKind::NotGranted, Some("unreadable"), "the attempt does not open"),
         (EventKind::Seeded, None, "a token set was stored as a new grant"),
         (EventKind::Replaced, None, "a new grant took the place"),
         (EventKind::Armed, None, "pod-1/boot/7 wrote down that it spends the refresh token"),

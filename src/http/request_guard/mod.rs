@@ -108,6 +108,20 @@ impl Refused {
 impl RequestGuard {
     /// Checks the head of a request as hyper hands it over, before any header is removed.
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), Refused> {
+        self.check_from(request, check_origin)
+    }
+
+    /// [`RequestGuard::check`] for a listener that other sites send browsers to: a page of another origin may lead there, and
+    /// neither embed it nor fetch from it in the background.
+    pub fn check_navigation<B>(&self, request: &Request<B>) -> Result<(), Refused> {
+        self.check_from(request, |headers, _| check_fetch(headers))
+    }
+
+    fn check_from<B>(
+        &self,
+        request: &Request<B>,
+        check_page: impl FnOnce(&HeaderMap, HostPort<'_>) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
         let headers = request.headers();
         let seen = self.limits.check(headers)?;
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
@@ -116,7 +130,7 @@ impl RequestGuard {
         let host = check_host(request.uri(), request.version(), headers, &self.names)?;
         // Looking a header up costs more than looking at all of them once, and most requests have none of these.
         if seen.of_a_page {
-            check_origin(headers, host)?;
+            check_page(headers, host)?;
         }
         if seen.of_framing {
             check_framing(headers)?;
@@ -213,6 +227,17 @@ fn check_origin(headers: &HeaderMap, host: HostPort<'_>) -> Result<(), Refused> 
     Ok(())
 }
 
+/// Fetch Metadata of a navigation at the top of a window, that a person asked for and no prefetch did.
+fn check_fetch(headers: &HeaderMap) -> Result<(), Refused> {
+    let is = |name: &HeaderName, wanted: &[u8]| headers.get_all(name).iter().all(|value| value.as_bytes() == wanted);
+    let early = headers.contains_key(SEC_PURPOSE);
+    if is(&SEC_FETCH_MODE, b"navigate") && is(&SEC_FETCH_DEST, b"document") && !early {
+        Ok(())
+    } else {
+        Err(Refused::OriginForeign)
+    }
+}
+
 fn is_own_origin(origin: &HeaderValue, host: HostPort<'_>) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
     let (authority, default_port) = match (origin.strip_prefix("http://"), origin.strip_prefix("https://")) {
@@ -242,7 +267,11 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-/// Fetch Metadata Request Headers, §2.4.
+/// Fetch Metadata Request Headers, §2.
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+/// The same, §2.4.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 #[cfg(test)]

@@ -139,3 +139,37 @@ fn each_refusal_has_the_status_the_table_gives_it() {
         assert_eq!(refused.problem().status(), status, "{refused:?}");
     }
 }
+
+#[test]
+fn other_sites_may_lead_a_browser_where_navigations_are_expected_and_no_further() {
+    let guard = RequestGuard { names: HostNames::loopback(None), limits: HeadLimits::default() };
+    let navigate = |lines: Lines<'_>| {
+        let mut request = Request::builder().uri("/callback").header("host", "localhost:8090");
+        for (name, value) in lines {
+            request = request.header(*name, HeaderValue::from_bytes(value).expect("a header value"));
+        }
+        guard.check_navigation(&request.body(()).expect("a request"))
+    };
+    let from_the_bank: Lines<'_> =
+        &[("sec-fetch-site", b"cross-site"), ("sec-fetch-mode", b"navigate"), ("sec-fetch-dest", b"document")];
+    assert_eq!(navigate(from_the_bank), Ok(()));
+    assert_eq!(navigate(&[]), Ok(()));
+    let rows: &[Lines<'_>] = &[
+        &[("sec-fetch-site", b"cross-site"), ("sec-fetch-mode", b"navigate"), ("sec-fetch-dest", b"iframe")],
+        &[("sec-fetch-site", b"cross-site"), ("sec-fetch-mode", b"no-cors"), ("sec-fetch-dest", b"image")],
+        &[("sec-fetch-site", b"none"), ("sec-fetch-mode", b"navigate"), ("sec-purpose", b"prefetch;prerender")],
+    ];
+    for row in rows {
+        assert_eq!(navigate(row), Err(Refused::OriginForeign), "{row:?}");
+    }
+    assert_eq!(
+        guard.check(
+            &Request::builder()
+                .header("host", "localhost")
+                .header("sec-fetch-site", "cross-site")
+                .body(())
+                .expect("a request")
+        ),
+        Err(Refused::OriginForeign)
+    );
+}

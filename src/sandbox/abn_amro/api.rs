@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::super::answers::{Answer, Broken, Form, Wire, answer, bearer, covers, json, on_the_wire, uuid};
-use super::super::faults::Target;
+use super::super::faults::{Occasion, Target};
 use super::super::world::{World, lock};
 use super::data::{account, amount, transactions};
 use super::echo::{bytes, chunks, describe, send_back};
@@ -38,7 +38,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         let mut ledger = lock(&world.abn_amro);
         ledger.counters.api_calls += 1;
         let token = bearer(&head.headers).ok().flatten().unwrap_or_default();
-        world.strike(Target::AbnApi, ledger.consent_of_access(token))
+        world.strike(&Occasion { consent: ledger.consent_of_access(token), ..Occasion::at(Target::AbnApi) })
     };
     let Some(fault) = fault else { return Ok(on_the_wire(process(world, &head, body).await)) };
     if let Some(instead) = fault.before().await? {
@@ -176,7 +176,7 @@ fn consent_info(presented: &Presented<'_>, now: WallTime) -> Answer {
     }
     let info = Info {
         iban: presented.iban,
-        transaction_id: None,
+        transaction_id: presented.transaction_id,
         valid: now.plus(presented.left).as_millis() / 1_000,
         scopes: presented.scope,
         consent_status: "FULLY_SIGNED",

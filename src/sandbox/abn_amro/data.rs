@@ -45,6 +45,28 @@ pub(super) fn amount(cents: i64) -> Value {
     Number::from_f64(units).map_or(Value::Null, Value::Number)
 }
 
+/// A test user of the consent application, and the accounts to choose from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct User {
+    /// What the form calls it.
+    pub(super) name: &'static str,
+    pub(super) accounts: &'static [&'static str],
+}
+
+/// Everybody who can log on. No password is asked for.
+pub(super) const USERS: [User; 3] = [
+    User { name: "doe", accounts: &[super::DEFAULT_IBAN] },
+    User { name: "petstore", accounts: &["NL62ABNA9999841479"] },
+    User { name: "customer", accounts: &["NL02ABNA0123456789", "NL91ABNA0417164300"] },
+];
+
+impl User {
+    /// The name that the bank knows the user by.
+    pub(super) fn holder(&self) -> &'static str {
+        self.accounts.first().map_or("", |iban| account(iban).holder)
+    }
+}
+
 /// A page of transactions, newest first.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

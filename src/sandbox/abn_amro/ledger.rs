@@ -1,17 +1,19 @@
 //! The consents of the imitated ABN AMRO and their tokens.
 //!
 //! Every operation is one step under one lock, as a database transaction at a real bank would be. Refresh tokens are
-//! numbered within their consent; a token whose number has passed is spent, and presenting it again after its grace is
-//! a reuse event, however long ago it was spent.
+//! numbered within their consent; a token whose number has passed is spent. [`super::refresh`] says what comes of it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::answers::{covers, random_text, uuid};
+use super::super::answers::{random_text, uuid};
+use super::super::codes::Codes;
 use super::super::journal::AbnAmroCounters;
-use super::super::settings::{AbnAmroKnobs, OldAccessToken, ReusePolicy};
+use super::super::settings::AbnAmroKnobs;
+use super::super::visits::Visits;
+use super::authorize::Visit;
 use super::seal::Seal;
 use crate::words::clock::BootInstant;
 
@@ -21,34 +23,47 @@ const ACCESS_LENGTH: usize = 28;
 const MAX_ACCESS_PER_CONSENT: usize = 16;
 /// Client-credentials tokens remembered.
 const MAX_CLIENT_TOKENS: usize = 10_000;
-/// Superseded refresh tokens of which the time of use is remembered, per consent. Older ones are past any grace.
-const MAX_SUPERSEDED: usize = 64;
-
 /// All consents and every token that is alive.
 #[derive(Default)]
 pub(in crate::sandbox) struct Ledger {
-    seal: Seal,
-    consents: Vec<Consent>,
+    pub(super) seal: Seal,
+    pub(super) consents: Vec<Consent>,
     by_id: HashMap<String, usize>,
     access: HashMap<String, Access>,
     client_tokens: VecDeque<String>,
+    /// Customers on its pages.
+    pub(super) visits: Visits<Visit>,
+    /// Codes, and what they become.
+    pub(super) codes: Codes<Terms>,
     pub(in crate::sandbox) counters: AbnAmroCounters,
 }
 
-struct Consent {
-    id: String,
-    iban: String,
-    scope: String,
-    state: State,
-    ends: BootInstant,
+/// What a customer has agreed to.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) id: String,
+    pub(super) iban: String,
+    pub(super) scope: String,
+    /// The registered payment, where it is one that was agreed to.
+    pub(super) transaction_id: Option<String>,
+    pub(super) ends: BootInstant,
+}
+
+pub(super) struct Consent {
+    pub(super) terms: Terms,
+    pub(super) state: State,
     /// The number of the refresh token that is good.
-    sequence: u64,
+    pub(super) sequence: u64,
+    /// Since when it is.
+    pub(super) rotated: BootInstant,
+    /// The latest refresh, or the beginning.
+    pub(super) refreshed: BootInstant,
     /// Earlier ones and when they were superseded.
-    superseded: VecDeque<(u64, BootInstant)>,
-    access: VecDeque<String>,
-    refreshes: u64,
-    grace_uses: u64,
-    reuse_events: u64,
+    pub(super) superseded: VecDeque<(u64, BootInstant)>,
+    pub(super) access: VecDeque<String>,
+    pub(super) refreshes: u64,
+    pub(super) grace_uses: u64,
+    pub(super) reuse_events: u64,
 }
 
 /// Whether a consent can still be used.
@@ -60,6 +75,8 @@ pub(in crate::sandbox) enum State {
     Revoked,
     /// A spent refresh token was presented.
     DeadByReuse,
+    /// The code that it came from was presented once more.
+    DeadByCodeReuse,
 }
 
 struct Access {
@@ -76,18 +93,6 @@ pub(in crate::sandbox) struct Tokens {
     pub(in crate::sandbox) scope: String,
 }
 
-/// What became of a refresh.
-pub(in crate::sandbox) enum Refreshed {
-    /// New tokens; `in_grace` if the token presented was already spent.
-    Granted { tokens: Tokens, in_grace: bool },
-    /// Unknown, or the consent is over.
-    Unknown,
-    /// Spent, and past its grace.
-    Reuse,
-    /// More scope than the consent has.
-    ScopeTooWide,
-}
-
 /// There are as many consents as this sandbox holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sandbox) struct Full;
@@ -97,6 +102,8 @@ pub(in crate::sandbox) struct Full;
 pub(in crate::sandbox) struct Presented<'l> {
     /// The account, absent for a client-credentials token.
     pub(in crate::sandbox) iban: Option<&'l str>,
+    /// The payment, where the consent is to one.
+    pub(in crate::sandbox) transaction_id: Option<&'l str>,
     pub(in crate::sandbox) scope: &'l str,
     /// Until the token's end.
     pub(in crate::sandbox) left: Duration,
@@ -129,73 +136,42 @@ impl Ledger {
         iban: &str,
         scope: &str,
     ) -> Result<(String, Tokens), Full> {
+        let id = uuid();
+        let ends = now.plus(Duration::from_secs(knobs.consent_life_s));
+        let (iban, scope) = (iban.to_owned(), scope.to_owned());
+        let terms = Terms { id: id.clone(), iban, scope, transaction_id: None, ends };
+        Ok((id, self.open(now, knobs, limit, terms)?))
+    }
+
+    /// A consent on these terms. Gives its first tokens.
+    pub(super) fn open(
+        &mut self,
+        now: BootInstant,
+        knobs: &AbnAmroKnobs,
+        limit: usize,
+        terms: Terms,
+    ) -> Result<Tokens, Full> {
         if self.consents.len() >= limit {
             return Err(Full);
         }
-        let (index, id) = (self.consents.len(), uuid());
-        self.by_id.insert(id.clone(), index);
+        let index = self.consents.len();
+        let scope = terms.scope.clone();
+        self.by_id.insert(terms.id.clone(), index);
         self.consents.push(Consent {
-            id: id.clone(),
-            iban: iban.to_owned(),
-            scope: scope.to_owned(),
+            terms,
             state: State::Active,
-            ends: now.plus(Duration::from_secs(knobs.consent_life_s)),
             sequence: 1,
+            rotated: now,
+            refreshed: now,
             superseded: VecDeque::new(),
             access: VecDeque::new(),
             refreshes: 0,
             grace_uses: 0,
             reuse_events: 0,
         });
-        let access = self.issue(now, knobs, Some(index), scope);
-        let refresh = self.seal.token(index as u64, 1);
-        Ok((id, Tokens { access, refresh, scope: scope.to_owned() }))
-    }
-
-    /// Spends a refresh token. With `rotate` false it stays good.
-    pub(in crate::sandbox) fn refresh(
-        &mut self,
-        now: BootInstant,
-        knobs: &AbnAmroKnobs,
-        token: &str,
-        scope: Option<&str>,
-        rotate: bool,
-    ) -> Refreshed {
-        let Some((index, sequence)) = self.opened(token) else { return Refreshed::Unknown };
-        let Some(consent) = self.consents.get_mut(index) else { return Refreshed::Unknown };
-        let grace = Duration::from_secs(knobs.grace_s);
-        let superseded = consent.superseded.iter().find(|(number, _)| *number == sequence);
-        let in_grace = superseded.is_some_and(|(_, at)| !grace.is_zero() && now.since(*at) <= grace);
-        if sequence < consent.sequence && !in_grace {
-            self.reused(index, knobs.reuse_policy);
-            return Refreshed::Reuse;
-        }
-        if consent.state != State::Active || now >= consent.ends {
-            return Refreshed::Unknown;
-        }
-        if scope.is_some_and(|asked| !covers(&consent.scope, asked)) {
-            return Refreshed::ScopeTooWide;
-        }
-        consent.refreshes += 1;
-        consent.grace_uses += u64::from(in_grace);
-        if rotate {
-            consent.superseded.push_back((consent.sequence, now));
-            if consent.superseded.len() > MAX_SUPERSEDED {
-                consent.superseded.pop_front();
-            }
-            consent.sequence += 1;
-        }
-        let sequence = consent.sequence;
-        let scope = scope.unwrap_or(&consent.scope).to_owned();
-        match knobs.old_access_token {
-            OldAccessToken::Keep => {}
-            OldAccessToken::Kill => self.kill_access(index),
-        }
-        self.counters.refreshes += 1;
-        self.counters.grace_uses += u64::from(in_grace);
         let access = self.issue(now, knobs, Some(index), &scope);
-        let refresh = self.seal.token(index as u64, sequence);
-        Refreshed::Granted { tokens: Tokens { access, refresh, scope }, in_grace }
+        let refresh = self.seal.token(index as u64, 1);
+        Ok(Tokens { access, refresh, scope })
     }
 
     /// A token for the client itself.
@@ -217,31 +193,39 @@ impl Ledger {
         let left = access.expires.since(now);
         let scope = access.scope.as_str();
         let Some(index) = access.consent else {
-            return Some(Presented { iban: None, scope, left, consent_left: Duration::ZERO });
+            return Some(Presented { iban: None, transaction_id: None, scope, left, consent_left: Duration::ZERO });
         };
         let consent = self.consents.get(index)?;
-        let alive = consent.state == State::Active && now < consent.ends;
-        let consent_left = consent.ends.since(now);
-        alive.then_some(Presented { iban: Some(&consent.iban), scope, left, consent_left })
+        let alive = consent.state == State::Active && now < consent.terms.ends;
+        let consent_left = consent.terms.ends.since(now);
+        let transaction_id = consent.terms.transaction_id.as_deref();
+        alive.then_some(Presented { iban: Some(&consent.terms.iban), transaction_id, scope, left, consent_left })
     }
 
     /// The consent that an access token belongs to or once belonged to.
     pub(in crate::sandbox) fn consent_of_access(&self, token: &str) -> Option<&str> {
         let index = self.access.get(token)?.consent?;
-        self.consents.get(index).map(|consent| consent.id.as_str())
+        self.consents.get(index).map(|consent| consent.terms.id.as_str())
     }
 
     /// The consent that a refresh token belongs to, and its number there.
     pub(in crate::sandbox) fn consent_of_refresh(&self, token: &str) -> Option<(&str, u64)> {
         let (index, sequence) = self.opened(token)?;
-        self.consents.get(index).map(|consent| (consent.id.as_str(), sequence))
+        self.consents.get(index).map(|consent| (consent.terms.id.as_str(), sequence))
     }
 
     /// Ends a consent as its customer would at the bank; `false` if there is none of this id.
     pub(in crate::sandbox) fn revoke(&mut self, id: &str) -> bool {
-        let Some(&index) = self.by_id.get(id) else { return false };
-        self.end(index, State::Revoked);
-        true
+        let known = self.by_id.contains_key(id);
+        self.end_of(id, State::Revoked);
+        known
+    }
+
+    /// Ends the consent of this id, if there is one.
+    pub(super) fn end_of(&mut self, id: &str, state: State) {
+        if let Some(&index) = self.by_id.get(id) {
+            self.end(index, state);
+        }
     }
 
     /// Kills the access tokens of one consent; `false` if there is none of this id.
@@ -263,9 +247,9 @@ impl Ledger {
         let consent = self.consents.get(index)?;
         let alive = |token: &&String| self.presented(now, token).is_some();
         Some(View {
-            bank_consent_id: consent.id.clone(),
-            iban: consent.iban.clone(),
-            scope: consent.scope.clone(),
+            bank_consent_id: consent.terms.id.clone(),
+            iban: consent.terms.iban.clone(),
+            scope: consent.terms.scope.clone(),
             state: consent.state,
             refresh_token: self.seal.token(index as u64, consent.sequence),
             sequence: consent.sequence,
@@ -276,23 +260,12 @@ impl Ledger {
         })
     }
 
-    fn opened(&self, token: &str) -> Option<(usize, u64)> {
+    pub(super) fn opened(&self, token: &str) -> Option<(usize, u64)> {
         let (index, sequence) = self.seal.open(token)?;
         Some((usize::try_from(index).ok()?, sequence))
     }
 
-    fn reused(&mut self, index: usize, policy: ReusePolicy) {
-        self.counters.reuse_events += 1;
-        if let Some(consent) = self.consents.get_mut(index) {
-            consent.reuse_events += 1;
-        }
-        match policy {
-            ReusePolicy::Reject => {}
-            ReusePolicy::RevokeFamily => self.end(index, State::DeadByReuse),
-        }
-    }
-
-    fn end(&mut self, index: usize, state: State) {
+    pub(super) fn end(&mut self, index: usize, state: State) {
         self.kill_access(index);
         if let Some(consent) = self.consents.get_mut(index)
             && consent.state == State::Active
@@ -302,14 +275,20 @@ impl Ledger {
         }
     }
 
-    fn kill_access(&mut self, index: usize) {
+    pub(super) fn kill_access(&mut self, index: usize) {
         let Some(consent) = self.consents.get_mut(index) else { return };
         for token in consent.access.drain(..) {
             self.access.remove(&token);
         }
     }
 
-    fn issue(&mut self, now: BootInstant, knobs: &AbnAmroKnobs, consent: Option<usize>, scope: &str) -> String {
+    pub(super) fn issue(
+        &mut self,
+        now: BootInstant,
+        knobs: &AbnAmroKnobs,
+        consent: Option<usize>,
+        scope: &str,
+    ) -> String {
         let token = random_text(ACCESS_LENGTH);
         let expires = now.plus(Duration::from_secs(knobs.access_token_life_s));
         if let Some(own) = consent.and_then(|index| self.consents.get_mut(index)) {

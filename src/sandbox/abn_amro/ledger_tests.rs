@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::settings::{AbnAmroKnobs, OldAccessToken, ReusePolicy};
-use super::ledger::{Full, Ledger, Refreshed, Tokens};
+use super::ledger::{Full, Ledger, Tokens};
+use super::refresh::Refreshed;
 use crate::words::clock::BootInstant;
 
 const START: BootInstant = BootInstant::from_millis(1_000);
@@ -101,6 +102,30 @@ fn without_rotation_the_refresh_token_stays() {
         assert_eq!(next.refresh, first.refresh);
     }
     assert_eq!((ledger.counters.refreshes, ledger.counters.reuse_events), (3, 0));
+}
+
+#[test]
+fn within_the_rotation_interval_the_same_refresh_token_comes_back() {
+    let knobs = AbnAmroKnobs { rotation_interval_s: 60, ..AbnAmroKnobs::default() };
+    let (mut ledger, _, first) = granted(&knobs);
+    let same = tokens(spend(&mut ledger, after(59), &knobs, &first.refresh));
+    assert_eq!(same.refresh, first.refresh);
+    let next = tokens(spend(&mut ledger, after(60), &knobs, &first.refresh));
+    assert_ne!(next.refresh, first.refresh);
+    let same = tokens(spend(&mut ledger, after(119), &knobs, &next.refresh));
+    assert_eq!((same.refresh, ledger.counters.reuse_events), (next.refresh, 0));
+    assert!(matches!(spend(&mut ledger, after(119), &knobs, &first.refresh), Refreshed::Reuse));
+}
+
+#[test]
+fn a_consent_that_is_not_refreshed_for_long_ends_where_the_bank_says_so() {
+    let knobs = AbnAmroKnobs { consent_idle_s: Some(100), ..AbnAmroKnobs::default() };
+    let (mut ledger, _, first) = granted(&knobs);
+    let second = tokens(spend(&mut ledger, after(99), &knobs, &first.refresh));
+    let third = tokens(spend(&mut ledger, after(198), &knobs, &second.refresh));
+    assert!(matches!(spend(&mut ledger, after(298), &knobs, &third.refresh), Refreshed::Unknown));
+    assert_eq!(ledger.counters.reuse_events, 0);
+    tokens(spend(&mut ledger, after(298), &AbnAmroKnobs::default(), &third.refresh));
 }
 
 #[test]

@@ -1,15 +1,19 @@
 //! The imitated ABN AMRO: one access and one refresh token per consent, mutual TLS at the token endpoint, an `API-Key`
 //! at the APIs.
 //!
-//! [`ledger`] is the bank's database: consents and tokens. [`token`] is the token endpoint, [`api`] the consent info and
-//! account APIs over [`data`], [`errors`] their error envelope, [`echo`] what tests of proxies need, [`seal`] how refresh tokens are made. The authorize page
-//! has its place beside them.
+//! [`authorize`] is what a customer sees, on [`screens`]. [`ledger`] is the bank's database: consents and tokens;
+//! [`exchange`] is how a code becomes one, [`refresh`] how a refresh token becomes the next. [`token`] is the token endpoint, [`api`] the consent info and account APIs over
+//! [`data`], [`errors`] their error envelope, [`echo`] what tests of proxies need, [`seal`] how refresh tokens are made.
 
 pub(super) mod api;
+pub(super) mod authorize;
 mod data;
 mod echo;
 mod errors;
+mod exchange;
 pub(super) mod ledger;
+mod refresh;
+mod screens;
 mod seal;
 pub(super) mod token;
 

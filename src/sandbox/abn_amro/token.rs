@@ -1,19 +1,21 @@
-//! `POST /as/token.oauth2`: refresh and client credentials, with PingFederate's answers to the letter.
+//! `POST /as/token.oauth2`: code exchange, refresh and client credentials, with PingFederate's answers to the letter.
 
-use http::header::{ALLOW, CACHE_CONTROL};
+use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::answers::{Answer, Broken, Form, Wire, answer, covers, empty, on_the_wire, read_body};
-use super::super::faults::{Fault, Target};
+use super::super::answers::{Answer, Broken, Form, Wire, answer, covers, empty, on_the_wire, only, read_body};
+use super::super::codes::BadCode;
+use super::super::faults::{Fault, Occasion, Target};
 use super::super::journal::{Bank, Outcome, TokenRequest};
 use super::super::settings::{AbnAmroKnobs, ToldLife};
 use super::super::world::{World, lock};
 use super::PAYMENT_SCOPES;
-use super::ledger::Refreshed;
+use super::exchange::{CODE_LENGTH, Exchange, NotExchanged};
+use super::refresh::Refreshed;
 use crate::net::serve::Peer;
 use crate::words::clock::Clock;
 
@@ -29,9 +31,7 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         return Ok(on_the_wire(empty(StatusCode::NOT_FOUND)));
     }
     if head.method != Method::POST {
-        let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return Ok(on_the_wire(answer));
+        return Ok(on_the_wire(only("POST")));
     }
     let form = match read_body(body).await {
         Ok(body) => Form::of_body(&head.headers, &body),
@@ -43,7 +43,10 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         let mut ledger = lock(&world.abn_amro);
         ledger.counters.token_requests += 1;
         let token = form.get("refresh_token").unwrap_or_default();
-        ledger.consent_of_refresh(token).map(|(id, number)| (id.to_owned(), number)).unzip()
+        let (of_refresh, sequence) =
+            ledger.consent_of_refresh(token).map(|(id, number)| (id.to_owned(), number)).unzip();
+        let of_code = form.get("code").and_then(|code| ledger.consent_of_code(code)).map(str::to_owned);
+        (of_refresh.or(of_code), sequence)
     };
     let record = |outcome, status: u16, fault| {
         world.write(TokenRequest {
@@ -58,7 +61,9 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
             fault,
         });
     };
-    let Some(fault) = world.strike(Target::AbnToken, consent.as_deref()) else {
+    let occasion =
+        Occasion { consent: consent.as_deref(), grant_type: form.get("grant_type"), ..Occasion::at(Target::AbnToken) };
+    let Some(fault) = world.strike(&occasion) else {
         let (outcome, answer) = process(world, &head, &form, &Fault::default());
         record(outcome, answer.status().as_u16(), false);
         return Ok(on_the_wire(answer));
@@ -102,6 +107,7 @@ fn process<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
     let (outcome, body) = match granted(world, head, form, fault) {
         Ok((outcome, body)) => (outcome, Ok(body)),
         Err(Refusal::Reuse) => (Outcome::Reuse, Err(Refusal::Reuse)),
+        Err(Refusal::CodeReuse) => (Outcome::CodeReuse, Err(Refusal::CodeReuse)),
         Err(refusal) => (Outcome::Refused, Err(refusal)),
     };
     let mut answer = match body {
@@ -117,7 +123,7 @@ fn process<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
 }
 
 fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> Result<(Outcome, Tokens), Refusal> {
-    let known = ["grant_type", "client_id", "refresh_token", "scope", "code", "redirect_uri"];
+    let known = ["grant_type", "client_id", "refresh_token", "scope", "code", "redirect_uri", "code_verifier"];
     if form.repeated(&known).is_some() {
         return Err(Refusal::RepeatedParameter);
     }
@@ -154,17 +160,19 @@ fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
             let access = lock(&world.abn_amro).client_token(now, &knobs, scope);
             Ok((Outcome::Granted, Tokens::new(access, None, &knobs, fault)))
         }
-        // Every code is unknown until there is an authorize page that gives some.
-        "authorization_code" => match form.get("code") {
-            None => Err(Refusal::CodeMissing),
-            Some(code) if code.len() != CODE_LENGTH => Err(Refusal::CodeMalformed),
-            Some(_) => Err(Refusal::Code),
-        },
+        "authorization_code" => {
+            let code = form.get("code").filter(|code| code.len() == CODE_LENGTH).ok_or(Refusal::CodeMalformed)?;
+            let (redirect_uri, verifier) = (form.get("redirect_uri"), form.get("code_verifier"));
+            let asked = Exchange { code, redirect_uri, verifier };
+            let limit = world.settings.max_consents;
+            let exchanged = lock(&world.abn_amro).exchange(now, &knobs, limit, &asked);
+            let tokens = exchanged.map_err(Refusal::of)?;
+            let refresh = (!fault.omit_refresh_token).then_some(tokens.refresh);
+            Ok((Outcome::Granted, Tokens::new(tokens.access, refresh, &knobs, fault)))
+        }
         _ => Err(Refusal::GrantTypeUnknown),
     }
 }
-
-const CODE_LENGTH: usize = 40;
 
 /// A successful answer, its members in the bank's order.
 #[derive(Serialize)]
@@ -204,12 +212,31 @@ enum Refusal {
     /// Spent. The client sees the same as with [`Refusal::RefreshToken`].
     Reuse,
     Scope,
-    CodeMissing,
+    /// None, or one that this bank never gives.
     CodeMalformed,
+    /// Unknown or expired.
     Code,
+    /// Spent. The client sees the same as with [`Refusal::Code`].
+    CodeReuse,
+    RedirectUriMissing,
+    RedirectUri,
+    Verifier,
+    /// The sandbox holds no more consents.
+    Full,
 }
 
 impl Refusal {
+    fn of(not: NotExchanged) -> Self {
+        match not {
+            NotExchanged::Code(BadCode::Unknown | BadCode::Expired) => Self::Code,
+            NotExchanged::Code(BadCode::Spent) => Self::CodeReuse,
+            NotExchanged::Code(BadCode::RedirectUriMissing) => Self::RedirectUriMissing,
+            NotExchanged::Code(BadCode::RedirectUri) => Self::RedirectUri,
+            NotExchanged::Code(BadCode::Verifier) => Self::Verifier,
+            NotExchanged::Full => Self::Full,
+        }
+    }
+
     fn answer(self) -> Answer {
         let (status, error, description) = match self {
             Self::Client => (401, "invalid_client", Some("Invalid client or client credentials")),
@@ -223,9 +250,26 @@ impl Refusal {
             Self::Scope => {
                 (400, "invalid_scope", Some("The requested scope(s) must be blank or a subset of the provided scopes."))
             }
-            Self::CodeMissing => (400, "invalid_request", Some("code parameter is required")),
             Self::CodeMalformed => (400, "invalid_grant", Some("Authorization code is malformed.")),
-            Self::Code => (400, "invalid_grant", Some("Authorization code is invalid or expired.")),
+            Self::Code | Self::CodeReuse => (400, "invalid_grant", Some("Authorization code is invalid or expired.")),
+            Self::RedirectUriMissing => (
+                400,
+                "invalid_grant",
+                Some("redirect_uri is required if it was included in the authorization request."),
+            ),
+            Self::RedirectUri => (
+                400,
+                "invalid_grant",
+                Some("redirect_uri does not match the one included in the authorization request."),
+            ),
+            Self::Verifier => (
+                400,
+                "invalid_grant",
+                Some(
+                    "The code_verifier sent does not match code_challenge included in the authorization request using the S256 code_challenge_method.",
+                ),
+            ),
+            Self::Full => (500, "server_error", Some("the sandbox holds no more")),
         };
         let body = ErrorBody { error_description: description, error };
         let mut body = serde_json::to_vec(&body).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `/v1/consent/agreement` and `/v1/debt/{id}`. The debt API knows no 401: a bad token and a bad consent are both 403.
+//! `/v1/consent/agreement`, `/v1/debt` and `/v1/debt/{id}`. The debt API knows no 401: a bad token and a bad consent are both 403.
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::answers::{Answer, Broken, Wire, bearer, covers, empty, json, on_the_wire, read_body, uuid};
-use super::super::faults::Target;
+use super::super::faults::{Occasion, Target};
 use super::super::world::{World, lock};
 use super::data::debt;
-use super::register::{Agreement, Found, NotRegistered, Now, Register};
-use super::{AGREEMENT, DEBT, DEBT_SCOPES};
+use super::register::{Agreement, Found, NotRegistered, Now, Register, Token};
+use super::{AGREEMENT, DEBT, DEBT_SCOPES, feed, is_nin};
 use crate::words::clock::{Clock, WallTime};
 
 /// Answers one request of the API listener.
@@ -25,14 +25,23 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         Ok(body) => body,
         Err(unread) => return Ok(on_the_wire(unread.answer())),
     };
-    let consent = consent_in(head.uri.path()).map(|(id, _)| id);
-    let Some(fault) = world.strike(Target::NogiApi, consent) else {
+    let consent = match consent_in(head.uri.path()) {
+        Some((id, _)) => Some(id.to_owned()),
+        None => bearer(&head.headers).ok().flatten().and_then(|token| consent_of(world, token)),
+    };
+    let consent = consent.as_deref();
+    let Some(fault) = world.strike(&Occasion { consent, ..Occasion::at(Target::NogiApi) }) else {
         return Ok(on_the_wire(process(world, &head, &body)));
     };
     if let Some(instead) = fault.before().await? {
         return Ok(on_the_wire(instead));
     }
     fault.after(process(world, &head, &body)).await
+}
+
+/// The consent that a token carries.
+fn consent_of<C: Clock>(world: &World<C>, token: &str) -> Option<String> {
+    lock(&world.norsk_gjeld).token(token)?.consent.clone()
 }
 
 /// The consent id in a debt path, and whether its status is asked for.
@@ -51,15 +60,16 @@ fn process<C: Clock>(world: &World<C>, head: &Parts, body: &[u8]) -> Answer {
     if path == AGREEMENT && head.method == Method::PUT {
         return agreement(world, now, head, body);
     }
+    if head.method == Method::GET
+        && let Some(answer) = feed::answer(world, now, head)
+    {
+        return answer;
+    }
     let answered = match (consent_in(path), head.method.as_str()) {
         (Some((id, true)), "GET") => status(world, now, head, id),
         (Some((id, false)), "GET") => lookup(world, now, head, id),
         (Some((id, false)), "DELETE") => revoke(world, now, head, id),
-        // A client's token carries no consent, and there are no others here.
-        (None, "GET") if path == DEBT => {
-            let register = lock(&world.norsk_gjeld);
-            check_token(&register, now, &head.headers, DEBT, "").and(Err(DebtError::NoConsent))
-        }
+        (None, "GET") if path == DEBT => carried(world, now, head),
         _ => return spring(now, head, StatusCode::NOT_FOUND, "no such resource"),
     };
     answered.unwrap_or_else(|error| error.answer(now, &head.headers))
@@ -102,7 +112,7 @@ fn trace_id(headers: &HeaderMap) -> String {
     sent.filter(|text| text.len() <= LONGEST).map_or_else(uuid, str::to_owned)
 }
 
-/// Checks that the token is alive, made for this service, and has these scopes.
+/// Checks that the token is the client's own, alive, made for this service, and has these scopes.
 fn check_token(
     register: &Register,
     now: Now,
@@ -110,24 +120,47 @@ fn check_token(
     service: &str,
     scope: &str,
 ) -> Result<(), DebtError> {
+    let token = presented(register, now, headers)?;
+    let fits = token.consent.is_none() && token.services.contains(&service) && covers(&token.scope, scope);
+    if fits { Ok(()) } else { Err(DebtError::TokenNotForThis) }
+}
+
+/// The token of a request, if it is alive.
+fn presented<'r>(register: &'r Register, now: Now, headers: &HeaderMap) -> Result<&'r Token, DebtError> {
     let text = bearer(headers).ok().flatten().ok_or(DebtError::TokenUnknown)?;
     let token = register.token(text).ok_or(DebtError::TokenUnknown)?;
-    if now.boot >= token.expires {
-        return Err(DebtError::TokenExpired);
+    if now.boot >= token.expires { Err(DebtError::TokenExpired) } else { Ok(token) }
+}
+
+/// A lookup with the consent that the token carries. A client's own token carries none.
+fn carried<C: Clock>(world: &World<C>, now: Now, head: &Parts) -> Result<Answer, DebtError> {
+    let creditors_missing = lock(&world.norsk_gjeld_knobs).creditors_missing;
+    let mut register = lock(&world.norsk_gjeld);
+    let token = presented(&register, now, &head.headers)?;
+    if !token.services.contains(&DEBT) {
+        return Err(DebtError::TokenNotForThis);
     }
-    let fits = token.services.contains(&service) && covers(&token.scope, scope);
-    if fits { Ok(()) } else { Err(DebtError::TokenNotForThis) }
+    let id = token.consent.clone().ok_or(DebtError::NoConsent)?;
+    match register.find(now.boot, &id) {
+        Found::Consent(consent) => {
+            register.used(now, &id);
+            Ok(json(StatusCode::OK, &debt(&consent, creditors_missing)))
+        }
+        Found::Unknown => Err(DebtError::NoConsent),
+        Found::Over(at) => Err(DebtError::ConsentOver(at)),
+    }
 }
 
 /// One step under one lock: of two lookups of a single-use consent at once, one succeeds.
 fn lookup<C: Clock>(world: &World<C>, now: Now, head: &Parts, id: &str) -> Result<Answer, DebtError> {
+    let creditors_missing = lock(&world.norsk_gjeld_knobs).creditors_missing;
     let mut register = lock(&world.norsk_gjeld);
     check_token(&register, now, &head.headers, DEBT, "")?;
     match register.find(now.boot, id) {
         Found::Consent(consent) => {
             check_token(&register, now, &head.headers, DEBT, &consent.scope)?;
             register.used(now, id);
-            Ok(json(StatusCode::OK, &debt(&consent)))
+            Ok(json(StatusCode::OK, &debt(&consent, creditors_missing)))
         }
         Found::Unknown => Err(DebtError::NoConsent),
         Found::Over(at) => Err(DebtError::ConsentOver(at)),
@@ -162,6 +195,21 @@ fn revoke<C: Clock>(world: &World<C>, now: Now, head: &Parts, id: &str) -> Resul
     }
 }
 
+/// The answer to a request of a service that knows a 401, unless its token is good for it.
+pub(super) fn unless_allowed(
+    register: &Register,
+    now: Now,
+    head: &Parts,
+    service: &str,
+    scope: &str,
+) -> Option<Answer> {
+    match check_token(register, now, &head.headers, service, scope) {
+        Ok(()) => None,
+        Err(refused @ DebtError::TokenNotForThis) => Some(refused.answer(now, &head.headers)),
+        Err(_) => Some(empty(StatusCode::UNAUTHORIZED)),
+    }
+}
+
 /// What a consent is registered with.
 #[derive(Deserialize)]
 struct AgreementRequest {
@@ -172,11 +220,9 @@ struct AgreementRequest {
 }
 
 fn agreement<C: Clock>(world: &World<C>, now: Now, head: &Parts, body: &[u8]) -> Answer {
-    let allowed = check_token(&lock(&world.norsk_gjeld), now, &head.headers, AGREEMENT, "consent.create");
-    match allowed {
-        Ok(()) => {}
-        Err(refused @ DebtError::TokenNotForThis) => return refused.answer(now, &head.headers),
-        Err(_) => return empty(StatusCode::UNAUTHORIZED),
+    let refused = unless_allowed(&lock(&world.norsk_gjeld), now, head, AGREEMENT, "consent.create");
+    if let Some(refused) = refused {
+        return refused;
     }
     let bad = |message| spring(now, head, StatusCode::BAD_REQUEST, message);
     let Ok(asked) = serde_json::from_slice::<AgreementRequest>(body) else {
@@ -190,7 +236,7 @@ fn agreement<C: Clock>(world: &World<C>, now: Now, head: &Parts, body: &[u8]) ->
     let Some(days) = days.filter(|days| *days > 0) else {
         return bad("consent_duration_days is not a positive number");
     };
-    if asked.nin.len() != 11 || !asked.nin.bytes().all(|b| b.is_ascii_digit()) {
+    if !is_nin(&asked.nin) {
         return bad("nin is not a national identity number");
     }
     if !DEBT_SCOPES.iter().any(|(scope, _)| *scope == asked.scope_of_consent) {
@@ -223,7 +269,7 @@ fn agreement<C: Clock>(world: &World<C>, now: Now, head: &Parts, body: &[u8]) ->
 }
 
 /// Spring's error body.
-fn spring(now: Now, head: &Parts, status: StatusCode, message: &str) -> Answer {
+pub(super) fn spring(now: Now, head: &Parts, status: StatusCode, message: &str) -> Answer {
     let body = json!({
         "timestamp": now.wall.to_string(),
         "path": head.uri.path(),

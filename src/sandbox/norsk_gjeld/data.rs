@@ -7,9 +7,9 @@ use super::register::Consent;
 /// The persons of the service's own documents.
 pub(super) const WITH_DEBT: [&str; 2] = ["14842249091", "29868099311"];
 
-/// The answer to a lookup; amounts are NOK × 100, rates per cent × 100.
-pub(super) fn debt(consent: &Consent) -> Value {
-    let loans = if consent.nin == WITH_DEBT[0] {
+/// The answer to a lookup; amounts are NOK × 100, rates per cent × 100. So many creditors more did not answer.
+pub(super) fn debt(consent: &Consent, creditors_missing: u8) -> Value {
+    let mut loans = if consent.nin == WITH_DEBT[0] {
         vec![loan(
             "EXAMPLE LENDER",
             &json!({
@@ -54,12 +54,14 @@ pub(super) fn debt(consent: &Consent) -> Value {
     } else {
         Vec::new()
     };
+    let answered = loans.len();
+    loans.extend((1..=creditors_missing).map(|number| loan(&format!("SILENT LENDER {number}"), &Value::Null)));
     json!({
         "ssn": consent.nin,
-        "numberOfCreditorsAnswered": loans.len(),
+        "numberOfCreditorsAnswered": answered,
         "loans": loans,
         // The lower-case c is the service's own.
-        "numberOfcreditorsMissing": 0,
+        "numberOfcreditorsMissing": creditors_missing,
         "consent": {
             "exp": consent.expires_at.as_millis() / 1_000,
             "id": consent.id,

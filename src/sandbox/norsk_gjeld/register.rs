@@ -1,8 +1,8 @@
-//! The client tokens and the consents of the imitated Norsk Gjeldsinformasjon.
+//! The tokens and the consents of the imitated Norsk Gjeldsinformasjon.
 //!
 //! Every operation is one step under one lock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -10,12 +10,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::super::answers::uuid;
+use super::super::codes::Codes;
 use super::super::journal::NorskGjeldCounters;
+use super::super::visits::Visits;
 use super::DEBT_SCOPES;
+use super::authorize::Visit;
+use super::exchange::Grant;
+use super::feed::{Feed, Subject};
 use crate::words::clock::{BootInstant, WallTime};
 use crate::words::ids::random;
 
-/// Client tokens remembered, dead ones included.
+/// Tokens remembered, dead ones included.
 const MAX_TOKENS: usize = 100_000;
 /// How long a consent without a duration can be used, once.
 const SINGLE_USE_LIFE: Duration = Duration::from_secs(10 * 60);
@@ -24,19 +29,29 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Tokens and consents.
 #[derive(Default)]
 pub(in crate::sandbox) struct Register {
-    tokens: HashMap<String, ClientToken>,
+    tokens: HashMap<String, Token>,
     issued: VecDeque<String>,
     consents: HashMap<String, Consent>,
+    /// When consents run out that nobody has seen running out.
+    endings: BTreeSet<(BootInstant, String)>,
     agreements: HashMap<String, (Agreement, String)>,
+    /// What has happened to consents.
+    pub(in crate::sandbox) feed: Feed,
+    /// Persons on its pages.
+    pub(super) visits: Visits<Visit>,
+    /// Codes, and what they become.
+    pub(super) codes: Codes<Grant>,
     pub(in crate::sandbox) counters: NorskGjeldCounters,
 }
 
-/// What a client token is good for.
+/// What a token is good for.
 #[derive(Clone, Debug)]
-pub(in crate::sandbox) struct ClientToken {
+pub(in crate::sandbox) struct Token {
     /// Paths of the services that its audiences name.
     pub(in crate::sandbox) services: Vec<&'static str>,
     pub(in crate::sandbox) scope: String,
+    /// The one consent that it carries, if it came from a code; a client's own token carries none.
+    pub(in crate::sandbox) consent: Option<String>,
     pub(in crate::sandbox) expires: BootInstant,
 }
 
@@ -51,6 +66,14 @@ pub(in crate::sandbox) struct Consent {
     single_use: bool,
     /// Revoked, or used up.
     over: bool,
+    /// The id that its client registered it with.
+    external: Option<String>,
+}
+
+impl Consent {
+    fn subject(&self) -> Subject {
+        Subject { consent: self.id.clone(), scope: self.scope.clone(), external: self.external.clone() }
+    }
 }
 
 /// What a client registers a consent with. The same again is the same consent.
@@ -87,14 +110,9 @@ pub(in crate::sandbox) enum Found {
 }
 
 impl Register {
-    /// A token for these services: 43 characters, a dot, 43 characters.
-    pub(in crate::sandbox) fn issue(&mut self, token: ClientToken) -> String {
-        self.counters.client_credentials += 1;
-        let half = || {
-            let bytes = [random(), random()].concat();
-            URL_SAFE_NO_PAD.encode(digest(&SHA256, &bytes).as_ref())
-        };
-        let text = format!("{}.{}", half(), half());
+    /// Remembers a token and gives its text.
+    pub(in crate::sandbox) fn issue(&mut self, token: Token) -> String {
+        let text = two_halves();
         self.issued.push_back(text.clone());
         self.tokens.insert(text.clone(), token);
         if self.issued.len() > MAX_TOKENS
@@ -106,7 +124,7 @@ impl Register {
     }
 
     /// A token that was issued, expired or not.
-    pub(in crate::sandbox) fn token(&self, text: &str) -> Option<&ClientToken> {
+    pub(in crate::sandbox) fn token(&self, text: &str) -> Option<&Token> {
         self.tokens.get(text)
     }
 
@@ -133,6 +151,18 @@ impl Register {
         scope: &str,
         days: Option<u64>,
     ) -> Result<Consent, NotRegistered> {
+        self.register(now, limit, nin, scope, days, None)
+    }
+
+    fn register(
+        &mut self,
+        now: Now,
+        limit: usize,
+        nin: &str,
+        scope: &str,
+        days: Option<u64>,
+        external: Option<&str>,
+    ) -> Result<Consent, NotRegistered> {
         if self.consents.len() >= limit {
             return Err(NotRegistered::Full);
         }
@@ -147,8 +177,11 @@ impl Register {
             ends: now.boot.plus(life),
             single_use: days.is_none(),
             over: false,
+            external: external.map(str::to_owned),
         };
         self.counters.consents_created += 1;
+        self.endings.insert((consent.ends, consent.id.clone()));
+        self.feed.created(now.wall, consent.subject());
         self.consents.insert(consent.id.clone(), consent.clone());
         Ok(consent)
     }
@@ -166,7 +199,7 @@ impl Register {
             return same.cloned().ok_or(NotRegistered::Conflict);
         }
         let days = Some(agreement.days);
-        let consent = self.create(now, limit, &agreement.nin, &agreement.scope, days)?;
+        let consent = self.register(now, limit, &agreement.nin, &agreement.scope, days, Some(client_consent_id))?;
         let entry = (agreement, consent.id.clone());
         self.agreements.insert(client_consent_id.to_owned(), entry);
         Ok(consent)
@@ -184,23 +217,51 @@ impl Register {
     /// Uses a consent for a lookup that succeeds.
     pub(in crate::sandbox) fn used(&mut self, now: Now, id: &str) {
         self.counters.lookups += 1;
-        if let Some(consent) = self.consents.get_mut(id)
-            && consent.single_use
-        {
-            consent.over = true;
-            consent.expires_at = now.wall;
+        if self.consents.get(id).is_some_and(|consent| consent.single_use) {
+            self.end(now, id);
         }
     }
 
     /// Revokes a consent; `false` if there is none that can be used.
     pub(in crate::sandbox) fn revoke(&mut self, now: Now, id: &str) -> bool {
-        let usable = |consent: &&mut Consent| !consent.over && now.boot < consent.ends;
-        let Some(consent) = self.consents.get_mut(id).filter(usable) else { return false };
-        consent.over = true;
-        consent.expires_at = now.wall;
+        let usable = |consent: &Consent| !consent.over && now.boot < consent.ends;
+        if !self.consents.get(id).is_some_and(usable) {
+            return false;
+        }
+        self.end(now, id);
         self.counters.consents_revoked += 1;
         true
     }
+
+    fn end(&mut self, now: Now, id: &str) {
+        let Some(consent) = self.consents.get_mut(id) else { return };
+        consent.over = true;
+        consent.expires_at = now.wall;
+        self.endings.remove(&(consent.ends, consent.id.clone()));
+        self.feed.archived(now.wall, consent.subject());
+    }
+
+    /// Tells the feed of the consents that have run out since it was last asked.
+    pub(super) fn archive_expired(&mut self, now: BootInstant) {
+        while let Some((ends, id)) = self.endings.pop_first() {
+            if ends > now {
+                self.endings.insert((ends, id));
+                return;
+            }
+            if let Some(consent) = self.consents.get(&id) {
+                self.feed.archived(consent.expires_at, consent.subject());
+            }
+        }
+    }
+}
+
+/// The form of a token and of a code: 43 characters, a dot, 43 characters.
+pub(super) fn two_halves() -> String {
+    let half = || {
+        let bytes = [random(), random()].concat();
+        URL_SAFE_NO_PAD.encode(digest(&SHA256, &bytes).as_ref())
+    };
+    format!("{}.{}", half(), half())
 }
 
 #[cfg(test)]
@@ -232,8 +293,7 @@ mod tests {
 
     #[test]
     fn a_token_has_two_halves_of_43_characters() {
-        let token = ClientToken { services: vec![], scope: String::new(), expires: NOW.boot };
-        let text = Register::default().issue(token);
+        let text = two_halves();
         let halves: Vec<_> = text.split('.').map(str::len).collect();
         assert_eq!(halves, [43, 43]);
     }

@@ -2,45 +2,45 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, PRAGMA};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, PRAGMA};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::super::answers::{Answer, Broken, Form, Wire, answer, empty, form_decode, json, on_the_wire, read_body};
-use super::super::faults::{Fault, Target};
+use super::super::answers::{Answer, Broken, Form, Wire, answer, empty, form_decode, on_the_wire, only, read_body};
+use super::super::codes::BadCode;
+use super::super::faults::{Fault, Occasion, Target};
 use super::super::journal::{Bank, Outcome, TokenRequest};
 use super::super::settings::{SandboxSettings, ToldLife};
 use super::super::world::{World, lock};
-use super::register::ClientToken;
-use super::{DEBT_SCOPES, service};
+use super::register::{Now, Token};
+use super::{DEBT_SCOPES, FEED_SCOPE, authorize, discovery, service};
 use crate::words::clock::Clock;
 
 /// Scopes besides those of a debt lookup.
-const OTHER_SCOPES: [&str; 2] = ["consent.create", "client.access.consent.events"];
+const OTHER_SCOPES: [&str; 2] = ["consent.create", FEED_SCOPE];
 
 /// Answers one request of the authorization server.
 pub(in crate::sandbox) async fn serve<C: Clock>(
     world: &World<C>,
     request: Request<Incoming>,
 ) -> Result<Response<Wire>, Broken> {
+    if authorize::owns(request.uri().path()) {
+        return authorize::serve(world, request).await;
+    }
     let (head, body) = request.into_parts();
     let allowed = match head.uri.path() {
-        "/.well-known/openid-configuration" => Method::GET,
-        "/oauth2/token" | "/oauth2/revoke" => Method::POST,
+        "/.well-known/openid-configuration" => "GET",
+        "/oauth2/token" | "/oauth2/revoke" => "POST",
         _ => return Ok(on_the_wire(empty(StatusCode::NOT_FOUND))),
     };
     if head.method != allowed {
-        let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
-        if let Ok(value) = HeaderValue::from_str(allowed.as_str()) {
-            answer.headers_mut().insert(ALLOW, value);
-        }
-        return Ok(on_the_wire(answer));
+        return Ok(on_the_wire(only(allowed)));
     }
-    if allowed == Method::GET {
-        return Ok(on_the_wire(discovery(&world.endpoints.norsk_gjeld.access)));
+    if allowed == "GET" {
+        return Ok(on_the_wire(discovery::document(&world.endpoints.norsk_gjeld)));
     }
     let form = match read_body(body).await {
         Ok(body) => Form::of_body(&head.headers, &body),
@@ -53,7 +53,11 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
 }
 
 async fn token<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> Result<Response<Wire>, Broken> {
-    lock(&world.norsk_gjeld).counters.token_requests += 1;
+    let consent = {
+        let mut register = lock(&world.norsk_gjeld);
+        register.counters.token_requests += 1;
+        form.get("code").and_then(|code| register.consent_of_code(code)).map(str::to_owned)
+    };
     let arrived = world.clock.boot();
     let record = |outcome, status: u16, fault| {
         world.write(TokenRequest {
@@ -61,14 +65,16 @@ async fn token<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> Result<
             arrived_ms: arrived.as_millis(),
             bank: Bank::NorskGjeld,
             grant_type: form.get("grant_type").unwrap_or_default().chars().take(64).collect(),
-            consent: None,
+            consent: consent.clone(),
             sequence: None,
             outcome,
             status,
             fault,
         });
     };
-    let Some(fault) = world.strike(Target::NogiToken, None) else {
+    let occasion =
+        Occasion { consent: consent.as_deref(), grant_type: form.get("grant_type"), target: Target::NogiToken };
+    let Some(fault) = world.strike(&occasion) else {
         let (outcome, answer) = process(world, head, form, &Fault::default());
         record(outcome, answer.status().as_u16(), false);
         return Ok(on_the_wire(answer));
@@ -92,6 +98,7 @@ async fn token<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> Result<
 fn process<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> (Outcome, Answer) {
     match granted(world, head, form, fault) {
         Ok(body) => (Outcome::Granted, unkept(StatusCode::OK, &body)),
+        Err(refusal @ Refusal::Code(BadCode::Spent)) => (Outcome::CodeReuse, refusal.answer()),
         Err(refusal) => (Outcome::Refused, refusal.answer()),
     }
 }
@@ -107,7 +114,7 @@ struct Issued {
 }
 
 fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> Result<Issued, Refusal> {
-    if form.repeated(&["grant_type", "scope", "audience"]).is_some() {
+    if form.repeated(&["grant_type", "scope", "audience", "code", "redirect_uri", "code_verifier"]).is_some() {
         return Err(Refusal::Repeated);
     }
     match form.get("grant_type").ok_or(Refusal::GrantTypeMissing)? {
@@ -115,8 +122,7 @@ fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
             authenticate(&head.headers, form, &world.settings)?;
             match grant {
                 "client_credentials" => {}
-                // Every code is unknown until there is an authorize page that gives some.
-                "authorization_code" => return Err(Refusal::Code),
+                "authorization_code" => return exchanged(world, form, fault),
                 _ => return Err(Refusal::RefreshTokenGrant),
             }
         }
@@ -136,14 +142,31 @@ fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
         .collect::<Result<Vec<_>, _>>()?;
     let life = lock(&world.norsk_gjeld_knobs).access_token_life_s;
     let expires = world.clock.boot().plus(std::time::Duration::from_secs(life));
-    let token = ClientToken { services, scope: scope.to_owned(), expires };
-    let truth = Some(Value::from(life.saturating_sub(1)));
-    Ok(Issued {
-        access_token: lock(&world.norsk_gjeld).issue(token),
-        expires_in: fault.expires_in.as_ref().map_or(truth, ToldLife::value),
-        scope: scope.to_owned(),
-        token_type: "bearer",
-    })
+    let token = Token { services, scope: scope.to_owned(), consent: None, expires };
+    let mut register = lock(&world.norsk_gjeld);
+    register.counters.client_credentials += 1;
+    Ok(Issued::new(register.issue(token), scope.to_owned(), life, fault))
+}
+
+/// A code for a token that carries one consent.
+fn exchanged<C: Clock>(world: &World<C>, form: &Form, fault: &Fault) -> Result<Issued, Refusal> {
+    let now = Now { boot: world.clock.boot(), wall: world.clock.wall() };
+    let life_s = lock(&world.norsk_gjeld_knobs).access_token_life_s;
+    let life = std::time::Duration::from_secs(life_s);
+    let code = form.get("code").unwrap_or_default();
+    let (redirect_uri, verifier) = (form.get("redirect_uri"), form.get("code_verifier"));
+    let exchanged = lock(&world.norsk_gjeld).exchange(now, life, code, redirect_uri, verifier);
+    let (token, scope) = exchanged.map_err(Refusal::Code)?;
+    Ok(Issued::new(token, scope, life_s, fault))
+}
+
+impl Issued {
+    /// Hydra names a second less than the token lives.
+    fn new(access_token: String, scope: String, life_s: u64, fault: &Fault) -> Self {
+        let truth = Some(Value::from(life_s.saturating_sub(1)));
+        let expires_in = fault.expires_in.as_ref().map_or(truth, ToldLife::value);
+        Self { access_token, expires_in, scope, token_type: "bearer" }
+    }
 }
 
 /// HTTP Basic and nothing else; both halves are form-encoded (RFC 6749 §2.3.1).
@@ -184,12 +207,13 @@ enum Refusal {
     GrantTypeUnknown,
     Repeated,
     RefreshTokenGrant,
-    Code,
+    Code(BadCode),
 }
 
 impl Refusal {
     fn answer(&self) -> Answer {
         const CLIENT: &str = "Client authentication failed (e.g., unknown client, no client authentication included, or unsupported authentication method).";
+        const GRANT: &str = "The provided authorization grant (e.g., authorization code, resource owner credentials) or refresh token is invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to another client.";
         const REQUEST: &str = "The request is missing a required parameter, includes an invalid parameter value, includes a parameter more than once, or is otherwise malformed.";
         let (status, error, description) = match self {
             Self::Client => (401, "invalid_client", CLIENT.to_owned()),
@@ -223,11 +247,18 @@ impl Refusal {
                 "unauthorized_client",
                 "The client is not authorized to request a token using this method. The OAuth 2.0 Client is not allowed to use authorization grant 'refresh_token'.".to_owned(),
             ),
-            Self::Code => (
-                400,
-                "invalid_grant",
-                "The provided authorization grant (e.g., authorization code, resource owner credentials) or refresh token is invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to another client.".to_owned(),
-            ),
+            Self::Code(bad) => {
+                let hint = match bad {
+                    BadCode::Unknown => "",
+                    BadCode::Expired => " The authorization code has expired.",
+                    BadCode::Spent => " The authorization code has already been used.",
+                    BadCode::RedirectUriMissing | BadCode::RedirectUri => {
+                        " The 'redirect_uri' from this request does not match the one from the authorize request."
+                    }
+                    BadCode::Verifier => " The PKCE code challenge did not match the code verifier.",
+                };
+                (400, "invalid_grant", format!("{GRANT}{hint}"))
+            }
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         unkept(status, &json!({ "error": error, "error_description": description }))
@@ -241,33 +272,4 @@ fn unkept(status: StatusCode, body: &impl Serialize) -> Answer {
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
     answer
-}
-
-fn discovery(access: &str) -> Answer {
-    json(
-        StatusCode::OK,
-        &json!({
-            "issuer": format!("{access}/"),
-            "authorization_endpoint": format!("{access}/oauth2/auth"),
-            "token_endpoint": format!("{access}/oauth2/token"),
-            "jwks_uri": format!("{access}/.well-known/jwks.json"),
-            "subject_types_supported": ["pairwise"],
-            "response_types_supported": ["code"],
-            "claims_supported": ["sub"],
-            "grant_types_supported": ["authorization_code", "client_credentials"],
-            "response_modes_supported": ["query", "fragment"],
-            "userinfo_endpoint": format!("{access}/userinfo"),
-            "scopes_supported": ["openid"],
-            "token_endpoint_auth_methods_supported": ["client_secret_basic"],
-            "userinfo_signing_alg_values_supported": ["none", "RS256"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-            "request_parameter_supported": true,
-            "request_uri_parameter_supported": true,
-            "require_request_uri_registration": true,
-            "claims_parameter_supported": false,
-            "revocation_endpoint": format!("{access}/oauth2/revoke"),
-            "end_session_endpoint": format!("{access}/oauth2/sessions/logout"),
-            "request_object_signing_alg_values_supported": ["RS256", "none"],
-        }),
-    )
 }

@@ -1,8 +1,14 @@
 //! The sandbox over its real sockets. Every connection is a new one and every wait is bounded.
 
 mod abn_amro;
+mod abn_authorize;
+mod abn_codes;
+mod browser;
 mod control;
 mod faults;
+mod nogi_authorize;
+mod nogi_codes;
+mod nogi_feed;
 mod norsk_gjeld;
 
 use std::time::Duration;
@@ -107,6 +113,13 @@ impl Bench {
     async fn refresh(&self, token: &str) -> Result<Reply, NoReply> {
         let client = "grant_type=refresh_token&client_id=TPP_test";
         self.abn_token(&format!("{client}&refresh_token={token}")).await
+    }
+
+    /// A code to ABN AMRO's token endpoint; `more` is put behind the form.
+    async fn exchange(&self, code: &str, redirect_uri: &str, more: &str) -> Reply {
+        let client = "grant_type=authorization_code&client_id=TPP_test";
+        let form = format!("{client}&code={code}&redirect_uri={redirect_uri}{more}");
+        self.abn_token(&form).await.expect("answers")
     }
 
     /// A GET at ABN AMRO's API with the right API key.
@@ -243,6 +256,10 @@ async fn it_starts_quickly_and_writes_what_a_newcomer_needs() {
     let endpoints: Value = serde_json::from_str(&read("endpoints.json")).expect("JSON");
     let control = sandbox.addresses().control;
     assert_eq!(endpoints["control"], json!(format!("http://{control}")));
+    let pages = format!("https://{}/as/authorization.oauth2", sandbox.addresses().pages);
+    assert_eq!(endpoints["abn_amro"]["authorization_endpoint"], json!(pages));
+    let access = format!("https://{}/oauth2/auth", sandbox.addresses().nogi_access);
+    assert_eq!(endpoints["norsk_gjeld"]["authorization_endpoint"], json!(access));
 }
 
 #[tokio::test]

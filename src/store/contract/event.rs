@@ -36,6 +36,10 @@ pub struct Event {
 /// What can happen to a consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
+    /// A customer was sent to the bank; the grant to come stands where others name an attempt.
+    Asked,
+    /// And came back without one, or with a code that the bank did not exchange.
+    NotGranted,
     /// A first token set was stored.
     Seeded,
     /// The token set of a new grant took the place of another's.
@@ -74,7 +78,9 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
+        Self::Asked,
+        Self::NotGranted,
         Self::Seeded,
         Self::Replaced,
         Self::Armed,
@@ -96,6 +102,8 @@ impl EventKind {
     /// The word stored for it.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Asked => "asked",
+            Self::NotGranted => "not_granted",
             Self::Seeded => "seeded",
             Self::Replaced => "replaced",
             Self::Armed => "armed",

@@ -7,9 +7,11 @@
 //!
 //! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
 //! outside, `steps` what each step asks and answers, `event` what the history of a record tells, `provider` what the steps on
-//! a provider's record do, `age` how far a store has come.
+//! a provider's record do, `age` how far a store has come, `attempt` what is kept of a customer on the way to the bank and
+//! back.
 
 mod age;
+mod attempt;
 mod event;
 mod provider;
 mod record;
@@ -21,6 +23,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use age::{Arrival, Occasion, StoreAge};
+pub use attempt::{
+    Attempt, AttemptStage, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, ClaimTo, Open,
+    Settle, SettleOutcome, Tell,
+};
 pub use event::{Event, EventKind, MOST_EVENTS, said_words};
 pub use provider::{
     Breaker, BreakerClass, Freeze, FreezeReason, Lesson, Limits, Opened, PermitAnswer, PermitAsk, ProviderStanding,

@@ -288,13 +288,17 @@ pub struct Seed {
     pub provider: ProviderId,
     /// The new grant.
     pub grant: GrantId,
-    /// The record must hold exactly this; `None`: there must be none but a tombstone.
+    /// The record must hold exactly this; `None`: there must be none but a tombstone, or one that is pending.
     pub expected: Option<Version>,
+    /// How long ago the bank gave it to a customer who was sent there from here. Then nothing is expected: it takes the place
+    /// of whatever was granted before that, and of any refresh in flight.
+    pub age: Option<Duration>,
     /// Its access token.
     pub access: Sealed,
     /// Its refresh token.
     pub refresh: Option<Sealed>,
-    /// The refresh token's fingerprint. One that this record has spent, or is spending, is refused.
+    /// The refresh token's fingerprint. One that this record has spent, or is spending, is refused, unless the bank has just
+    /// given it anew.
     pub refresh_fingerprint: Option<Fingerprint>,
     /// How long the access token still lives; zero is allowed.
     pub remaining: Duration,
@@ -317,9 +321,9 @@ pub enum SeedOutcome {
     Created(Version),
     /// The record holds the new grant. The replaced refresh token stays, sealed, for a revive.
     Replaced(Version),
-    /// No precondition was given, and there is a record.
+    /// No precondition was given, and there is a record; or one that was granted later than this.
     Exists(Version),
-    /// The record holds something else than expected.
+    /// The record holds something else than expected; or the consent ended after this was granted.
     Mismatch(Version),
     /// A version was expected and there is no record.
     Missing,

@@ -14,13 +14,14 @@ use redb::{
 };
 
 use super::EmbeddedError;
-use crate::store::contract::{Event, MOST_EVENTS, StoreError};
+use crate::store::attempt::AttemptRecord;
+use crate::store::contract::{Event, MOST_EVENTS, RecordState, StoreError};
 use crate::store::keys;
 use crate::store::provider::ProviderRecord;
 use crate::store::record::{Record, TOMBSTONE};
 use crate::store::steps;
 use crate::words::clock::millis;
-use crate::words::ids::{ProviderId, TokenKey, Version};
+use crate::words::ids::{ProviderId, StateDigest, TokenKey, Version};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 /// Lines by the record's short name and their number, which grows.
@@ -185,6 +186,50 @@ impl RecordFile {
         Ok(outcome)
     }
 
+    /// An attempt, unless its time is over.
+    pub(super) fn attempt(&self, state: &StateDigest, now: u64) -> Result<Option<AttemptRecord>, StoreError> {
+        let stored = self.load(&keys::attempt_name(state))?;
+        Ok(understand_attempt(stored.as_deref())?.filter(|record| !record.is_past(now)))
+    }
+
+    /// Runs `step` on an attempt and writes what became of it, synced.
+    pub(super) fn change_attempt<T>(
+        &self,
+        state: &StateDigest,
+        now: u64,
+        step: impl FnOnce(&mut Option<AttemptRecord>) -> T,
+    ) -> Result<T, StoreError> {
+        let before = self.attempt(state, now)?;
+        let mut slot = before.clone();
+        let outcome = step(&mut slot);
+        if slot != before {
+            let packed = slot.as_ref().map(|record| pack(record.to_fields()));
+            let name = keys::attempt_name(state);
+            self.write(&name, packed.as_deref(), now, &Happened::default(), Durability::Immediate)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Removes the attempts whose time is over.
+    pub(super) fn forget_attempts(&self, now: u64) -> Result<(), StoreError> {
+        let past = |stored: &[u8]| understand_attempt(Some(stored)).ok().flatten().is_some_and(|it| it.is_past(now));
+        let names = || {
+            let records = self.database.begin_read()?.open_table(RECORDS)?;
+            let mut names = Vec::new();
+            for entry in records.range("a:".."a;")? {
+                let (name, value) = entry?;
+                if past(value.value()) {
+                    names.push(name.value().to_owned());
+                }
+            }
+            Ok::<_, FileError>(names)
+        };
+        for name in names()? {
+            self.write(&name, None, now, &Happened::default(), Durability::None)?;
+        }
+        Ok(())
+    }
+
     fn write(
         &self,
         name: &str,
@@ -231,15 +276,23 @@ fn append(lines: &mut Table<'_, (&str, u64), &str>, name: &str, event: &Event) -
     Ok(())
 }
 
-/// A tombstone that has stood long enough counts as absent, and goes when its name is next written.
+/// A tombstone that has stood long enough counts as absent, and so does a consent that was pending long enough. It goes
+/// when its name is next written.
 fn is_past(record: &Record, now: u64) -> bool {
-    record.is_tombstone() && record.ended_at.saturating_add(millis(TOMBSTONE)) <= now
+    let forgotten = record.is_tombstone() && record.ended_at.saturating_add(millis(TOMBSTONE)) <= now;
+    forgotten || record.state == RecordState::Pending && record.pending_until <= now
 }
 
 fn shift(record: &mut Record, back: u64) {
     record.access_from = 0;
     record.access_until = 0;
-    let times = [&mut record.lease_until, &mut record.quarantine_from, &mut record.not_before, &mut record.ended_at];
+    let times = [
+        &mut record.lease_until,
+        &mut record.quarantine_from,
+        &mut record.not_before,
+        &mut record.ended_at,
+        &mut record.pending_until,
+    ];
     for time in
         times.into_iter().chain(record.intent.as_mut().map(|intent| &mut intent.at)).chain(&mut record.forced_at)
     {
@@ -253,6 +306,13 @@ fn understand(key: &TokenKey, stored: Option<&[u8]>) -> Result<Option<Record>, S
         |what: &str| StoreError::Unreadable(format!("{what} of a {} record is not what it has to be", keys::kind(key)));
     let fields = unpack(stored).ok_or_else(|| unreadable("the framing"))?;
     Record::from_fields(&fields).map(Some).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
+}
+
+fn understand_attempt(stored: Option<&[u8]>) -> Result<Option<AttemptRecord>, StoreError> {
+    let Some(stored) = stored else { return Ok(None) };
+    let unreadable = |what: &str| StoreError::Unreadable(format!("{what} of an attempt is not what it has to be"));
+    let fields = unpack(stored).ok_or_else(|| unreadable("the framing"))?;
+    AttemptRecord::from_fields(&fields).map(Some).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
 }
 
 fn pack(fields: Vec<(impl AsRef<str>, Vec<u8>)>) -> Vec<u8> {

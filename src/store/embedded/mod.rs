@@ -22,6 +22,7 @@ use super::{history, steps};
 use crate::words::clock::Clock;
 use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
+mod attempts;
 mod file;
 mod time;
 
@@ -296,6 +297,7 @@ mod tests {
             provider: ProviderId::parse("bank").unwrap(),
             grant: GrantId::random(),
             expected: None,
+            age: None,
             access: Sealed::from_bytes(*b"access"),
             refresh: Some(Sealed::from_bytes(*b"refresh")),
             refresh_fingerprint: Some(Fingerprint::from_bytes([1; 16])),

@@ -70,6 +70,7 @@ impl Record {
             forced_at: fields.number("forced_at")?,
             ended_at: time("ended_at")?,
             granted_at: time("g_at")?,
+            pending_until: time("p_exp")?,
             reasserted: attempt("ra"),
             provider,
             version: Version { grant, generation },
@@ -130,6 +131,7 @@ impl Record {
         put("forced_at", self.forced_at.map(|at| at.to_string().into()));
         put("ended_at", number(self.ended_at));
         put("g_at", number(self.granted_at));
+        put("p_exp", number(self.pending_until));
         put("ra", text(self.reasserted.as_ref().map(AttemptId::as_str)));
         fields
     }

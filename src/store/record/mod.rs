@@ -98,6 +98,8 @@ pub struct Record {
     pub ended_at: u64,
     /// `g_at`: when this grant was stored first.
     pub granted_at: u64,
+    /// `p_exp`: until when a consent is pending.
+    pub pending_until: u64,
     /// `ra`: the last attempt that told again of an intent which the store had forgotten.
     pub reasserted: Option<AttemptId>,
 }
@@ -160,6 +162,7 @@ impl Record {
             forced_at: None,
             ended_at: 0,
             granted_at: 0,
+            pending_until: 0,
             reasserted: None,
         }
     }

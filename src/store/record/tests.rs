@@ -41,6 +41,7 @@ fn full() -> Record {
         forced_at: Some(1_200),
         ended_at: 4,
         granted_at: 3,
+        pending_until: 6,
         reasserted: Some(AttemptId::new("replica/boot", 1)),
         ..Record::empty(ProviderId::parse("bank").unwrap(), version.grant)
     }

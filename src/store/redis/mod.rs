@@ -1,7 +1,7 @@
 //! The store that replicas share: one hash per record in Redis, and one Lua script per step.
 //!
 //! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `outcomes` and
-//! `providers` for what their answers mean; `route` for the way to the server that has a record, be it the one there is, the one that
+//! `providers` and `attempts` for what their answers mean; `route` for the way to the server that has a record, be it the one there is, the one that
 //! sentinels name (`sentinel`) or a node of a cluster (`cluster`, `slots`); `link` and `connection` for how a server is
 //! reached and given up, `peer` and `identity` for what is learnt of it then, `exchange` for one step over one connection,
 //! `durability` for what has to have a write; `follow` for how changes are heard of, and [`doctor`] for whether a server is
@@ -47,6 +47,7 @@ use super::keys::{self, KeyLayout};
 use crate::words::ids::TokenKey;
 
 mod address;
+mod attempts;
 mod cluster;
 mod connection;
 pub mod doctor;
@@ -205,7 +206,7 @@ impl RedisStore {
         // These changed nothing that a replica could lack. Any other answer is acted on, and what it rests on has to last.
         let changed = !matches!(
             reply.word.as_str(),
-            "MISSING" | "EXISTS" | "MISMATCH" | "SPENT" | "NOT_FOUND" | "NOT_SUSPENDED" | "NOTHING"
+            "MISSING" | "EXISTS" | "MISMATCH" | "SPENT" | "NOT_FOUND" | "NOT_SUSPENDED" | "NOTHING" | "ELSEWHERE"
         );
         if acknowledged >= required || !changed {
             return Ok(reply);

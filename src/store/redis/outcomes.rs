@@ -217,7 +217,8 @@ impl Store for RedisStore {
             .optional(seed.scope.as_ref().map(Scope::as_str))
             .optional(seed.bank_consent_id.as_ref())
             .optional_text(seed.consent_expires_at.map(date))
-            .optional(seed.certificate.as_ref());
+            .optional(seed.certificate.as_ref())
+            .optional_text(seed.age.map(span));
         let reply = self.outcome(script, key, arguments).await?;
         if reply.word == "MISSING" {
             return Ok(SeedOutcome::Missing);
@@ -339,7 +340,7 @@ pub(super) fn unreadable(field: &str, key: &TokenKey) -> StoreError {
     StoreError::Unreadable(format!("the field {field} of a {} record is not what it has to be", keys::kind(key)))
 }
 
-fn record(reply: &Reply, key: &TokenKey) -> Result<(Record, u64), StoreError> {
+pub(super) fn record(reply: &Reply, key: &TokenKey) -> Result<(Record, u64), StoreError> {
     reply.record().map_err(|field| unreadable(field, key))
 }
 

@@ -5,12 +5,14 @@
 
 use redis::{Cmd, Value};
 
+use crate::store::attempt::AttemptRecord;
 use crate::store::contract::{Sealed, StoreError};
 use crate::store::provider::ProviderRecord;
 use crate::store::record::Record;
 
 const COMMON: &str = include_str!("lua/common.lua");
 const PROVIDER_COMMON: &str = include_str!("lua/provider/common.lua");
+const ATTEMPT_COMMON: &str = include_str!("lua/attempt/common.lua");
 
 /// A script as the server knows it.
 pub(super) struct LuaScript {
@@ -43,6 +45,13 @@ pub(super) struct Scripts {
     pub(super) freeze: LuaScript,
     pub(super) standing: LuaScript,
     pub(super) beat: LuaScript,
+    pub(super) await_grant: LuaScript,
+    pub(super) tell: LuaScript,
+    pub(super) attempt_open: LuaScript,
+    pub(super) attempt_bind: LuaScript,
+    pub(super) attempt_claim: LuaScript,
+    pub(super) attempt_settle: LuaScript,
+    pub(super) attempt_read: LuaScript,
 }
 
 impl Scripts {
@@ -67,6 +76,13 @@ impl Scripts {
             freeze: LuaScript::of_provider("FREEZE", include_str!("lua/provider/freeze.lua")),
             standing: LuaScript::of_provider("PROVIDER READ", include_str!("lua/provider/read.lua")),
             beat: LuaScript::apart("BEAT", include_str!("lua/beat.lua")),
+            await_grant: LuaScript::new("AWAIT", include_str!("lua/await.lua")),
+            tell: LuaScript::new("TELL", include_str!("lua/tell.lua")),
+            attempt_open: LuaScript::of_attempt("OPEN", include_str!("lua/attempt/open.lua")),
+            attempt_bind: LuaScript::of_attempt("BIND", include_str!("lua/attempt/bind.lua")),
+            attempt_claim: LuaScript::of_attempt("CLAIM", include_str!("lua/attempt/claim.lua")),
+            attempt_settle: LuaScript::of_attempt("SETTLE", include_str!("lua/attempt/settle.lua")),
+            attempt_read: LuaScript::of_attempt("ATTEMPT READ", include_str!("lua/attempt/read.lua")),
         }
     }
 }
@@ -79,6 +95,11 @@ impl LuaScript {
     /// A step on a provider's record.
     fn of_provider(name: &'static str, source: &str) -> Self {
         Self::with(PROVIDER_COMMON, name, source)
+    }
+
+    /// A step of an attempt.
+    fn of_attempt(name: &'static str, source: &str) -> Self {
+        Self::with(ATTEMPT_COMMON, name, source)
     }
 
     fn with(common: &str, name: &'static str, source: &str) -> Self {
@@ -180,6 +201,11 @@ impl Reply {
         self.fields.into_iter().filter_map(|(_, line)| String::from_utf8(line).ok())
     }
 
+    /// An attempt after the step, and the server's time.
+    pub(super) fn attempt(&self) -> Result<(AttemptRecord, u64), &'static str> {
+        AttemptRecord::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
+    }
+
     /// A provider's record after the step, and the server's time.
     pub(super) fn provider(&self) -> Result<(ProviderRecord, u64), &'static str> {
         ProviderRecord::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
@@ -234,12 +260,18 @@ mod tests {
             &scripts.renew_permit,
             &scripts.report,
             &scripts.freeze,
+            &scripts.await_grant,
+            &scripts.tell,
+            &scripts.attempt_open,
+            &scripts.attempt_bind,
+            &scripts.attempt_claim,
+            &scripts.attempt_settle,
         ];
         for script in writers {
             assert!(script.text.starts_with("#!lua flags=allow-oom\n"), "{}", script.name);
             assert!(script.text.contains("local function load()"), "{}", script.name);
         }
-        for reader in [&scripts.read, &scripts.history, &scripts.standing] {
+        for reader in [&scripts.read, &scripts.history, &scripts.standing, &scripts.attempt_read] {
             assert!(reader.text.starts_with("#!lua flags=no-writes,allow-oom\n"), "{}", reader.name);
         }
     }

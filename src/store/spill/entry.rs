@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::store::contract::{Commit, Restore, Sealed};
+use crate::store::contract::{Commit, Restore, Sealed, Seed};
 use crate::words::clock::WallTime;
 use crate::words::ids::{AttemptId, Fingerprint, ProviderId, TokenKey, Version};
 use crate::words::said::Said;
@@ -30,6 +30,8 @@ pub struct SpillEntry {
 pub enum SpillContent {
     /// A token set, sealed for `base.next()`.
     Tokens(Box<SpilledTokens>),
+    /// The first token set of a new grant, sealed for `base.next()`; `base` is generation 0.
+    Grant(Box<SpilledTokens>),
     /// An answer that said 200 and could not be understood: its body, sealed for `base.next()`, for a person.
     Salvage(Sealed),
 }
@@ -64,9 +66,12 @@ pub struct SpilledTokens {
 }
 
 impl SpillEntry {
-    /// The COMMIT that this spill stands for, at `now`; `None` for a salvaged body.
+    /// The COMMIT that this spill stands for, at `now`; `None` for a new grant and for a salvaged body.
     pub fn to_commit(&self, now: WallTime) -> Option<Commit> {
-        let tokens = self.tokens()?;
+        let tokens = match &self.content {
+            SpillContent::Tokens(tokens) => tokens,
+            SpillContent::Grant(_) | SpillContent::Salvage(_) => return None,
+        };
         Some(Commit {
             attempt: self.attempt.clone(),
             base: self.base,
@@ -81,6 +86,30 @@ impl SpillEntry {
             forced: tokens.forced,
             since_intent: None,
             said: Said::default(),
+        })
+    }
+
+    /// The SEED that this spill stands for, at `now`; `None` for all but a new grant. A calendar that jumped back behind the
+    /// answer tells no age: then it counts as just obtained.
+    pub fn to_seed(&self, now: WallTime) -> Option<Seed> {
+        let tokens = match &self.content {
+            SpillContent::Grant(tokens) => tokens,
+            SpillContent::Tokens(_) | SpillContent::Salvage(_) => return None,
+        };
+        Some(Seed {
+            provider: self.provider.clone(),
+            grant: self.base.grant,
+            expected: None,
+            age: Some(now.checked_since(self.obtained_at).unwrap_or_default()),
+            access: tokens.access.clone(),
+            refresh: tokens.refresh.clone(),
+            refresh_fingerprint: tokens.refresh_fingerprint,
+            remaining: self.remaining_at(tokens, now),
+            life: tokens.life,
+            scope: tokens.scope.clone(),
+            bank_consent_id: tokens.bank_consent_id.clone(),
+            consent_expires_at: tokens.consent_expires_at,
+            certificate: tokens.certificate.clone(),
         })
     }
 
@@ -106,7 +135,7 @@ impl SpillEntry {
 
     fn tokens(&self) -> Option<&SpilledTokens> {
         match &self.content {
-            SpillContent::Tokens(tokens) => Some(tokens),
+            SpillContent::Tokens(tokens) | SpillContent::Grant(tokens) => Some(tokens),
             SpillContent::Salvage(_) => None,
         }
     }
@@ -160,6 +189,25 @@ pub(super) mod tests {
         assert_eq!(at(999_999), Duration::ZERO, "a calendar that jumped back tells no age");
         let restore = entry.to_restore(WallTime::from_millis(1_100_000)).unwrap();
         assert_eq!((restore.remaining, restore.version), (Duration::from_secs(200), entry.base.next()));
+    }
+
+    pub(in crate::store::spill) fn grant() -> SpillEntry {
+        let SpillContent::Tokens(set) = tokens().content else { panic!("tokens") };
+        let base = Version { grant: GrantId::random(), generation: 0 };
+        SpillEntry { base, content: SpillContent::Grant(set), ..tokens() }
+    }
+
+    #[test]
+    fn a_new_grant_is_a_seed_that_is_as_old_as_its_answer() {
+        let entry = grant();
+        assert!(entry.to_commit(WallTime::from_millis(1_000_000)).is_none());
+        assert!(tokens().to_seed(WallTime::from_millis(1_000_000)).is_none());
+        let at = |milliseconds| entry.to_seed(WallTime::from_millis(milliseconds)).unwrap();
+        let later = at(1_100_000);
+        assert_eq!((later.age, later.remaining), (Some(Duration::from_secs(100)), Duration::from_secs(200)));
+        assert_eq!((later.grant, later.expected), (entry.base.grant, None));
+        let unknown = at(999_999);
+        assert_eq!((unknown.age, unknown.remaining), (Some(Duration::ZERO), Duration::ZERO));
     }
 
     #[test]

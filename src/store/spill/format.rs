@@ -15,6 +15,8 @@ use crate::words::ids::{AttemptId, Fingerprint, ProviderId, Version};
 use crate::words::token_set::Scope;
 
 const FORMAT: u32 = 1;
+/// Of new grants. A release that knows no such spills must not take one for a refresh.
+const GRANT_FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct File {
@@ -26,6 +28,8 @@ struct File {
     obtained_at_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<Tokens>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    grant: Option<Tokens>,
     #[serde(skip_serializing_if = "Option::is_none")]
     salvage: Option<String>,
 }
@@ -49,18 +53,20 @@ struct Tokens {
 
 /// `None` only if JSON cannot carry it, which no entry should bring about.
 pub(super) fn to_json(entry: &SpillEntry) -> Option<Vec<u8>> {
-    let (tokens, salvage) = match &entry.content {
-        SpillContent::Tokens(tokens) => (Some(write_tokens(tokens)), None),
-        SpillContent::Salvage(body) => (None, Some(write_sealed(body))),
+    let (tokens, grant, salvage) = match &entry.content {
+        SpillContent::Tokens(tokens) => (Some(write_tokens(tokens)), None, None),
+        SpillContent::Grant(tokens) => (None, Some(write_tokens(tokens)), None),
+        SpillContent::Salvage(body) => (None, None, Some(write_sealed(body))),
     };
     let file = File {
-        v: FORMAT,
+        v: if grant.is_some() { GRANT_FORMAT } else { FORMAT },
         key: keys::short_name(&entry.key),
         provider: entry.provider.to_string(),
         attempt: entry.attempt.as_str().to_owned(),
         base: entry.base.to_string(),
         obtained_at_ms: entry.obtained_at.as_millis(),
         tokens,
+        grant,
         salvage,
     };
     serde_json::to_vec_pretty(&file).ok()
@@ -69,14 +75,15 @@ pub(super) fn to_json(entry: &SpillEntry) -> Option<Vec<u8>> {
 /// The error names the part that cannot be understood, never its contents.
 pub(super) fn from_json(text: &[u8]) -> Result<SpillEntry, &'static str> {
     let version: VersionOnly = serde_json::from_slice(text).map_err(|_| "it is not the JSON of a spill")?;
-    if version.v != FORMAT {
+    if ![FORMAT, GRANT_FORMAT].contains(&version.v) {
         return Err("it has a format version that this release does not know");
     }
     let file: File = serde_json::from_slice(text).map_err(|_| "a part of it is missing or of the wrong type")?;
-    let content = match (file.tokens, file.salvage) {
-        (Some(tokens), None) => SpillContent::Tokens(Box::new(read_tokens(tokens)?)),
-        (None, Some(body)) => SpillContent::Salvage(read_sealed(&body)?),
-        (None, None) | (Some(_), Some(_)) => return Err("it must hold either tokens or a salvaged body"),
+    let content = match (file.tokens, file.grant, file.salvage) {
+        (Some(tokens), None, None) => SpillContent::Tokens(Box::new(read_tokens(tokens)?)),
+        (None, Some(tokens), None) => SpillContent::Grant(Box::new(read_tokens(tokens)?)),
+        (None, None, Some(body)) => SpillContent::Salvage(read_sealed(&body)?),
+        _ => return Err("it must hold either tokens, of a refresh or of a new grant, or a salvaged body"),
     };
     Ok(SpillEntry {
         key: keys::parse_short_name(&file.key).ok_or("its key is malformed")?,
@@ -145,12 +152,12 @@ fn read_sealed(text: &str) -> Result<Sealed, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::{salvage, tokens};
+    use super::super::entry::tests::{grant, salvage, tokens};
     use super::*;
 
     #[test]
     fn a_spill_reads_back_what_it_wrote() {
-        for entry in [tokens(), salvage()] {
+        for entry in [tokens(), grant(), salvage()] {
             assert_eq!(from_json(&to_json(&entry).unwrap()), Ok(entry));
         }
     }
@@ -158,7 +165,7 @@ mod tests {
     #[test]
     fn another_format_version_is_named_before_its_parts_are_looked_at() {
         let unknown = "it has a format version that this release does not know";
-        assert_eq!(from_json(br#"{"v":2,"key":7}"#), Err(unknown));
+        assert_eq!(from_json(br#"{"v":3,"key":7}"#), Err(unknown));
     }
 
     #[test]

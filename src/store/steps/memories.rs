@@ -6,7 +6,8 @@ use crate::store::record::{Intent, Record};
 
 /// Puts back a record of which the store remembers less.
 pub fn restore(slot: &mut Option<Record>, now: u64, restore: &Restore) -> RestoreOutcome {
-    if let Some(record) = slot {
+    // That a customer is asked says nothing about what was granted before.
+    if let Some(record) = slot.as_ref().filter(|record| record.state != RecordState::Pending) {
         let current = record.version;
         let same = current.grant == restore.version.grant;
         let later_than = |time| !same && restore.granted_at.map_or(0, date) > time;
@@ -48,7 +49,9 @@ pub fn restore(slot: &mut Option<Record>, now: u64, restore: &Restore) -> Restor
 /// Takes note of a refresh token that is being spent, or may have been. A holder has its lease back unless somebody was
 /// granted a later one and armed it: then its send is counted as one that nobody has explained.
 pub fn reassert(slot: &mut Option<Record>, now: u64, reassert: &Reassert) -> ReassertOutcome {
-    let Some(record) = slot else { return ReassertOutcome::Missing };
+    let Some(record) = slot.as_mut().filter(|record| record.state != RecordState::Pending) else {
+        return ReassertOutcome::Missing;
+    };
     if record.version != reassert.base || record.is_tombstone() {
         return ReassertOutcome::Moved;
     }

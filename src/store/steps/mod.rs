@@ -12,8 +12,9 @@
 //! quarantine.
 //!
 //! `leases` is the way to the bank, `outcomes` what came of it, `memories` what a process tells a store that may have
-//! forgotten it, `orders` what is done by hand.
+//! forgotten it, `orders` what is done by hand, `asking` what is noted while a customer is asked.
 
+mod asking;
 mod leases;
 mod memories;
 mod orders;
@@ -21,6 +22,7 @@ mod outcomes;
 
 use std::time::Duration;
 
+pub use asking::await_grant;
 pub use leases::{arm, begin, renew};
 pub use memories::{reassert, restore};
 pub use orders::{end, revive, seed, tombstone_state};
@@ -73,6 +75,7 @@ fn settle(record: &mut Record) {
     record.forced_at = None;
     record.failed_lease = None;
     record.reasserted = None;
+    record.pending_until = 0;
 }
 
 struct Tokens<'a> {

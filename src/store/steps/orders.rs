@@ -1,6 +1,6 @@
 //! What is done to a consent by hand: tokens that are imported, its end, and a refresh token that is tried again.
 
-use super::{Tokens, date, is_spent, remember_spent, settle};
+use super::{Tokens, date, is_spent, remember_spent, settle, span};
 use crate::store::contract::{End, EndOutcome, RecordState, Revive, ReviveOutcome, Seed, SeedOutcome};
 use crate::store::record::Record;
 use crate::words::ids::Version;
@@ -14,23 +14,37 @@ pub fn seed(slot: &mut Option<Record>, now: u64, seed: &Seed) -> SeedOutcome {
         (None, Some(_)) => return SeedOutcome::Missing,
         (Some(record), expected) => {
             let current = record.version;
+            let (ended, waits) = (record.is_tombstone(), record.state == RecordState::Pending);
             // A repeat of a seed that landed; if the consent has ended since, it stays ended.
-            if current.grant == seed.grant && record.is_tombstone() {
+            if current.grant == seed.grant && ended {
                 return SeedOutcome::Mismatch(current);
             }
-            if current.grant == seed.grant {
+            if current.grant == seed.grant && !waits {
                 return match expected {
                     None => SeedOutcome::Created(current),
                     Some(_) => SeedOutcome::Replaced(current),
                 };
             }
-            match expected {
-                None if !record.is_tombstone() => return SeedOutcome::Exists(current),
-                Some(expected) if expected != current => return SeedOutcome::Mismatch(current),
-                None => {}
-                Some(_) => outcome = SeedOutcome::Replaced(first),
+            match (seed.age.map(|age| now.saturating_sub(span(age))), expected) {
+                // What was ended or granted later counts. That a customer said no to another attempt takes nothing away.
+                (Some(since), _) if ended => {
+                    if record.state != RecordState::Denied && record.ended_at > since {
+                        return SeedOutcome::Mismatch(current);
+                    }
+                }
+                (Some(since), _) if record.granted_at > since => return SeedOutcome::Exists(current),
+                (Some(_), _) => {
+                    if !waits {
+                        outcome = SeedOutcome::Replaced(first);
+                    }
+                }
+                (None, None) if !ended && !waits => return SeedOutcome::Exists(current),
+                (None, Some(expected)) if expected != current => return SeedOutcome::Mismatch(current),
+                (None, None) => {}
+                (None, Some(_)) => outcome = SeedOutcome::Replaced(first),
             }
             if let Some(fingerprint) = seed.refresh_fingerprint
+                && seed.age.is_none()
                 && is_spent(record, fingerprint)
             {
                 return SeedOutcome::Spent(current);

@@ -9,7 +9,9 @@ use crate::words::ids::{AttemptId, Fence};
 
 /// Replaces the token set of the version that was spent.
 pub fn commit(slot: &mut Option<Record>, now: u64, commit: &Commit) -> CommitOutcome {
-    let Some(record) = slot else { return CommitOutcome::Missing };
+    let Some(record) = slot.as_mut().filter(|record| record.state != RecordState::Pending) else {
+        return CommitOutcome::Missing;
+    };
     if record.is_tombstone() {
         return CommitOutcome::Gone;
     }

@@ -79,6 +79,7 @@ impl TokenEndpoint for Bank {
     async fn send(&self, (): (), request: &TokenRequest<'_>) -> Reply {
         let presented = match request {
             TokenRequest::Refresh { refresh, .. } => refresh.expose().to_owned(),
+            TokenRequest::AuthorizationCode { code, .. } => code.expose().to_owned(),
             TokenRequest::ClientCredentials { .. } => "client".to_owned(),
         };
         let number = {

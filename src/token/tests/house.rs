@@ -123,6 +123,7 @@ impl House {
             provider: provider.clone(),
             grant,
             expected: None,
+            age: None,
             access,
             refresh: sealed,
             refresh_fingerprint: refresh.map(|token| vault.fingerprint(&provider, &token).expect("known")),

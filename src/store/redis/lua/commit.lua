@@ -15,7 +15,7 @@ local said, since = ARGV[15], opt(ARGV[16])
 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
-if not rec then return answer('MISSING') end
+if not rec or rec.st == 'pending' then return answer('MISSING') end
 -- What turns a commit down has to be as durable as a commit: the token set is let go of because of it.
 if TOMBSTONES[rec.st] then
   event(rec, 'superseded', attempt, 'ended', said)

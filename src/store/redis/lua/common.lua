@@ -48,7 +48,7 @@ local CHECKS = {
   { 'lease', is_number }, { 'it_ver', is_version }, { 'it_at', is_number }, { 'it_n', is_number },
   { 'quar', is_number }, { 'next', is_number }, { 'fails', is_number }, { 'alt_ver', is_version },
   { 'old_ver', is_version }, { 'forced_at', is_number }, { 'ended_at', is_number }, { 'alt_fp', is_digest },
-  { 'g_at', is_number },
+  { 'g_at', is_number }, { 'p_exp', is_number },
 }
 
 local stored = {}
@@ -123,7 +123,7 @@ end
 -- Leaves nothing of a refresh under way, of its failures, or of what was kept for them.
 local SETTLED = {
   'own', 'lease', 'it_id', 'it_ver', 'it_at', 'it_n', 'quar', 'next', 'fails', 'why', 'alt_rt', 'alt_ver', 'alt_fp',
-  'forced_at', 'lf', 'ra',
+  'forced_at', 'lf', 'ra', 'p_exp',
 }
 local function settle(rec)
   rec.st = 'active'

@@ -11,7 +11,7 @@ local fence, lease = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
-if not rec then return answer('MISSING') end
+if not rec or rec.st == 'pending' then return answer('MISSING') end
 if rec.grant ~= grant or num(rec.gen) ~= generation or TOMBSTONES[rec.st] then
   touch()
   return answer('MOVED')

@@ -11,8 +11,10 @@ local granted_at = opt(ARGV[16])
 
 local rec, bad = load()
 if bad then return { 'UNREADABLE', bad } end
-local why = rec and 'behind' or 'forgotten'
-if rec then
+-- That a customer is asked says nothing about what was granted before.
+local waits = rec and rec.st == 'pending'
+local why = rec and not waits and 'behind' or 'forgotten'
+if rec and not waits then
   local same = rec.grant == grant
   local later_than = function(time) return not same and num(granted_at) > num(time) end
   if TOMBSTONES[rec.st] and not later_than(rec.ended_at) then
@@ -27,7 +29,7 @@ if rec then
     touch()
     return answer('NOT_NEEDED', rec)
   end
-else
+elseif not rec then
   rec = empty(provider, grant)
 end
 rec.prov, rec.grant, rec.gen, rec.g_at = provider, grant, str(generation), granted_at
@@ -36,7 +38,7 @@ settle(rec)
 put_tokens(rec, at, rt, rt_fp, left, life)
 rec.scope, rec.bank_cid, rec.c_exp, rec.crt = opt(ARGV[12]), opt(ARGV[13]), opt(ARGV[14]), opt(ARGV[15])
 rec.lc, rec.lc_back, rec.ended_at = attempt, nil, nil
-if stored.ended_at then
+if stored.ended_at or stored.p_exp then
   redis.call('PERSIST', key)
   redis.pcall('PERSIST', history)
 end
