@@ -2,6 +2,7 @@
 
 use super::house::{House, build, provider};
 use super::*;
+use crate::store::spill::SpillDirectory;
 use crate::store::{Arrival, FreezeReason, StoreAge};
 use crate::token::setback::Watch;
 use crate::words::clock::WallTime;
