@@ -6,8 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
-
+use super::persist::{PATIENCE, persist_within};
 use super::request::ImportRequest;
 use super::show::ConsentView;
 use crate::oauth::TokenEndpoint;
@@ -130,31 +129,17 @@ pub(super) async fn sow<S: Store, C: Clock>(
     store: &S,
     clock: &C,
     key: &TokenKey,
-    mut seed: Seed,
+    seed: Seed,
     expires_at: BootInstant,
     patience: Duration,
 ) -> Result<SeedOutcome, ImportError> {
-    let mut tries = 1;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        seed.remaining = expires_at.since(clock.boot());
-        let why = match timeout(patience, store.seed(key, &seed)).await {
-            Ok(Ok(outcome)) => return Ok(outcome),
-            Ok(Err(error @ StoreError::Refused(_))) => return Err(ImportError::StoreRefused(error.to_string())),
-            Ok(Err(error @ StoreError::Unreadable(_))) => return Err(ImportError::Unreadable(error.to_string())),
-            Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Reuniting))) => error.to_string(),
-            Err(_) => "the token store did not answer in time".to_owned(),
-        };
-        if tries == TRIES {
-            return Err(ImportError::StoreUnavailable(why));
-        }
-        tries += 1;
-        sleep(pause).await;
-        pause *= 4;
-    }
+    let sown = persist_within(patience, || {
+        let seed = Seed { remaining: expires_at.since(clock.boot()), ..seed.clone() };
+        async move { store.seed(key, &seed).await }
+    });
+    sown.await.map_err(|error| match error {
+        StoreError::Refused(_) => ImportError::StoreRefused(error.to_string()),
+        StoreError::Unreadable(_) => ImportError::Unreadable(error.to_string()),
+        StoreError::Unavailable(_) | StoreError::Reuniting => ImportError::StoreUnavailable(error.to_string()),
+    })
 }
-
-const TRIES: u32 = 3;
-/// How long the store may take each time.
-const PATIENCE: Duration = Duration::from_secs(4);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);

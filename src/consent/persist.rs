@@ -10,10 +10,18 @@ use crate::store::StoreError;
 pub(super) async fn persist<T, F: Future<Output = Result<T, StoreError>>>(
     step: impl Fn() -> F,
 ) -> Result<T, StoreError> {
+    persist_within(PATIENCE, step).await
+}
+
+/// [`persist`], where the store may take so long each time.
+pub(super) async fn persist_within<T, F: Future<Output = Result<T, StoreError>>>(
+    patience: Duration,
+    step: impl Fn() -> F,
+) -> Result<T, StoreError> {
     let mut pause = FIRST_PAUSE;
     let mut tries = 1;
     loop {
-        let error = match timeout(PATIENCE, step()).await {
+        let error = match timeout(patience, step()).await {
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(error @ (StoreError::Refused(_) | StoreError::Unreadable(_)))) => return Err(error),
             Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Reuniting))) => error,
@@ -30,5 +38,5 @@ pub(super) async fn persist<T, F: Future<Output = Result<T, StoreError>>>(
 
 const TRIES: u32 = 3;
 /// How long the store may take each time.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

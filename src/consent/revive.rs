@@ -6,10 +6,7 @@
 //! first of a new grant. One that was spent here, or that may have been, is never put back: a bank takes its second
 //! presentation for a theft.
 
-use std::time::Duration;
-
-use tokio::time::{sleep, timeout};
-
+use super::persist::persist;
 use crate::oauth::TokenEndpoint;
 use crate::store::{RecordState, Resealed, Revive, ReviveOutcome, Store, StoreError};
 use crate::token::{Tokens, VaultError};
@@ -143,28 +140,12 @@ fn not_suspended(state: RecordState, current: Version) -> ReviveError {
     ReviveError::NotSuspended { state, current }
 }
 
-/// Repeats a step while the store does not answer.
-async fn persist<T, F: Future<Output = Result<T, StoreError>>>(step: impl Fn() -> F) -> Result<T, ReviveError> {
-    let mut pause = FIRST_PAUSE;
-    let mut tries = 1;
-    loop {
-        let why = match timeout(PATIENCE, step()).await {
-            Ok(Ok(outcome)) => return Ok(outcome),
-            Ok(Err(error @ StoreError::Refused(_))) => return Err(ReviveError::StoreRefused(error.to_string())),
-            Ok(Err(error @ StoreError::Unreadable(_))) => return Err(ReviveError::Unreadable(error.to_string())),
-            Ok(Err(error @ (StoreError::Unavailable(_) | StoreError::Reuniting))) => error.to_string(),
-            Err(_) => "the token store did not answer in time".to_owned(),
-        };
-        if tries == TRIES {
-            return Err(ReviveError::StoreUnavailable(why));
+impl From<StoreError> for ReviveError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(_) => Self::StoreRefused(error.to_string()),
+            StoreError::Unreadable(_) => Self::Unreadable(error.to_string()),
+            StoreError::Unavailable(_) | StoreError::Reuniting => Self::StoreUnavailable(error.to_string()),
         }
-        tries += 1;
-        sleep(pause).await;
-        pause *= 4;
     }
 }
-
-const TRIES: u32 = 3;
-/// How long the store may take each time.
-const PATIENCE: Duration = Duration::from_secs(4);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -6,6 +6,10 @@
 #[expect(dead_code, reason = "the other test binary uses the rest")]
 mod support;
 
+// Tests that run against every store.
+#[macro_use]
+mod suite;
+
 // However many ask, one token request; and whose token reaches which bank.
 mod refreshing;
 

@@ -16,42 +16,6 @@ use crate::support::bench::Bench;
 /// A time that a test can wait for, and that is not over before the test's next step even on a busy machine.
 const A_WHILE: Duration = Duration::from_millis(700);
 
-macro_rules! suite {
-    ($($test:ident)*) => {
-        mod embedded {
-            $(#[tokio::test]
-            async fn $test() {
-                let bench = crate::support::bench::Embedded::start();
-                super::$test(&bench).await;
-            })*
-        }
-
-        mod redis {
-            $(#[tokio::test]
-            async fn $test() {
-                let bench = crate::support::bench::Redis::start().await;
-                super::$test(&bench).await;
-            })*
-        }
-
-        mod sentinel {
-            #[tokio::test]
-            async fn every_test_of_asking() {
-                let bench = crate::support::bench::Watched::start().await;
-                $(Box::pin(super::$test(&bench)).await;)*
-            }
-        }
-
-        mod cluster {
-            #[tokio::test]
-            async fn every_test_of_asking() {
-                let bench = crate::support::bench::Clustered::start().await;
-                $(Box::pin(super::$test(&bench)).await;)*
-            }
-        }
-    };
-}
-
 suite! {
     a_new_consent_is_pending_until_its_time_is_over_and_leaves_nothing
     a_consent_in_use_stays_as_it_is_while_its_customer_is_asked

@@ -18,42 +18,6 @@ use crate::support::redis::{RedisOptions, RedisServer};
 /// A time that a test can wait for, and that is not over before the test's next step even on a busy machine.
 const A_WHILE: Duration = Duration::from_millis(700);
 
-macro_rules! suite {
-    ($($test:ident)*) => {
-        mod embedded {
-            $(#[tokio::test]
-            async fn $test() {
-                let bench = crate::support::bench::Embedded::start();
-                super::$test(&bench).await;
-            })*
-        }
-
-        mod redis {
-            $(#[tokio::test]
-            async fn $test() {
-                let bench = crate::support::bench::Redis::start().await;
-                super::$test(&bench).await;
-            })*
-        }
-
-        mod sentinel {
-            #[tokio::test]
-            async fn every_test_of_attempts() {
-                let bench = crate::support::bench::Watched::start().await;
-                $(Box::pin(super::$test(&bench)).await;)*
-            }
-        }
-
-        mod cluster {
-            #[tokio::test]
-            async fn every_test_of_attempts() {
-                let bench = crate::support::bench::Clustered::start().await;
-                $(Box::pin(super::$test(&bench)).await;)*
-            }
-        }
-    };
-}
-
 suite! {
     an_attempt_that_was_never_opened_or_whose_time_is_over_is_unknown
     an_attempt_tells_everything_it_was_given

@@ -28,43 +28,6 @@ const SHORT: Duration = Duration::from_millis(60);
 const A_WHILE: Duration = Duration::from_millis(700);
 const NONE: Duration = Duration::ZERO;
 
-macro_rules! suite {
-    ($($test:ident)*) => {
-        mod embedded {
-            $(#[tokio::test]
-            async fn $test() {
-                let bench = crate::support::bench::Embedded::start();
-                super::$test(&bench).await;
-            })*
-        }
-
-        mod redis {
-            $(#[tokio::test]
-            async fn $test() {
-                let bench = crate::support::bench::Redis::start().await;
-                super::$test(&bench).await;
-            })*
-        }
-
-        // Several servers take seconds to find each other, so they do it once for all.
-        mod sentinel {
-            #[tokio::test]
-            async fn every_test_of_the_contract() {
-                let bench = crate::support::bench::Watched::start().await;
-                $(Box::pin(super::$test(&bench)).await;)*
-            }
-        }
-
-        mod cluster {
-            #[tokio::test]
-            async fn every_test_of_the_contract() {
-                let bench = crate::support::bench::Clustered::start().await;
-                $(Box::pin(super::$test(&bench)).await;)*
-            }
-        }
-    };
-}
-
 suite! {
     what_is_not_there_is_unknown
     a_record_is_made_by_a_begin_only_where_it_is_asked_for
