@@ -79,6 +79,8 @@ mod tests {
     fn in_the_soft_window_it_is_served_and_replaced() {
         let soft = AtHand { remaining: Duration::from_secs(200), ..at_hand() };
         assert_eq!(decide(Some(soft)), Decision::ServeAndRefresh);
+        let before = AtHand { remaining: soft.soft_window, ..soft };
+        assert_eq!(decide(Some(before)), Decision::Serve);
     }
 
     #[test]

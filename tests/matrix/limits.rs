@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::house::{Scene, metric};
+use crate::house::{Scene, metric, until};
 use crate::support::bank::{Bank, Granted};
 use crate::support::sidecar::{Replica, Sidecar};
 
@@ -32,6 +32,8 @@ const QUIET_WINDOW: Duration = Duration::from_secs(33);
 const QUIET_SERVES: Duration = Duration::from_secs(40);
 /// Calls that wait at one replica at once.
 const CALLS: usize = 300;
+/// So many stand in line at every replica before anything is tried behind a caller's back.
+const LINE: u64 = 10;
 
 /// How many consents have expired.
 fn herd() -> usize {
@@ -72,6 +74,10 @@ async fn f37_at_a_start_with_many_expired_consents_the_bank_sees_no_more_than_th
         for _ in 0..CALLS {
             calls.spawn(call_until_served(Arc::clone(sidecar), Arc::clone(&own)));
         }
+    }
+    for (n, sidecar) in sidecars.iter().enumerate() {
+        let line = async || metric(sidecar, "consentry_permit_queue{provider=\"abn-amro\"}").await >= LINE;
+        until("a line at every replica", line).await;
         let own: Vec<_> = (n..QUIET).step_by(REPLICAS).map(|n| format!("q-{n}")).collect();
         behind.spawn(call_until_replaced(Arc::clone(sidecar), own));
     }

@@ -88,6 +88,32 @@ async fn a_report_that_comes_after_somebody_else_was_granted_is_a_late_send() {
 }
 
 #[tokio::test]
+async fn an_answer_that_another_process_has_overtaken_is_one_late_send_however_it_is_noticed() {
+    for left_late in [false, true] {
+        let house = House::new();
+        house.seed("c", Some("rt-0"), Duration::ZERO).await;
+        let gate = house.bank.hold_answers();
+        let left_at = house.clock.boot().plus(Timing::STANDARD.armed_lease + Duration::from_millis(1));
+        let tokens = house.tokens.clone();
+        let call = tokio::spawn(async move { ask(&tokens, "c").await.map(|held| held.version) });
+        house.until(|| house.bank.presented().len() == 1).await;
+        house.clock.advance(Timing::STANDARD.armed_lease);
+        let another = house.another();
+        assert!(matches!(ask(&another, "c").await, Err(TokenError::Uncertain { .. })));
+        another.settled_once().await;
+        house.bank.hold_answers().send_replace(true);
+        house.clock.advance(Timing::STANDARD.quarantine);
+        assert_eq!(ask(&another, "c").await.expect("by a probe").version.generation, 2);
+        house.until_record("c", |record| record.version.generation == 2).await;
+        house.bank.say_besides(Said::default(), left_late.then_some(left_at));
+        gate.send_replace(true);
+        drop(call.await.expect("no panic"));
+        house.tokens.settled_once().await;
+        assert_eq!(late_sends(&house), 1, "left late: {left_late}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_the_stores_fault_where_this_process_knows_a_later_generation() {
     let house = House::new();
     let grant = GrantId::random();
