@@ -19,6 +19,9 @@ async fn a_refused_consent_whose_lease_was_told_again_is_pardoned_with_the_other
     house.until(|| house.bank.presented().len() == 1).await;
     house.tokens.store().set_raw(&key("c1"), before.as_ref()).await;
     house.until_record("c1", |record| record.state == RecordState::Armed).await;
+    // With its next renewal it knows the new fence.
+    let renewed = house.tokens.store().count("renew");
+    house.until(|| house.tokens.store().count("renew") > renewed).await;
     gate.send_replace(true);
     assert_eq!(call.await.expect("no panic"), Err(TokenError::ReauthorizationRequired), "refused alone");
     house.tokens.settled_once().await;
