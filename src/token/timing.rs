@@ -168,13 +168,65 @@ mod tests {
     }
 
     #[test]
-    fn a_quarantine_shorter_than_an_armed_lease_is_refused() {
-        let short = Timing { quarantine: Duration::from_secs(10), ..Timing::STANDARD };
-        assert!(short.check().is_err());
-        let lingering = Timing { quarantine: UNACKNOWLEDGED, armed_lease: Duration::from_secs(10), ..Timing::STANDARD };
-        assert!(lingering.check().is_err());
-        let slow = Timing { connect: Duration::from_secs(6), ..Timing::STANDARD };
-        assert!(slow.check().is_err());
+    fn each_inequality_holds_up_to_its_border_and_not_beyond() {
+        let (standard, bit) = (Timing::STANDARD, Duration::from_millis(1));
+        let connect = standard.lease - 2 * standard.margin;
+        let renewal = standard.lease / 3;
+        let armed_renewal = standard.armed_lease / 3;
+        let armed_lease = standard.quarantine - 2 * standard.margin;
+        let quarantine = UNACKNOWLEDGED + 2 * standard.margin;
+        let rows = [
+            (Timing { connect: connect - bit, ..standard }, Timing { connect, ..standard }, "connecting"),
+            (Timing { renewal, ..standard }, Timing { renewal: renewal + bit, ..standard }, "two lost renewals"),
+            (
+                Timing { lease: standard.quarantine, renewal: armed_renewal, ..standard },
+                Timing { lease: standard.quarantine, renewal: armed_renewal + bit, ..standard },
+                "two lost renewals",
+            ),
+            (
+                Timing { armed_lease, ..standard },
+                Timing { armed_lease: armed_lease + bit, ..standard },
+                "an armed lease",
+            ),
+            (Timing { quarantine, ..standard }, Timing { quarantine: quarantine - bit, ..standard }, "the kernel"),
+        ];
+        for (holds, breaks, why) in rows {
+            assert_eq!(holds.check(), Ok(()), "{holds:?}");
+            assert!(breaks.check().is_err_and(|error| error.contains(why)), "{breaks:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_from_the_constants_is_what_is_written_down() {
+        let seconds = Duration::from_secs;
+        let pace = Pace {
+            beat: seconds(2),
+            look: Duration::from_millis(100),
+            alive: seconds(16),
+            patience: seconds(60),
+            rest: seconds(6),
+            setback: seconds(60),
+        };
+        assert_eq!(Timing::STANDARD.pace(), pace);
+        let hasty = Timing { renewal: Duration::from_millis(500), ..Timing::STANDARD };
+        assert_eq!(hasty.pace().look, Duration::from_millis(50));
+        assert_eq!(Timing::at_pace(), Timing::STANDARD);
+        assert_eq!(Timing::STANDARD.grace_pause(seconds(8)), seconds(2));
+        assert_eq!(Timing::STANDARD.grace_pause(seconds(60)), seconds(5));
+        let short = Timing { quarantine: seconds(1), ..Timing::STANDARD };
+        assert_eq!(short.grace_pause(seconds(60)), seconds(1));
+    }
+
+    #[test]
+    fn chance_spreads_a_pause_over_its_second_half() {
+        let pause = Duration::from_secs(1);
+        let pauses: Vec<_> = (0..200).map(|_| jittered(pause)).collect();
+        assert!(pauses.iter().all(|it| (pause / 2..pause).contains(it)), "{pauses:?}");
+        let quarters = [500, 625, 750, 875].map(Duration::from_millis);
+        for quarter in quarters {
+            let hits = pauses.iter().filter(|it| (quarter..quarter + pause / 8).contains(*it)).count();
+            assert!(hits > 0, "one chance in 10^24 that none is within {quarter:?}");
+        }
     }
 
     #[test]
@@ -182,7 +234,10 @@ mod tests {
         assert_eq!(min_ttl(Duration::from_secs(7_200)), Duration::from_secs(5));
         assert_eq!(min_ttl(Duration::from_secs(10)), Duration::from_secs(1));
         assert_eq!(soft_window(Duration::from_secs(7_200), 500), Duration::from_secs(300));
-        assert!(soft_window(Duration::from_secs(9), 999) <= Duration::from_millis(3_600));
+        assert_eq!(soft_window(Duration::from_secs(7_200), 0), Duration::from_secs(240));
+        assert_eq!(soft_window(Duration::from_secs(7_200), 999), Duration::from_secs(360));
+        assert_eq!(soft_window(Duration::from_secs(100), 500), Duration::from_secs(15));
+        assert_eq!(soft_window(Duration::from_secs(9), 999), Duration::from_millis(3_600));
         for life in [0, 1, 5, 60, 600, 86_400].map(Duration::from_secs) {
             for spread in [0, 500, 999] {
                 assert!(soft_window(life, spread) <= life / 2, "{life:?}");
@@ -194,6 +249,8 @@ mod tests {
     fn backoff_doubles_and_stops_at_a_minute() {
         assert_eq!(backoff(0, 999), Duration::from_secs(1));
         assert_eq!(backoff(3, 999), Duration::from_secs(8));
+        assert_eq!(backoff(5, 999), Duration::from_secs(32));
+        assert_eq!(backoff(6, 999), Duration::from_secs(60));
         assert_eq!(backoff(40, 999), Duration::from_secs(60));
         assert_eq!(backoff(1, 0), Duration::from_secs(1));
     }

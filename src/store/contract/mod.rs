@@ -154,7 +154,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// How long each part of a reunion takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// How often a process says that it lives.
     pub beat: Duration,
