@@ -21,7 +21,6 @@ use crate::words::secrets::{AccessToken, RefreshToken};
 
 const FORMAT: u8 = 1;
 const KEY_ID_LEN: usize = 4;
-const HEAD_LEN: usize = 1 + KEY_ID_LEN + NONCE_LEN;
 
 /// Seals with its first key and opens with any.
 pub struct Keyring {
@@ -119,10 +118,6 @@ impl Keyring {
     pub fn seal(&self, binding: &Binding<'_>, field: Field, secret: &[u8]) -> Result<Sealed, SealError> {
         let mut nonce = [0; NONCE_LEN];
         nonce.iter_mut().zip(random()).for_each(|(nonce, byte)| *nonce = byte);
-        let mut envelope = Vec::with_capacity(HEAD_LEN + secret.len() + AES_256_GCM_SIV.tag_len());
-        envelope.push(FORMAT);
-        envelope.extend_from_slice(&self.first.id);
-        envelope.extend_from_slice(&nonce);
         let mut text = Zeroizing::new(Vec::with_capacity(secret.len() + AES_256_GCM_SIV.tag_len()));
         text.extend_from_slice(secret);
         let aad = Aad::from(associated(binding, field));
@@ -130,8 +125,7 @@ impl Keyring {
             .key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut *text)
             .map_err(|_| SealError::TooLong)?;
-        envelope.extend_from_slice(&text);
-        Ok(Sealed::from_bytes(envelope))
+        Ok(Sealed::from_bytes([&[FORMAT][..], &self.first.id, &nonce, &text].concat()))
     }
 
     /// Opens what was sealed for exactly this place.

@@ -1,22 +1,28 @@
 //! Tests that run against every store.
 //!
-//! A test is a function of a bench; `suite!` in its file names those that there are.
+//! A test is a function of a bench; `suite!` names those of its file, or those of several files by theirs.
 
 macro_rules! suite {
     ($($test:ident)*) => {
+        suite! { @ $($test super::$test,)* }
+    };
+    ($($file:ident { $($test:ident)* })*) => {
+        suite! { @ $($($test super::$file::$test,)*)* }
+    };
+    (@ $($name:ident $test:path,)*) => {
         mod embedded {
             $(#[tokio::test]
-            async fn $test() {
+            async fn $name() {
                 let bench = crate::support::bench::Embedded::start();
-                super::$test(&bench).await;
+                $test(&bench).await;
             })*
         }
 
         mod redis {
             $(#[tokio::test]
-            async fn $test() {
+            async fn $name() {
                 let bench = crate::support::bench::Redis::start().await;
-                super::$test(&bench).await;
+                $test(&bench).await;
             })*
         }
 
@@ -25,7 +31,7 @@ macro_rules! suite {
             #[tokio::test]
             async fn every_test() {
                 let bench = crate::support::bench::Watched::start().await;
-                $(Box::pin(super::$test(&bench)).await;)*
+                $(Box::pin($test(&bench)).await;)*
             }
         }
 
@@ -33,7 +39,7 @@ macro_rules! suite {
             #[tokio::test]
             async fn every_test() {
                 let bench = crate::support::bench::Clustered::start().await;
-                $(Box::pin(super::$test(&bench)).await;)*
+                $(Box::pin($test(&bench)).await;)*
             }
         }
     };

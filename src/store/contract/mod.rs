@@ -6,16 +6,19 @@
 //! and by when a store knew of a process, which is compared only with the like.
 //!
 //! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
-//! outside, `steps` what each step asks and answers, `event` what the history of a record tells, `provider` what the steps on
-//! a provider's record do, `age` how far a store has come, `attempt` what is kept of a customer on the way to the bank and
-//! back.
+//! outside, `leases`, `outcomes`, `memories` and `orders` what each step asks and answers, `event` what the history of a
+//! record tells, `provider` what the steps on a provider's record do, `age` how far a store has come, `attempt` what is
+//! kept of a customer on the way to the bank and back.
 
 mod age;
 mod attempt;
 mod event;
+mod leases;
+mod memories;
+mod orders;
+mod outcomes;
 mod provider;
 mod record;
-mod steps;
 
 use std::future::Future;
 use std::time::Duration;
@@ -28,16 +31,15 @@ pub use attempt::{
     Settle, SettleOutcome, Tell,
 };
 pub use event::{Event, EventKind, MOST_EVENTS, said_words};
+pub use leases::{Arm, ArmOutcome, Begin, BeginOutcome, Grace, Lease, Renew, RenewOutcome, Waiting};
+pub use memories::{Holder, Reassert, ReassertOutcome, Restore, RestoreOutcome};
+pub use orders::{End, EndOutcome, Resealed, Revive, ReviveOutcome, Seed, SeedOutcome};
+pub use outcomes::{Commit, CommitOutcome, Fail, FailOutcome, FailTo};
 pub use provider::{
     Breaker, BreakerClass, Freeze, FreezeReason, Lesson, Limits, Opened, PermitAnswer, PermitAsk, ProviderStanding,
     Refusal, Report, Reported, Reprieve, ReprieveOutcome, Stage, Suspect, Verdict, Wanted,
 };
 pub use record::{RecordState, Sealed, Snapshot};
-pub use steps::{
-    Arm, ArmOutcome, Begin, BeginOutcome, Commit, CommitOutcome, End, EndOutcome, Fail, FailOutcome, FailTo, Grace,
-    Holder, Lease, Reassert, ReassertOutcome, Renew, RenewOutcome, Resealed, Restore, RestoreOutcome, Revive,
-    ReviveOutcome, Seed, SeedOutcome, Waiting,
-};
 
 use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};
 
