@@ -274,6 +274,8 @@ mod tests {
         assert_eq!(format!("{ring:?}"), format!("[SealKey({})]", hex(kid)), "which keys, and nothing of them");
         let again = ring.seal_refresh(&binding, &RefreshToken::new(CANARY)).unwrap();
         assert_ne!(sealed, again, "every seal has its own nonce");
+        let nothing = ring.seal(&binding, Field::Access, b"").unwrap();
+        assert_eq!(ring.open(&binding, Field::Access, &nothing).unwrap().as_slice(), b"");
     }
 
     #[test]

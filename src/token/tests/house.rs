@@ -62,7 +62,7 @@ impl House {
         Self::made(Limits::default(), change)
     }
 
-    fn made(limits: Limits, change: impl FnOnce(&mut BankBehaviour)) -> Self {
+    pub(super) fn made(limits: Limits, change: impl FnOnce(&mut BankBehaviour)) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let clock = ManualClock::new(WallTime::from_millis(1_763_773_200_000));
         let bank = Bank::default();

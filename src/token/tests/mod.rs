@@ -7,6 +7,7 @@ mod forgetful;
 mod house;
 mod line;
 mod losses;
+mod overtaken;
 mod permits;
 mod refusals;
 mod setback;

@@ -1,11 +1,11 @@
 //! What processes remember of a record that the store has forgotten, and what they are told of it.
 
 use consentry::store::{
-    ArmOutcome, Change, CommitOutcome, End, EndOutcome, FailTo, Reassert, ReassertOutcome, RecordState, RenewOutcome,
-    Restore, RestoreOutcome, SeedOutcome, Store, Waiting,
+    ArmOutcome, Begin, Change, CommitOutcome, End, EndOutcome, FailTo, Reassert, ReassertOutcome, RecordState,
+    RenewOutcome, Restore, RestoreOutcome, SeedOutcome, Store, Waiting,
 };
 use consentry::words::clock::WallTime;
-use consentry::words::ids::{GrantId, Version};
+use consentry::words::ids::{ClientKey, GrantId, TokenKey, Version};
 use tokio::sync::mpsc;
 
 use super::{
@@ -154,6 +154,30 @@ pub(super) async fn a_follower_hears_of_every_replaced_record(bench: &impl Bench
         told(version).await;
         store.end(&key, &end(None)).await.unwrap();
         told(version.next()).await;
+    };
+    tokio::select! {
+        () = follow => panic!("it stopped following"),
+        () = script => {}
+    }
+}
+
+pub(super) async fn a_follower_hears_nothing_of_a_record_that_holds_no_token_yet(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let audience = format!("https://api.example/{}", GrantId::random());
+    let client = TokenKey::Client(ClientKey::new(bank(), Some(&audience), None));
+    let (sender, mut changes) = mpsc::channel(16);
+    let follow = store.follow(sender);
+    let script = async {
+        assert_eq!(next(&mut changes).await, Change::Connected);
+        granted(store.begin(&client, &Begin { create: Some(GrantId::random()), ..begin(1) }).await.unwrap());
+        let seeded = Change::Moved { key: key.clone(), version: seeded(store, &key, 1).await };
+        loop {
+            match next(&mut changes).await {
+                Change::Moved { key, .. } if key == client => panic!("there is nothing to be had of it"),
+                change if change == seeded => break,
+                _ => {}
+            }
+        }
     };
     tokio::select! {
         () = follow => panic!("it stopped following"),

@@ -91,6 +91,7 @@ suite! {
         a_restore_puts_back_a_later_grant_and_no_earlier_one
         a_remembered_tombstone_is_put_up_where_nothing_is_stored
         a_follower_hears_of_every_replaced_record
+        a_follower_hears_nothing_of_a_record_that_holds_no_token_yet
     }
     histories {
         a_history_tells_every_step_that_changed_something_once

@@ -1,0 +1,110 @@
+//! What a process does when somebody else moves a record whose refresh token it is spending: it hangs up where its answer
+//! can no longer count, and waits where the bank may have meant it.
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::house::{House, Limits, ask, key};
+use super::*;
+use crate::store::{Commit, CommitOutcome, End, EndOutcome, Sealed};
+use crate::words::ids::{AttemptId, Fingerprint};
+use crate::words::said::Said;
+
+/// A refresh of `c` that the bank is thinking about, and that looks at its lease all the time.
+struct Underway {
+    house: House,
+    gate: watch::Sender<bool>,
+    call: JoinHandle<Result<u64, TokenError>>,
+}
+
+impl Underway {
+    async fn at_a_bank(reuse_grace: Option<Duration>) -> Self {
+        let timing = Timing { renewal: Duration::from_millis(20), ..Timing::STANDARD };
+        let limits = Limits { timing, ..Limits::default() };
+        let house = House::made(limits, |behaviour| behaviour.reuse_grace = reuse_grace);
+        house.seed("c", Some("rt-0"), Duration::ZERO).await;
+        let gate = house.bank.hold_answers();
+        let tokens = house.tokens.clone();
+        let call = tokio::spawn(async move { ask(&tokens, "c").await.map(|held| held.version.generation) });
+        house.until(|| house.bank.presented().len() == 1).await;
+        Self { house, gate, call }
+    }
+
+    /// Somebody else commits what came of the same refresh token.
+    async fn is_overtaken(&self) {
+        let base = self.house.record("c").await.version;
+        let sealed = |text: &str| Sealed::from_bytes(text.as_bytes().to_vec());
+        let commit = Commit {
+            attempt: AttemptId::new("other", 1),
+            base,
+            access: sealed("access"),
+            refresh: Some(sealed("refresh")),
+            refresh_fingerprint: Some(Fingerprint::from_bytes([9; 16])),
+            spent: None,
+            remaining: LIFE,
+            life: LIFE,
+            scope: None,
+            certificate: None,
+            forced: false,
+            since_intent: None,
+            said: Said::default(),
+        };
+        let committed = self.house.tokens.store().commit(&key("c"), &commit).await;
+        assert!(matches!(committed, Ok(CommitOutcome::Stored { .. })), "{committed:?}");
+    }
+
+    /// Another grant stands in the record's place.
+    async fn is_replaced(&self) {
+        self.house.seed("another", Some("rt-another"), Duration::ZERO).await;
+        let another = self.house.tokens.store().raw(&key("another"));
+        self.house.tokens.store().set_raw(&key("c"), another.as_ref()).await;
+    }
+
+    /// The consent ends.
+    async fn is_ended(&self) {
+        let end = End { grant: None, state: RecordState::Revoked, why: "asked".to_owned(), remembered: None };
+        let ended = self.house.tokens.store().end(&key("c"), &end).await;
+        assert!(matches!(ended, Ok(EndOutcome::Ended)), "{ended:?}");
+    }
+
+    /// It gives the call up although the bank has not answered.
+    async fn hangs_up(self) {
+        let outcome = tokio::time::timeout(Duration::from_secs(5), self.call).await.expect("in time");
+        assert!(outcome.expect("no panic").is_err(), "the bank has not answered");
+        assert!(!*self.gate.borrow());
+    }
+
+    /// It waits for the bank, having seen what happened.
+    async fn waits(self) {
+        let looked = || self.house.tokens.store().count("reassert");
+        let before = looked();
+        self.house.until(|| looked() > before + 1).await;
+        assert!(!self.call.is_finished());
+        self.gate.send_replace(true);
+        assert!(self.call.await.expect("no panic").is_ok());
+    }
+}
+
+const GRACE: Option<Duration> = Some(Duration::from_secs(60));
+
+#[tokio::test]
+async fn whoever_is_overtaken_hangs_up_unless_the_bank_takes_a_token_twice() {
+    let strict = Underway::at_a_bank(None).await;
+    strict.is_overtaken().await;
+    strict.hangs_up().await;
+    let tolerant = Underway::at_a_bank(GRACE).await;
+    tolerant.is_overtaken().await;
+    tolerant.waits().await;
+}
+
+#[tokio::test]
+async fn an_answer_for_a_grant_that_was_replaced_or_ended_is_not_waited_for_at_any_bank() {
+    for grace in [None, GRACE] {
+        let replaced = Underway::at_a_bank(grace).await;
+        replaced.is_replaced().await;
+        replaced.hangs_up().await;
+        let ended = Underway::at_a_bank(grace).await;
+        ended.is_ended().await;
+        ended.hangs_up().await;
+    }
+}
