@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keep::Since;
 use super::recover::serve_from;
 use super::{Core, Tokens, VaultError, fault};
 use crate::oauth::TokenEndpoint;
@@ -92,13 +93,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             }
         };
         let nothing_said = Said::default();
-        let (spilled, committed) = tokio::join!(spilling, core.commit_once(&key, &entry, &nothing_said, None));
+        let since = Some(Since { armed_at: None, read_at: core.clock.boot() });
+        let (spilled, committed) = tokio::join!(spilling, core.commit_once(&key, &entry, &nothing_said, since));
         let Ok(outcome) = committed else {
             core.count_store_error("seed");
             serve_from(core, &entry);
             let core = Arc::clone(core);
             self.detach(async move {
-                let outcome = core.commit_until_known(&entry.key, &entry, &Said::default(), None).await;
+                let outcome = core.commit_until_known(&entry.key, &entry, &Said::default(), since).await;
                 core.granted(&entry.key, outcome).await;
                 core.committed(&entry.key, outcome, spilled);
             });

@@ -45,6 +45,15 @@ pub(super) struct Obtained<'a> {
     pub(super) said: &'a Said,
 }
 
+/// When a token set came that this process has from the bank, by its own clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since {
+    /// Just before the intent was written.
+    pub(super) armed_at: Option<BootInstant>,
+    /// When the answer had been read.
+    pub(super) read_at: BootInstant,
+}
+
 impl Obtained<'_> {
     /// What is left of the access token's life. The bank may have counted from any moment since the request was sent, so all
     /// of that is taken off, but half the life at most: a bank that is slower than its tokens live would else be asked for
@@ -80,7 +89,8 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
             Some(_) | None => None,
         }
     };
-    let committing = core.commit_once(&errand.key, &entry, obtained.said, obtained.armed_at);
+    let since = Some(Since { armed_at: obtained.armed_at, read_at });
+    let committing = core.commit_once(&errand.key, &entry, obtained.said, since);
     let (mut spilling, mut committing) = (pin!(spilling), pin!(committing));
     let (mut spilled, mut committed) = (None, None);
     let (mut told, mut trying) = (false, None);
@@ -121,7 +131,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
             core.remember_obtained(&entry);
             cockpit.announce(Ok(()));
         }
-        core.commit_until_known(&errand.key, &entry, obtained.said, obtained.armed_at).await
+        core.commit_until_known(&errand.key, &entry, obtained.said, since).await
     };
     let same_grant = |current: Version| current.grant == obtained.base.grant;
     if matches!(outcome, CommitOutcome::Superseded { current } if same_grant(current))
@@ -277,17 +287,20 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         }
     }
 
-    /// One COMMIT of what a spill holds, or the SEED of a new grant, and a RESTORE where the store has forgotten the record altogether. `armed_at`: when
-    /// this process began to write the intent; a commit that is held up on its way must not lengthen a life.
+    /// One COMMIT of what a spill holds, or the SEED of a new grant, and a RESTORE where the store has forgotten the record
+    /// altogether. `since`: where this process has it from the bank itself; a commit that is held up on its way must not
+    /// lengthen a life.
     pub(super) async fn commit_once(
         &self,
         key: &TokenKey,
         entry: &SpillEntry,
         said: &Said,
-        armed_at: Option<BootInstant>,
+        since: Option<Since>,
     ) -> Result<CommitOutcome, StoreError> {
         fault::point("before-commit").await;
-        let now = self.clock.wall();
+        let (now, boot) = (self.clock.wall(), self.clock.boot());
+        // A calendar may be put back meanwhile.
+        let now = since.map_or(now, |since| now.max(entry.obtained_at.plus(boot.since(since.read_at))));
         if let Some(seed) = entry.to_seed(now) {
             return Ok(match self.store.seed(key, &seed).await? {
                 SeedOutcome::Created(version) | SeedOutcome::Replaced(version) => {
@@ -301,7 +314,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         let (Some(commit), Some(restore)) = (entry.to_commit(now), entry.to_restore(now)) else {
             return Err(StoreError::Unreadable("the spill holds no token set".to_owned()));
         };
-        let since_intent = armed_at.map(|at| self.clock.boot().since(at));
+        let since_intent = since.and_then(|since| since.armed_at).map(|armed_at| boot.since(armed_at));
         let commit = Commit { said: said.clone(), since_intent, ..commit };
         match self.store.commit(key, &commit).await? {
             CommitOutcome::Missing => Ok(match self.store.restore(key, &restore).await? {
@@ -327,12 +340,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         key: &TokenKey,
         entry: &SpillEntry,
         said: &Said,
-        armed_at: Option<BootInstant>,
+        since: Option<Since>,
     ) -> CommitOutcome {
         let mut pause = Duration::from_millis(50);
         loop {
             sleep(jittered(pause)).await;
-            match self.commit_once(key, entry, said, armed_at).await {
+            match self.commit_once(key, entry, said, since).await {
                 Ok(outcome) => return outcome,
                 Err(error) => {
                     self.count_store_error("commit");

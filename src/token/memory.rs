@@ -353,6 +353,21 @@ mod tests {
     }
 
     #[test]
+    fn a_consent_that_ran_out_is_no_tombstone_while_any_token_of_it_is_kept() {
+        let (access, refresh) = (Some(Sealed::from_bytes(*b"access")), Some(Sealed::from_bytes(*b"refresh")));
+        for (access, refresh, tombstone) in [
+            (None, None, true),
+            (access.clone(), None, false),
+            (None, refresh.clone(), false),
+            (access, refresh, false),
+        ] {
+            let expired = RecordState::Expired;
+            let kept = Snapshot { state: expired, access, refresh, ..snapshot(Version::first(GrantId::random()), 1) };
+            assert_eq!(is_tombstone(&kept), tombstone, "{kept:?}");
+        }
+    }
+
+    #[test]
     fn a_tombstone_that_is_no_longer_there_is_not_put_back_by_a_call() {
         let (memories, provider) = (Memories::new(10), ProviderId::parse("bank").expect("valid"));
         let first = Version::first(GrantId::random());

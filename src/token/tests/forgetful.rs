@@ -3,7 +3,7 @@
 use super::house::{House, LIFE, Limits, ask, key, provider};
 use super::*;
 use crate::oauth::TokenOutcome;
-use crate::store::{Commit, CommitOutcome, End, Sealed};
+use crate::store::{Commit, CommitOutcome, End, EventKind, Sealed};
 use crate::token::{follow, reunion};
 use crate::words::ids::{AttemptId, Fingerprint};
 use crate::words::metrics::ProviderLabels;
@@ -61,6 +61,37 @@ async fn a_tombstone_that_went_with_its_record_is_told_again_when_the_store_come
     house.tokens.store().set_raw(&key("c"), None).await;
     reunion::retell(Arc::clone(&house.tokens.core)).await.expect("the store works");
     assert_eq!(house.record("c").await.state, RecordState::Revoked);
+}
+
+#[tokio::test]
+async fn a_tombstone_whose_week_may_be_over_is_not_put_up_again() {
+    let day = Duration::from_secs(24 * 60 * 60);
+    for (age, told) in [(day * 5, true), (day * 6, false)] {
+        let house = House::new();
+        house.seed("c", Some("rt-0"), LIFE).await;
+        let end = End { grant: None, state: RecordState::Revoked, why: "asked".to_owned(), remembered: None };
+        house.tokens.store().end(&key("c"), &end).await.expect("the store works");
+        assert_eq!(house.ask("c").await.expect_err("it has ended"), TokenError::Revoked);
+        house.tokens.store().set_raw(&key("c"), None).await;
+        house.clock.advance(age);
+        for (key, memory) in house.tokens.core.memories.seen_within(None, house.clock.boot()) {
+            house.tokens.core.confirm(&key, &memory).await.expect("the store works");
+        }
+        let record = house.tokens.store().read(&key("c")).await.expect("the store works");
+        assert_eq!(record.map(|record| record.state), told.then_some(RecordState::Revoked), "{age:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_put_back_stands_in_the_history_under_a_name() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), LIFE).await;
+    assert!(house.ask("c").await.is_ok());
+    house.tokens.store().set_raw(&key("c"), None).await;
+    reunion::retell(Arc::clone(&house.tokens.core)).await.expect("the store works");
+    let history = house.tokens.store().history(&key("c")).await.expect("the store works");
+    let restored = history.iter().find(|event| event.kind == EventKind::Restored).expect("told");
+    assert!(restored.attempt.as_ref().is_some_and(|attempt| !attempt.as_str().is_empty()), "{restored:?}");
 }
 
 #[tokio::test]

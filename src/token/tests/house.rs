@@ -21,7 +21,7 @@ pub(super) const LIFE: Duration = Duration::from_secs(600);
 /// The token layer under test.
 pub(super) type TestTokens = Tokens<Shaky, Bank, ManualClock>;
 
-/// What a test may want smaller than it is.
+/// What a test may want otherwise than it is.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub(super) flights: usize,
@@ -30,11 +30,12 @@ pub(super) struct Limits {
     pub(super) in_flight: usize,
     /// Token requests a second. The clock stands still, so the second never ends by itself.
     pub(super) per_second: usize,
+    pub(super) spill_required: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flights: 1_000, timing: Timing::STANDARD, in_flight: 8, per_second: 10_000 }
+        Self { flights: 1_000, timing: Timing::STANDARD, in_flight: 8, per_second: 10_000, spill_required: false }
     }
 }
 
@@ -113,13 +114,27 @@ impl House {
         grant: GrantId,
         consent_expires_at: Option<WallTime>,
     ) {
+        let seed = Seed { consent_expires_at, ..self.grant_of(provider_name, id, refresh, remaining, grant) };
+        let seeded = self.tokens.store().seed(&key(id), &seed).await.expect("the store works");
+        assert!(matches!(seeded, SeedOutcome::Created(_)));
+    }
+
+    /// A grant with a token set, as it is to be stored.
+    pub(super) fn grant_of(
+        &self,
+        provider_name: &str,
+        id: &str,
+        refresh: Option<&str>,
+        remaining: Duration,
+        grant: GrantId,
+    ) -> Seed {
         let (key, provider) = (key(id), provider(provider_name));
         let refresh = refresh.map(RefreshToken::new);
         let access = AccessToken::new("at-0");
         let vault = self.tokens.vault();
         let (access, sealed) =
             vault.seal(&key, &provider, Version::first(grant), &access, refresh.as_ref()).expect("seals");
-        let seed = Seed {
+        Seed {
             provider: provider.clone(),
             grant,
             expected: None,
@@ -131,11 +146,9 @@ impl House {
             life: LIFE,
             scope: None,
             bank_consent_id: None,
-            consent_expires_at,
+            consent_expires_at: None,
             certificate: None,
-        };
-        let seeded = self.tokens.store().seed(&key, &seed).await.expect("the store works");
-        assert!(matches!(seeded, SeedOutcome::Created(_)));
+        }
     }
 
     pub(super) async fn record(&self, id: &str) -> Snapshot {
@@ -243,7 +256,7 @@ fn join(
         endpoints: names.iter().map(|name| (name.clone(), bank.clone())).collect(),
         vault: Vault::new(keyring, "test".to_owned(), client_ids),
         spill: Some(SpillDirectory::open(spill).expect("the spill opens")),
-        spill_required: false,
+        spill_required: limits.spill_required,
         settings: TokenSettings {
             providers: names.iter().map(|name| (name.clone(), settings())).collect::<BTreeMap<_, _>>(),
             cache_capacity: 1_000,

@@ -188,6 +188,25 @@ async fn waits_and_overheads_are_measured() {
     }
 }
 
+#[tokio::test]
+async fn whoever_waits_for_another_holder_asks_less_and_less_often_and_the_wait_is_measured() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), Duration::ZERO).await;
+    house.seed("d", Some("rt-d"), Duration::ZERO).await;
+    assert!(house.ask("d").await.is_ok(), "nobody else is at it");
+    elsewhere(&house).await;
+    let begun = house.tokens.store().count("begin");
+    assert_eq!(house.ask_for("c", "bank", Duration::from_secs(1)).await.expect_err("held"), TokenError::WaitTimeout);
+    let begun = house.tokens.store().count("begin") - begun;
+    assert!((2..=20).contains(&begun), "{begun} within a second");
+    house.tokens.settled_once().await;
+    let mut registry = prometheus_client::registry::Registry::default();
+    registry.register("lease_wait", "", house.tokens.core.metrics.lease_wait_seconds.clone());
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+    assert!(text.contains("lease_wait_count 1"), "{text}");
+}
+
 async fn history(house: &House) -> Vec<Event> {
     house.tokens.store().history(&key("c")).await.expect("the store works")
 }

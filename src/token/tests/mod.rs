@@ -5,6 +5,7 @@ mod bank;
 mod disturbed;
 mod forgetful;
 mod house;
+mod keeping;
 mod line;
 mod losses;
 mod overtaken;

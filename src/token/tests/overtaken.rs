@@ -4,11 +4,12 @@
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::house::{House, Limits, ask, key};
+use super::house::{House, Limits, ask, key, provider};
 use super::*;
-use crate::store::{Commit, CommitOutcome, End, EndOutcome, Sealed};
+use crate::store::{Commit, CommitOutcome, End, EndOutcome};
 use crate::words::ids::{AttemptId, Fingerprint};
 use crate::words::said::Said;
+use crate::words::secrets::RefreshToken;
 
 /// A refresh of `c` that the bank is thinking about, and that looks at its lease all the time.
 struct Underway {
@@ -33,12 +34,15 @@ impl Underway {
     /// Somebody else commits what came of the same refresh token.
     async fn is_overtaken(&self) {
         let base = self.house.record("c").await.version;
-        let sealed = |text: &str| Sealed::from_bytes(text.as_bytes().to_vec());
+        let (access, refresh) = (AccessToken::new("at-other"), RefreshToken::new("rt-other"));
+        let (vault, provider) = (self.house.tokens.vault(), provider("bank"));
+        let sealed = vault.seal(&key("c"), &provider, base.next(), &access, Some(&refresh));
+        let (access, refresh) = sealed.expect("seals");
         let commit = Commit {
             attempt: AttemptId::new("other", 1),
             base,
-            access: sealed("access"),
-            refresh: Some(sealed("refresh")),
+            access,
+            refresh,
             refresh_fingerprint: Some(Fingerprint::from_bytes([9; 16])),
             spent: None,
             remaining: LIFE,
@@ -82,6 +86,9 @@ impl Underway {
         assert!(!self.call.is_finished());
         self.gate.send_replace(true);
         assert!(self.call.await.expect("no panic").is_ok());
+        self.house.tokens.settled_once().await;
+        let held = self.house.ask("c").await.expect("stored");
+        assert_eq!(held.bearer.to_str().expect("text"), "Bearer at-other", "what came second is set aside");
     }
 }
 
