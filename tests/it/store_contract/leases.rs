@@ -7,8 +7,8 @@ use consentry::store::{
 use consentry::words::ids::{ClientKey, GrantId, ProviderId, TokenKey, Version};
 
 use super::{
-    A_WHILE, HOUR, MINUTE, NONE, SHORT, arm, armed, attempt, bank, begin, commit, consent, end, fail, granted, read,
-    renew, sealed, seed, seeded, waiting,
+    A_WHILE, HOUR, MINUTE, NONE, SHORT, arm, armed, attempt, bank, begin, commit, consent, end, fail, granted, probing,
+    read, renew, sealed, seed, seeded, waiting,
 };
 use crate::support::bench::Bench;
 
@@ -216,4 +216,11 @@ pub(super) async fn within_its_grace_a_bank_is_asked_again_soon_and_after_it_as_
     let over = Begin { quarantine: NONE, ..over };
     assert_eq!(waiting(store.begin(&key, &over).await.unwrap()).0, Waiting::Hold, "the old access token lives");
     assert!(granted(store.begin(&key, &within(NONE)).await.unwrap()).0.probe);
+}
+
+pub(super) async fn a_probe_that_renews_its_lease_leaves_the_record_uncertain(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let (_, lease) = probing(bench, &key).await;
+    assert_eq!(store.renew(&key, &renew(2, lease.fence, HOUR)).await.unwrap(), RenewOutcome::Renewed);
+    assert_eq!(read(store, &key).await.state, RecordState::Uncertain);
 }

@@ -9,8 +9,8 @@ use consentry::words::ids::{ClientKey, GrantId, TokenKey, Version};
 use tokio::sync::mpsc;
 
 use super::{
-    HOUR, MINUTE, arm, armed, attempt, bank, begin, commit, consent, end, fail, granted, next, read, reassert, renew,
-    restore, sealed, seed, seeded, waiting,
+    A_WHILE, HOUR, MINUTE, arm, armed, attempt, bank, begin, commit, consent, end, fail, granted, next, read, reassert,
+    renew, restore, sealed, seed, seeded, waiting,
 };
 use crate::support::bench::Bench;
 
@@ -117,12 +117,34 @@ pub(super) async fn a_restore_puts_back_a_later_grant_and_no_earlier_one(bench: 
     assert_eq!(store.restore(&key, &newer).await.unwrap(), RestoreOutcome::Restored);
 }
 
+pub(super) async fn a_holder_that_tells_of_its_lease_again_prolongs_it(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let (version, fence) = armed(bench, &key, A_WHILE).await;
+    assert_eq!(store.reassert(&key, &reassert(1, fence, version)).await.unwrap(), ReassertOutcome::Held(fence));
+    bench.pass(A_WHILE).await;
+    assert_eq!(waiting(store.begin(&key, &begin(2)).await.unwrap()).0, Waiting::Busy);
+}
+
+pub(super) async fn whatever_takes_a_record_out_of_its_holder_s_hands_has_a_fence_of_its_own(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let version = seeded(store, &key, 1).await;
+    let (first, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
+    store.restore(&key, &restore(2, version.next())).await.unwrap();
+    let (second, _) = granted(store.begin(&key, &begin(2)).await.unwrap());
+    assert!(second.fence > first.fence + 1, "{second:?} after {first:?} and a restore");
+    store.end(&key, &end(None)).await.unwrap();
+    seeded(store, &key, 2).await;
+    let (third, _) = granted(store.begin(&key, &begin(3)).await.unwrap());
+    assert!(third.fence > second.fence + 2, "{third:?} after {second:?}, an end and a seed");
+}
+
 pub(super) async fn a_remembered_tombstone_is_put_up_where_nothing_is_stored(bench: &impl Bench) {
     let (store, key) = (bench.store(), consent());
     let version = Version::first(GrantId::random());
     let remembered = End { remembered: Some((bank(), version.next())), ..end(Some(version.grant)) };
     assert_eq!(store.end(&key, &remembered).await.unwrap(), EndOutcome::Ended);
-    assert_eq!(read(store, &key).await.state, RecordState::Revoked);
+    let tombstone = read(store, &key).await;
+    assert_eq!((tombstone.state, tombstone.version), (RecordState::Revoked, version.next().next()));
     assert_eq!(store.commit(&key, &commit(1, version)).await.unwrap(), CommitOutcome::Gone);
     assert_eq!(store.restore(&key, &restore(1, version.next())).await.unwrap(), RestoreOutcome::Gone);
 }

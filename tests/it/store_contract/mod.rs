@@ -47,6 +47,7 @@ suite! {
         a_late_sender_that_renews_is_in_flight_again
         a_rejected_version_is_refreshed_once_and_then_believed_for_a_while
         within_its_grace_a_bank_is_asked_again_soon_and_after_it_as_any_other
+        a_probe_that_renews_its_lease_leaves_the_record_uncertain
     }
     commits {
         a_commit_replaces_the_token_set_and_may_be_repeated
@@ -72,6 +73,7 @@ suite! {
         a_seed_repeated_after_its_consent_ended_brings_nothing_back
         a_seed_creates_and_replaces_only_what_it_expects
         a_seed_refuses_a_refresh_token_that_was_spent_or_is_being_spent
+        a_grant_of_this_very_moment_counts
         a_seed_beats_any_refresh_in_flight
         an_end_wipes_the_tokens_and_leaves_a_tombstone
         a_consent_whose_time_is_over_is_refused_and_keeps_its_tokens
@@ -89,6 +91,8 @@ suite! {
         a_token_that_may_have_been_spent_is_quarantined
         a_reassertion_changes_nothing_that_moved_on
         a_restore_puts_back_a_later_grant_and_no_earlier_one
+        a_holder_that_tells_of_its_lease_again_prolongs_it
+        whatever_takes_a_record_out_of_its_holder_s_hands_has_a_fence_of_its_own
         a_remembered_tombstone_is_put_up_where_nothing_is_stored
         a_follower_hears_of_every_replaced_record
         a_follower_hears_nothing_of_a_record_that_holds_no_token_yet

@@ -64,6 +64,18 @@ pub(super) async fn a_seed_refuses_a_refresh_token_that_was_spent_or_is_being_sp
     assert_eq!(store.seed(&key, &seed(1)).await.unwrap(), SeedOutcome::Spent(tombstone), "an end forgives nothing");
 }
 
+pub(super) async fn a_grant_of_this_very_moment_counts(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    seeded(store, &key, 1).await;
+    let second = Seed { age: Some(NONE), ..seed(2) };
+    let outcome = store.seed(&key, &second).await.unwrap();
+    assert_eq!(outcome, SeedOutcome::Replaced(Version::first(second.grant)));
+    store.end(&key, &end(None)).await.unwrap();
+    let third = Seed { age: Some(NONE), ..seed(3) };
+    let outcome = store.seed(&key, &third).await.unwrap();
+    assert_eq!(outcome, SeedOutcome::Created(Version::first(third.grant)));
+}
+
 pub(super) async fn a_seed_beats_any_refresh_in_flight(bench: &impl Bench) {
     let (store, key) = (bench.store(), consent());
     let (version, fence) = armed(bench, &key, HOUR).await;
