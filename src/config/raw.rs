@@ -183,6 +183,13 @@ raw! {
         token_rejected: Vec<RawMatcher>,
         consent_dead: Vec<RawMatcher>,
         request_id_headers: Vec<String>,
+        scope_rules: Vec<RawScopeRule>,
+    }
+
+    struct RawScopeRule: "a mapping with match: and needs: or needs_one_of:" {
+        r#match: String,
+        needs: RawWords,
+        needs_one_of: Vec<RawWords>,
     }
 
     struct RawClientAuth: "a mapping with method:" {

@@ -34,6 +34,9 @@ mod telling;
 // Consents that are started here, and their customers.
 mod starting;
 
+// What a consent does not cover.
+mod scopes;
+
 // The command line and the demo.
 mod commanding;
 

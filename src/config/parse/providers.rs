@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{Sources, asking, headers, not_one_of, quantities, reachable};
+use super::{Sources, asking, headers, not_one_of, quantities, reachable, routes};
 use crate::config::fault::{At, Collector};
 use crate::config::raw::{Over as _, RawClientAuth, RawMatcher, RawProfile, RawProvider};
 use crate::config::{shape, tree, value};
@@ -14,6 +14,7 @@ use crate::consent::settings::Asking;
 use crate::net::tls::Identity;
 use crate::oauth::settings::{ClientAuth, Registration};
 use crate::profiles;
+use crate::proxy::settings::ScopeRule;
 use crate::token::settings::ProviderSettings;
 use crate::words::bank::{BankBehaviour, BodyMatcher, Matcher, OldAccessToken, Rotation};
 use crate::words::ids::ProviderId;
@@ -43,6 +44,8 @@ pub(super) struct Named {
     pub(super) is_public_client: bool,
     /// The headers its requests are known by.
     pub(super) request_id_headers: Vec<http::HeaderName>,
+    /// What its calls need of a consent.
+    pub(super) scope_rules: Vec<ScopeRule>,
 }
 
 impl Providers {
@@ -109,9 +112,10 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     let is_public_client = matches!(client_auth, Some((ClientAuth::None, _)));
     let request_id_headers =
         behaviour.as_ref().map(|behaviour| behaviour.request_id_headers.clone()).unwrap_or_default();
+    let scope_rules = routes::scope_rules(raw.scope_rules.as_deref().unwrap_or_default(), &at.key("scope_rules"));
     providers.named.insert(
         id.clone(),
-        Named { upstream: profile.upstream, has_unknown_profile, is_public_client, request_id_headers },
+        Named { upstream: profile.upstream, has_unknown_profile, is_public_client, request_id_headers, scope_rules },
     );
     let (Some(token_endpoint), Some(client_id), Some((client_auth, identity)), Some(roots), Some(behaviour)) =
         (endpoint, client_id, client_auth, roots, behaviour)
