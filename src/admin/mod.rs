@@ -12,6 +12,7 @@
 mod access;
 mod body;
 mod consents;
+mod endings;
 mod health;
 mod precondition;
 mod problem;

@@ -157,6 +157,7 @@ raw! {
     struct RawProvider: "a mapping" {
         profile: String,
         token_endpoint: String,
+        revocation_endpoint: String,
         authorization_endpoint: String,
         authorize_parameters: BTreeMap<String, String>,
         default_scope: RawWords,
@@ -184,6 +185,15 @@ raw! {
         consent_dead: Vec<RawMatcher>,
         request_id_headers: Vec<String>,
         scope_rules: Vec<RawScopeRule>,
+        consent_api: String,
+        revoke_by: RawBankCall,
+    }
+
+    struct RawBankCall: "a mapping with call:" {
+        call: String,
+        token: String,
+        audience: String,
+        scope: RawWords,
     }
 
     struct RawScopeRule: "a mapping with match: and needs: or needs_one_of:" {

@@ -9,15 +9,40 @@ use http_body_util::Full;
 use zeroize::Zeroizing;
 
 use super::settings::{ClientAuth, Registration};
-use super::{NotSent, TokenRequest};
+use super::{NotSent, RevocationRequest, TokenRequest};
 
 /// Builds the request in origin form, for a connection of its own.
 pub(super) fn build(registration: &Registration, request: &TokenRequest<'_>) -> Result<Request<Full<Bytes>>, NotSent> {
+    post(registration, &registration.token_endpoint, token_form(request))
+}
+
+/// The same for a revocation (RFC 7009 §2.1).
+pub(super) fn build_revocation(
+    registration: &Registration,
+    request: &RevocationRequest<'_>,
+) -> Result<Request<Full<Bytes>>, NotSent> {
+    let mut form = Zeroizing::new(String::with_capacity(512));
+    let (token, kind) = match request {
+        RevocationRequest::Refresh(token) => (token.expose(), "refresh_token"),
+        RevocationRequest::Access(token) => (token.expose(), "access_token"),
+    };
+    field("token", token, &mut form);
+    field("token_type_hint", kind, &mut form);
+    let endpoint = registration.revocation_endpoint.as_ref();
+    let none = || NotSent::Request("there is no revocation endpoint".to_owned());
+    post(registration, endpoint.ok_or_else(none)?, form)
+}
+
+/// A form for one of the authorization server's endpoints, with our credentials.
+fn post(
+    registration: &Registration,
+    endpoint: &Uri,
+    mut form: Zeroizing<String>,
+) -> Result<Request<Full<Bytes>>, NotSent> {
     let impossible = |what: &str| NotSent::Request(what.to_owned());
-    let endpoint = &registration.token_endpoint;
     let path = endpoint.path_and_query().map_or("/", |path| path.as_str());
-    let target: Uri = path.parse().map_err(|_| impossible("the token endpoint's path is not a request target"))?;
-    let authority = endpoint.authority().ok_or_else(|| impossible("the token endpoint has no host"))?;
+    let target: Uri = path.parse().map_err(|_| impossible("the endpoint's path is not a request target"))?;
+    let authority = endpoint.authority().ok_or_else(|| impossible("the endpoint has no host"))?;
     let mut built = Request::post(target)
         .header(HOST, authority.as_str())
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -25,21 +50,30 @@ pub(super) fn build(registration: &Registration, request: &TokenRequest<'_>) -> 
         .header(CACHE_CONTROL, "no-cache")
         // The connection serves one request: an answer cannot be another request's, and its end is the answer's end.
         .header(CONNECTION, "close");
-    if let ClientAuth::SecretBasic(secret) = &registration.client_auth {
-        // RFC 6749 §2.3.1: both halves are form-encoded before base64, unlike ordinary Basic authentication.
-        let mut pair = Zeroizing::new(String::new());
-        encode(&registration.client_id, &mut pair);
-        pair.push(':');
-        encode(secret.expose(), &mut pair);
-        let line = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-        let mut value = HeaderValue::from_str(&line).map_err(|_| impossible("the client's credentials"))?;
-        value.set_sensitive(true);
-        built = built.header(AUTHORIZATION, value);
+    // Credentials go into the header or into the form, never both (RFC 6749 §2.3).
+    match &registration.client_auth {
+        ClientAuth::SecretBasic(secret) => {
+            // RFC 6749 §2.3.1: both halves are form-encoded before base64, unlike ordinary Basic authentication.
+            let mut pair = Zeroizing::new(String::new());
+            encode(&registration.client_id, &mut pair);
+            pair.push(':');
+            encode(secret.expose(), &mut pair);
+            let line = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+            let mut value = HeaderValue::from_str(&line).map_err(|_| impossible("the client's credentials"))?;
+            value.set_sensitive(true);
+            built = built.header(AUTHORIZATION, value);
+        }
+        ClientAuth::TlsClientAuth | ClientAuth::None => field("client_id", &registration.client_id, &mut form),
+        ClientAuth::SecretPost(secret) => {
+            field("client_id", &registration.client_id, &mut form);
+            field("client_secret", secret.expose(), &mut form);
+        }
     }
-    built.body(Full::new(form(registration, request))).map_err(|_| impossible("a header of the token request"))
+    let body = Full::new(Bytes::copy_from_slice(form.as_bytes()));
+    built.body(body).map_err(|_| impossible("a header of the request"))
 }
 
-fn form(registration: &Registration, request: &TokenRequest<'_>) -> Bytes {
+fn token_form(request: &TokenRequest<'_>) -> Zeroizing<String> {
     let mut form = Zeroizing::new(String::with_capacity(512));
     match request {
         TokenRequest::Refresh { refresh, scope } => {
@@ -67,16 +101,7 @@ fn form(registration: &Registration, request: &TokenRequest<'_>) -> Bytes {
             }
         }
     }
-    // Credentials go into the header or into the form, never both (RFC 6749 §2.3).
-    match &registration.client_auth {
-        ClientAuth::SecretBasic(_) => {}
-        ClientAuth::TlsClientAuth | ClientAuth::None => field("client_id", &registration.client_id, &mut form),
-        ClientAuth::SecretPost(secret) => {
-            field("client_id", &registration.client_id, &mut form);
-            field("client_secret", secret.expose(), &mut form);
-        }
-    }
-    Bytes::copy_from_slice(form.as_bytes())
+    form
 }
 
 /// Adds a field to a form, or a parameter to a query.
@@ -110,7 +135,7 @@ mod tests {
     use super::*;
     use crate::net::tls::Roots;
     use crate::words::ids::ProviderId;
-    use crate::words::secrets::{AuthorizationCode, ClientSecret, CodeVerifier, RefreshToken};
+    use crate::words::secrets::{AccessToken, AuthorizationCode, ClientSecret, CodeVerifier, RefreshToken};
     use crate::words::token_set::Scope;
     use http_body_util::BodyExt;
 
@@ -118,6 +143,7 @@ mod tests {
         Registration {
             provider: ProviderId::parse("bank").expect("valid"),
             token_endpoint: Uri::from_static("https://bank.example:8443/as/token.oauth2"),
+            revocation_endpoint: Some(Uri::from_static("https://bank.example:8443/as/revoke_token.oauth2")),
             client_id: "TPP test".to_owned(),
             client_auth,
             identity: None,
@@ -187,5 +213,18 @@ mod tests {
         let request = build(&registration(auth), &request).expect("builds");
         assert!(!request.headers().contains_key(AUTHORIZATION));
         assert_eq!(body(request).await, "grant_type=client_credentials&client_id=TPP+test&client_secret=s%26t");
+    }
+
+    #[tokio::test]
+    async fn a_revocation_names_the_token_and_its_kind_and_proves_the_client_as_a_token_request_does() {
+        let (refresh, access) = (RefreshToken::new("r/t"), AccessToken::new("a t"));
+        let sent = build_revocation(&registration(ClientAuth::TlsClientAuth), &RevocationRequest::Refresh(&refresh));
+        let sent = sent.expect("builds");
+        assert_eq!(sent.uri(), "/as/revoke_token.oauth2");
+        assert_eq!(body(sent).await, "token=r%2Ft&token_type_hint=refresh_token&client_id=TPP+test");
+        let auth = ClientAuth::SecretBasic(ClientSecret::new("s"));
+        let sent = build_revocation(&registration(auth), &RevocationRequest::Access(&access)).expect("builds");
+        assert!(sent.headers()[AUTHORIZATION].is_sensitive());
+        assert_eq!(body(sent).await, "token=a+t&token_type_hint=access_token");
     }
 }

@@ -17,6 +17,8 @@ pub struct Registration {
     pub provider: ProviderId,
     /// Where token requests go: `https`, or `http` on this machine.
     pub token_endpoint: Uri,
+    /// Where tokens are revoked (RFC 7009), where the bank offers that.
+    pub revocation_endpoint: Option<Uri>,
     /// The name the bank knows us by.
     pub client_id: String,
     /// How we prove that we are that client.

@@ -40,6 +40,15 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         standing.at(provider)
     }
 
+    /// Lets go of a consent that was ended by hand, and reads what the store has instead, so that it is remembered.
+    pub async fn forget(&self, consent: &ConsentId) {
+        let key = TokenKey::Consent(consent.clone());
+        self.core.cache.forget(&key);
+        if let Err(error) = self.core.look_again(&key).await {
+            tracing::warn!(?consent, %error, "A consent that has ended could not be read again.");
+        }
+    }
+
     /// What the consent of this call covers; nothing is refreshed for it. `None` where nobody told, where no token of it may
     /// be used, and where it cannot be known before the store was put right: a call for its token tells.
     pub async fn scope(&self, ask: &Ask<'_>) -> Option<Scope> {

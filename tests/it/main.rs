@@ -37,6 +37,9 @@ mod starting;
 // What a consent does not cover.
 mod scopes;
 
+// How a consent ends at the bank and here.
+mod revoking;
+
 // The command line and the demo.
 mod commanding;
 

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use consentry::store::{
-    Attempts, Await, Begin, BeginOutcome, Commit, EmbeddedStore, End, Event, FailTo, Grace, Holder, Reassert,
-    RecordState, RedisStore, Resealed, Restore, Revive, Seed, Snapshot, Tell,
+    Attempts, Await, Begin, BeginOutcome, Commit, EmbeddedStore, End, Event, EventKind, FailTo, Grace, Holder,
+    Reassert, RecordState, RedisStore, Resealed, Restore, Revive, Seed, Snapshot, Tell,
 };
 use consentry::words::clock::{SystemClock, WallTime};
 use consentry::words::ids::{Fence, GrantId, TokenKey, Version};
@@ -172,7 +172,8 @@ async fn run(step: &Step, store: &impl Attempts, key: &TokenKey, grants: [GrantI
             format!("{:?}", store.await_grant(key, &wait).await.unwrap())
         }
         Step::Tell { who } => {
-            let tell = Tell { why: "server_error".into(), said: Said::default(), attempt: Some(attempt(who)) };
+            let kind = if who == 1 { EventKind::NotGranted } else { EventKind::NotRevoked };
+            let tell = Tell { kind, why: "server_error".into(), said: Said::default(), attempt: Some(attempt(who)) };
             format!("{:?}", store.tell(key, &tell).await.unwrap())
         }
         Step::Seed { grant, expected, mark, over, age } => {
@@ -218,9 +219,17 @@ fn shown(snapshot: &Snapshot) -> String {
     let lease = near(snapshot.lease_left);
     let uncertain_for = snapshot.uncertain_for.map(|_| Duration::ZERO);
     let granted_at = snapshot.granted_at.map(|at| WallTime::from_millis(at.as_millis() / 100_000_000));
+    let consent_remaining = snapshot.consent_remaining.map(|rest| if rest.is_zero() { rest } else { HOUR });
     let zero = Duration::ZERO;
-    let timeless =
-        Snapshot { remaining: zero, backoff: zero, lease_left: zero, uncertain_for, granted_at, ..snapshot.clone() };
+    let timeless = Snapshot {
+        remaining: zero,
+        backoff: zero,
+        lease_left: zero,
+        uncertain_for,
+        granted_at,
+        consent_remaining,
+        ..snapshot.clone()
+    };
     format!("{timeless:?} remaining {remaining} backoff {backoff} lease {lease}")
 }
 

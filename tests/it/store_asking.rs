@@ -217,7 +217,12 @@ async fn what_was_forgotten_comes_back_over_a_pending_consent(bench: &impl Bench
 async fn a_history_tells_that_a_customer_was_asked_and_brought_nothing(bench: &impl Bench) {
     let (store, key) = (bench.store(), consent());
     let said = Said { status: Some(400), request_id: BankRequestId::parse(b"abc"), late: false };
-    let tell = Tell { why: "invalid_grant".into(), said: said.clone(), attempt: Some(attempt(1)) };
+    let tell = Tell {
+        kind: EventKind::NotGranted,
+        why: "invalid_grant".into(),
+        said: said.clone(),
+        attempt: Some(attempt(1)),
+    };
     store.tell(&key, &tell).await.unwrap();
     assert_eq!(store.history(&key).await.unwrap(), [], "where there is no record there is no history");
     let wait = wait();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::desks::{self, Offered};
 use super::{Sources, asking, headers, not_one_of, quantities, reachable, routes};
 use crate::config::fault::{At, Collector};
 use crate::config::raw::{Over as _, RawClientAuth, RawMatcher, RawProfile, RawProvider};
@@ -46,6 +47,8 @@ pub(super) struct Named {
     pub(super) request_id_headers: Vec<http::HeaderName>,
     /// What its calls need of a consent.
     pub(super) scope_rules: Vec<ScopeRule>,
+    /// What it offers about consents.
+    pub(super) desk: Offered,
 }
 
 impl Providers {
@@ -53,6 +56,11 @@ impl Providers {
     pub(super) fn get(&self, name: &str) -> Option<(ProviderId, &Named)> {
         let (id, named) = self.named.get_key_value(&ProviderId::parse(name)?)?;
         Some((id.clone(), named))
+    }
+
+    /// Each name, and what is known of it.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ProviderId, &Named)> {
+        self.named.iter()
     }
 
     /// All the names.
@@ -109,14 +117,23 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     let behaviour = behaviour(&raw, at);
     let asking = asking::provider(&raw, client_id.as_deref(), at);
 
+    let revocation_at = at.key("revocation_endpoint");
+    let revocation_endpoint = raw.revocation_endpoint.as_deref();
+    let revocation_endpoint = revocation_endpoint.and_then(|text| revocation_at.take(value::endpoint(text)));
     let is_public_client = matches!(client_auth, Some((ClientAuth::None, _)));
     let request_id_headers =
         behaviour.as_ref().map(|behaviour| behaviour.request_id_headers.clone()).unwrap_or_default();
     let scope_rules = routes::scope_rules(raw.scope_rules.as_deref().unwrap_or_default(), &at.key("scope_rules"));
-    providers.named.insert(
-        id.clone(),
-        Named { upstream: profile.upstream, has_unknown_profile, is_public_client, request_id_headers, scope_rules },
-    );
+    let desk = desks::offered(&raw, own, behaviour.as_ref(), at);
+    let named = Named {
+        upstream: profile.upstream,
+        has_unknown_profile,
+        is_public_client,
+        request_id_headers,
+        scope_rules,
+        desk,
+    };
+    providers.named.insert(id.clone(), named);
     let (Some(token_endpoint), Some(client_id), Some((client_auth, identity)), Some(roots), Some(behaviour)) =
         (endpoint, client_id, client_auth, roots, behaviour)
     else {
@@ -128,6 +145,7 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     let registration = Registration {
         provider: id.clone(),
         token_endpoint,
+        revocation_endpoint,
         client_id,
         client_auth,
         identity: identity.map(Arc::new),

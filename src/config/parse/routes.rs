@@ -111,7 +111,7 @@ fn consent(
     id.map(Some).ok_or(Faulted)
 }
 
-fn scope(raw: Option<&RawWords>, at: &At<'_>) -> Result<Option<Scope>, Faulted> {
+pub(super) fn scope(raw: Option<&RawWords>, at: &At<'_>) -> Result<Option<Scope>, Faulted> {
     let Some(RawWords(text)) = raw else { return Ok(None) };
     match Scope::parse(text) {
         Some(scope) if !scope.as_str().is_empty() => Ok(Some(scope)),

@@ -11,6 +11,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use super::event::EventKind;
 use super::record::{RecordState, Sealed};
 use super::{Store, StoreError};
 use crate::words::ids::{AttemptId, BrowserDigest, ConsentId, GrantId, ProviderId, StateDigest, TokenKey, Version};
@@ -85,6 +86,8 @@ pub enum AwaitOutcome {
 /// What a TELL writes down.
 #[derive(Clone, Debug)]
 pub struct Tell {
+    /// What happened: `NotGranted` or `NotRevoked`.
+    pub kind: EventKind,
     /// The class of what went wrong, a word.
     pub why: String,
     /// What the bank said, where it was asked.

@@ -37,7 +37,8 @@ impl Attempts for RedisStore {
             .arguments(key)
             .text(&tell.why)
             .text(&said_words(&tell.said))
-            .optional(tell.attempt.as_ref().map(AttemptId::as_str));
+            .optional(tell.attempt.as_ref().map(AttemptId::as_str))
+            .text(tell.kind.as_str());
         match self.step(Lane::Steps, script, key, arguments).await?.word.as_str() {
             "TOLD" | "NOT_FOUND" => Ok(()),
             _ => Err(unexpected(script)),
