@@ -14,6 +14,7 @@ use super::access::{Access, Writes};
 use super::body::BodyLimits;
 use super::consents;
 use super::endings;
+use super::infos;
 use super::problem::{AdminProblem, Refusal};
 use super::providers::{self, Change};
 use super::settings::AdminSettings;
@@ -101,7 +102,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         serve_settings()
     }
 
-    /// The service. It answers `POST /v1/consents`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history`, `PUT …/tokens` and `POST …/revive`;
+    /// The service. It answers `POST /v1/consents`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history` and `…/info`, `PUT …/tokens` and `POST …/revive`;
     /// `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let admin = Arc::new(self);
@@ -147,6 +148,12 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
             Resource::History(consent) => {
                 check_method(request.method(), &[Method::GET, Method::HEAD])?;
                 consents::show_history(&self.tokens, &self.clock, &consent).await
+            }
+            Resource::Info(consent) => {
+                check_method(request.method(), &[Method::GET, Method::HEAD])?;
+                // The bank is asked in the customer's name, and names the account.
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                infos::show_info(&self.tokens, &self.desks, &self.clock, &consent).await
             }
             Resource::Revive(consent) => {
                 check_method(request.method(), &[Method::POST])?;
@@ -194,6 +201,8 @@ enum Resource {
     Tokens(ConsentId),
     /// `/v1/consents/{id}/history`
     History(ConsentId),
+    /// `/v1/consents/{id}/info`
+    Info(ConsentId),
     /// `/v1/consents/{id}/revive`
     Revive(ConsentId),
     /// `/v1/providers`
@@ -236,6 +245,7 @@ impl Resource {
             [] => parse().map(Self::Consent),
             [tokens] if tokens.is("tokens") => parse().map(Self::Tokens),
             [history] if history.is("history") => parse().map(Self::History),
+            [info] if info.is("info") => parse().map(Self::Info),
             [revive] if revive.is("revive") => parse().map(Self::Revive),
             _ => Err(nowhere()),
         }

@@ -85,6 +85,14 @@ enum Action {
         #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
         config: PathBuf,
     },
+    /// Ask the bank how a consent stands there, through the running process.
+    Info {
+        /// The consent's id.
+        id: String,
+        /// The configuration file.
+        #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
     /// End a consent: at the bank, where it has a way, and then here.
     #[command(after_help = REVOKE_HELP)]
     Revoke {
@@ -156,6 +164,11 @@ pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
                 return Ok(());
             }
             view
+        }
+        Action::Info { id, config } => {
+            let id = consent_id(&id)?;
+            let (config, _) = load(&config)?;
+            runtime()?.block_on(info_through(&config, &id))?
         }
         Action::Revoke { id, if_match, only_here, config } => {
             let id = consent_id(&id)?;
@@ -239,10 +252,19 @@ async fn revive_in(config: Config, id: &ConsentId, expected: Option<Version>, ol
     serde_json::to_value(&view).map_err(|error| other(&error))
 }
 
+/// The bank may want the consent's own token, and a refresh that it needs wants a process with a spill.
+async fn info_through(config: &Config, id: &ConsentId) -> Result<Value, Failure> {
+    let path = format!("/v1/consents/{}/info", id.as_str());
+    let call = Call::new(Method::GET, &path).within(ASKING_A_BANK);
+    ask_running(config, call).await?.ok_or_else(|| {
+        Failure::Unavailable("no process runs with this configuration that could ask the bank".to_owned())
+    })
+}
+
 async fn revoke_in(mut config: Config, id: &ConsentId, request: RevokeRequest) -> Result<Value, Failure> {
     let query = if request.only_here { "?only_here=true" } else { "" };
     let path = format!("/v1/consents/{}{query}", id.as_str());
-    let mut call = Call::new(Method::DELETE, &path).within(REVOKING);
+    let mut call = Call::new(Method::DELETE, &path).within(ASKING_A_BANK);
     if let Some(version) = request.expected {
         call.headers.insert(IF_MATCH, tag(version)?);
     }
@@ -267,8 +289,8 @@ async fn revoke_in(mut config: Config, id: &ConsentId, request: RevokeRequest) -
     }))
 }
 
-/// As long as the process that is asked may take for it.
-const REVOKING: Duration = Duration::from_secs(35);
+/// As long as a process that asks a bank may take for it.
+const ASKING_A_BANK: Duration = Duration::from_secs(35);
 
 fn tag(version: Version) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(&format!("\"{version}\"")).map_err(|error| Failure::Other(error.to_string()))

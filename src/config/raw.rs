@@ -187,6 +187,20 @@ raw! {
         scope_rules: Vec<RawScopeRule>,
         consent_api: String,
         revoke_by: RawBankCall,
+        consent_info: RawConsentInfo,
+    }
+
+    struct RawConsentInfo: "a mapping with call:" {
+        call: String,
+        token: String,
+        audience: String,
+        scope: RawWords,
+        status: String,
+        active: Vec<String>,
+        covers: String,
+        consent_expires_at: String,
+        consent_expires_in: String,
+        token_expires_at: String,
     }
 
     struct RawBankCall: "a mapping with call:" {

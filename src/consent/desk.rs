@@ -14,7 +14,9 @@ use http::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request};
 use http_body_util::Full;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::info::{InfoCall, Lately};
 use crate::http::request_id::RequestId;
 use crate::http::upstream_uri::UpstreamBase;
 use crate::net::courier::{Answer, Courier, Undelivered};
@@ -51,6 +53,8 @@ pub struct DeskSettings {
     pub consent_dead: Vec<Matcher>,
     /// How a consent is ended.
     pub revoke: Option<BankCall>,
+    /// Where the bank tells of a consent.
+    pub info: Option<InfoCall>,
 }
 
 /// A call that a bank offers about a consent.
@@ -165,11 +169,17 @@ pub struct Desk {
     token_rejected: Vec<Matcher>,
     consent_dead: Vec<Matcher>,
     revoke: Option<BankCall>,
+    info: Option<InfoCall>,
+    lately: Lately,
+    /// Who asks for what is told of consents: few at a time.
+    turns: Semaphore,
 }
 
 /// Those of all providers that have one.
 pub type Desks = BTreeMap<ProviderId, Arc<Desk>>;
 
+/// How many ask at once what a bank tells of consents.
+const ASKING: usize = 4;
 /// How long a token is waited for.
 const TOKEN_WAIT: Duration = Duration::from_secs(4);
 /// How long the bank may take to answer.
@@ -187,12 +197,31 @@ impl Desk {
             token_rejected: settings.token_rejected,
             consent_dead: settings.consent_dead,
             revoke: settings.revoke,
+            info: settings.info,
+            lately: Lately::new(),
+            turns: Semaphore::new(ASKING),
         })
     }
 
     /// Whether ending a consent here takes a token of the consent, which may have to be refreshed for it.
     pub fn revokes_with_the_consents_token(&self) -> bool {
         self.revoke.as_ref().is_some_and(|call| call.token == CallToken::Consent)
+    }
+
+    /// Where the bank tells of a consent.
+    pub(super) const fn info(&self) -> Option<&InfoCall> {
+        self.info.as_ref()
+    }
+
+    /// What it told lately.
+    pub(super) const fn lately(&self) -> &Lately {
+        &self.lately
+    }
+
+    /// A turn to ask what the bank tells.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.turns.acquire().await.ok()
     }
 
     /// How a consent is ended here.

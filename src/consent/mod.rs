@@ -4,7 +4,7 @@
 //! [`ImportRequest`], checked as a whole before anything happens. [`show()`] tells what is stored of a consent, without
 //! its tokens, as a [`ConsentView`]; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
 //! refused refresh token back to be tried again; [`revoke()`] ends a consent at the bank and here. [`Desk`] is what banks offer about
-//! consents themselves. [`provider()`] tells how a provider stands.
+//! consents themselves, and [`info()`] what they tell there. [`provider()`] tells how a provider stands.
 //!
 //! [`start()`] opens an attempt and [`depart()`] sends the customer's browser to the bank; [`come_back()`] exchanges the code
 //! that it brings. A refresh token is spent by `token` alone.
@@ -13,6 +13,7 @@ mod desk;
 mod exchange;
 mod history;
 mod import;
+mod info;
 mod members;
 mod persist;
 mod provider;
@@ -34,6 +35,7 @@ pub use desk::{BankCall, CallPath, CallToken, Desk, DeskSettings, Desks, NotACal
 pub use exchange::{Answer, Arrival, Ending, Return, come_back};
 pub use history::{EventView, HistoryView, history};
 pub use import::{ImportError, Imported, Made, import};
+pub use info::{InfoCall, InfoError, InfoView, info};
 pub use members::Fault;
 pub use provider::{ProviderView, Suspects, provider, providers};
 pub use request::{ImportRequest, Received, RequestError};

@@ -40,6 +40,9 @@ mod scopes;
 // How a consent ends at the bank and here.
 mod revoking;
 
+// What the bank says of a consent.
+mod informing;
+
 // The command line and the demo.
 mod commanding;
 

@@ -11,8 +11,8 @@ use http::Method;
 use super::providers::Providers;
 use super::{not_one_of, routes};
 use crate::config::fault::At;
-use crate::config::raw::{RawBankCall, RawProvider};
-use crate::consent::{BankCall, CallPath, CallToken, DeskSettings};
+use crate::config::raw::{RawBankCall, RawConsentInfo, RawProvider};
+use crate::consent::{BankCall, CallPath, CallToken, DeskSettings, InfoCall};
 use crate::proxy::settings::Api;
 use crate::token::ClientGrant;
 use crate::words::bank::{BankBehaviour, Matcher};
@@ -23,6 +23,7 @@ use crate::words::ids::ProviderId;
 pub(super) struct Offered {
     api: Option<String>,
     revoke: Option<BankCall>,
+    info: Option<InfoCall>,
     /// Whether the operator wrote one of its keys, and not the profile alone.
     is_meant: bool,
     token_rejected: Vec<Matcher>,
@@ -37,15 +38,44 @@ pub(super) fn offered(raw: &RawProvider, own: &RawProvider, behaviour: Option<&B
         let where_else = at.key("revocation_endpoint");
         where_else.warn(format_args!("revoke_by ends a consent with all its tokens, so {own} is not asked"));
     }
+    let info = raw.consent_info.as_ref().and_then(|raw| info(raw, &at.key("consent_info")));
     let behaviour = behaviour.cloned().unwrap_or_default();
     Offered {
         api: raw.consent_api.clone(),
-        is_meant: own.consent_api.is_some() || own.revoke_by.is_some(),
+        is_meant: own.consent_api.is_some() || own.revoke_by.is_some() || own.consent_info.is_some(),
         revoke,
+        info,
         token_rejected: behaviour.token_rejected,
         consent_dead: behaviour.consent_dead,
         request_id: behaviour.request_id_headers.into_iter().next(),
     }
+}
+
+/// Where the bank tells of a consent, and where in its answer what stands.
+fn info(raw: &RawConsentInfo, at: &At<'_>) -> Option<InfoCall> {
+    let RawConsentInfo { call: what, token, audience, scope, .. } = raw.clone();
+    let call = call(&RawBankCall { call: what, token, audience, scope }, at);
+    let place = |key: &str, place: &Option<String>| {
+        if place.as_deref().is_some_and(|place| !place.starts_with('/')) {
+            at.key(key).fault("a JSON pointer begins with /, as in /consent/status");
+        }
+        place.clone()
+    };
+    if raw.active.is_some() && raw.status.is_none() {
+        at.key("active").fault("active needs status: the place of the word that it is compared with");
+    }
+    if raw.consent_expires_at.is_some() && raw.consent_expires_in.is_some() {
+        at.key("consent_expires_in").fault("it is given beside consent_expires_at; a bank says one of the two");
+    }
+    Some(InfoCall {
+        call: call?,
+        status: place("status", &raw.status),
+        active: raw.active.clone().unwrap_or_default(),
+        scope: place("covers", &raw.covers),
+        consent_expires_at: place("consent_expires_at", &raw.consent_expires_at),
+        consent_expires_in: place("consent_expires_in", &raw.consent_expires_in),
+        token_expires_at: place("token_expires_at", &raw.token_expires_at),
+    })
 }
 
 /// `METHOD /path`, and whose token goes with it.
@@ -102,7 +132,9 @@ pub(super) fn parse(providers: &Providers, apis: &[Api], at: &At<'_>) -> BTreeMa
                 return None;
             }
         };
-        offered.revoke.as_ref()?;
+        if offered.revoke.is_none() && offered.info.is_none() {
+            return None;
+        }
         Some((provider.clone(), settings(offered, api)?))
     });
     desks.collect()
@@ -120,5 +152,6 @@ fn settings(offered: &Offered, api: &Api) -> Option<DeskSettings> {
         token_rejected: offered.token_rejected.clone(),
         consent_dead: offered.consent_dead.clone(),
         revoke: offered.revoke.clone(),
+        info: offered.info.clone(),
     })
 }
