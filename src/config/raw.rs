@@ -221,6 +221,10 @@ raw! {
         secret: RawSource,
         certificate: RawSource,
         key: RawSource,
+        signing_key: RawSource,
+        signing_key_id: String,
+        assertion_audience: String,
+        assertion_life: RawDuration,
     }
 
     struct RawMatcher: "a mapping with status:" {

@@ -117,7 +117,7 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
 
     async fn send(&self, connection: Connection<C>, request: &TokenRequest<'_>) -> Reply {
         let Connection { io, wrote } = connection;
-        let request = match build(&self.registration, request) {
+        let request = match build(&self.registration, request, self.clock.wall()) {
             Ok(request) => request,
             Err(impossible) => return TokenOutcome::NotSent(impossible).into(),
         };
@@ -180,7 +180,7 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
 
     async fn revoke(&self, request: &RevocationRequest<'_>) -> Revocation {
         let Some(courier) = &self.revocation else { return Revocation::Unsupported };
-        let Ok(built) = build_revocation(&self.registration, request) else {
+        let Ok(built) = build_revocation(&self.registration, request, self.clock.wall()) else {
             return Revocation::Refused { why: FailureClass::RequestImpossible, said: Said::default() };
         };
         match courier.ask(built, REVOKING).await {

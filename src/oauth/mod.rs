@@ -3,9 +3,11 @@
 //! [`TokenEndpoint`] is the seam. Its two steps are apart on purpose: connecting sends nothing, so that the intent can
 //! be written between the two, and sending happens once. Every way an answer can turn out is a [`TokenOutcome`]; whether
 //! the refresh token was spent is the question each variant settles. What a person may want to ask the bank about goes
-//! beside it, in a [`Reply`]. [`authorize`] builds the address that a customer is sent to; what comes back from there is
+//! beside it, in a [`Reply`]. [`assertion`] is how a client proves itself by
+//! signing. [`authorize`] builds the address that a customer is sent to; what comes back from there is
 //! a code, which is spent like a refresh token that has no second use.
 
+pub mod assertion;
 pub mod authorize;
 mod endpoint;
 mod request;

@@ -103,6 +103,7 @@
 
 mod abn_amro;
 mod answers;
+mod assertions;
 pub mod certificates;
 mod codes;
 mod control;

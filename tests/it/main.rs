@@ -43,6 +43,9 @@ mod revoking;
 // What the bank says of a consent.
 mod informing;
 
+// How our client proves itself.
+mod proving;
+
 // The command line and the demo.
 mod commanding;
 

@@ -5,6 +5,7 @@
 
 mod apis;
 mod asking;
+mod auth;
 mod desks;
 mod headers;
 mod listeners;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::answers::{Answer, Broken, Form, Wire, answer, covers, empty, on_the_wire, only, read_body};
+use super::super::assertions::Wanted;
 use super::super::codes::BadCode;
 use super::super::faults::{Fault, Occasion, Target};
 use super::super::journal::{Bank, Outcome, TokenRequest};
@@ -149,8 +150,17 @@ fn process<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
     (outcome, answer)
 }
 
-/// Whether the certificate is the one of the `client_id` in the form.
+/// Whether the certificate is the one of the `client_id` in the form, or an assertion proves the client.
 fn is_client<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> bool {
+    let (keys, audience) = {
+        let knobs = lock(&world.abn_amro_knobs);
+        (knobs.client_keys.clone(), knobs.assertion_audience.clone())
+    };
+    if !keys.is_empty() {
+        let audience = audience.unwrap_or_else(|| world.endpoints.abn_amro.token_endpoint.clone());
+        let wanted = Wanted { keys: &keys, client_id: &world.settings.abn_amro_client_id, audience: &audience };
+        return lock(&world.assertions).check(form, wanted, world.clock.wall()).is_ok();
+    }
     let certificate = head.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_deref());
     let is_its = certificate.is_some_and(|shown| world.client_thumbprints.iter().any(|its| its == shown));
     is_its && form.get("client_id") == Some(world.settings.abn_amro_client_id.as_str())
