@@ -17,12 +17,14 @@ use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
 use crate::callback::Callback;
 use crate::config::renewal::{self, Renewal};
 use crate::config::{Config, StoreConfig, StoreKind};
+use crate::consent::{Desk, DeskSettings, Desks};
 use crate::http::host::NotAHostName;
+use crate::net::dial::DialerError;
 use crate::net::serve::{Bind, BindError, Listener, serve};
 use crate::net::shutdown::Shutdown;
 use crate::net::workers;
+use crate::oauth::HttpTokenEndpoint;
 use crate::oauth::settings::Registration;
-use crate::oauth::{EndpointError, HttpTokenEndpoint};
 use crate::proxy::{Proxy, ProxyError};
 use crate::store::Store;
 use crate::store::any::AnyStore;
@@ -91,7 +93,15 @@ pub enum StartError {
         /// Which.
         provider: ProviderId,
         /// What is wrong.
-        cause: EndpointError,
+        cause: DialerError,
+    },
+    /// The API at which a provider tells of consents cannot be called as configured.
+    #[error("apis: the API of {provider} for consents: {cause}")]
+    Desk {
+        /// Whose.
+        provider: ProviderId,
+        /// What is wrong.
+        cause: DialerError,
     },
     /// A name of the admin listener is no host name.
     #[error("admin.hosts: {0}")]
@@ -128,6 +138,7 @@ impl StartError {
         match self {
             Self::Listen { .. } | Self::Embedded(_) | Self::Spill(_) => true,
             Self::Endpoint { .. }
+            | Self::Desk { .. }
             | Self::AdminHosts(_)
             | Self::CallbackHosts(_)
             | Self::Proxy(_)
@@ -158,6 +169,7 @@ impl App {
             store,
             tokens: settings,
             registrations,
+            desks: desk_settings,
             shutdown: ending,
             replica,
             renewals,
@@ -187,7 +199,7 @@ impl App {
                 let listener = bind("admin", &settings.bind).await?;
                 let admin =
                     Admin::new(tokens.clone(), SystemClock, settings, writes).map_err(StartError::AdminHosts)?;
-                Some((listener, admin.starting(asking)))
+                Some((listener, admin.starting(asking).with_desks(desks(desk_settings)?)))
             }
             None => None,
         };
@@ -351,6 +363,15 @@ pub fn tokens(
         metrics,
         replica,
     }))
+}
+
+/// The banks' APIs for consents, ready to be asked.
+pub fn desks(settings: BTreeMap<ProviderId, DeskSettings>) -> Result<Desks, StartError> {
+    let ready = settings.into_iter().map(|(provider, settings)| match Desk::new(settings) {
+        Ok(desk) => Ok((provider, Arc::new(desk))),
+        Err(cause) => Err(StartError::Desk { provider, cause }),
+    });
+    ready.collect()
 }
 
 /// Asks the store for a record that no consent has, until it answers.

@@ -5,14 +5,16 @@
 //! machine only, and lets write whom `access` lets.
 //!
 //! A request to the admin listener goes through `service`: guard, path, method, access, and then the handler in
-//! `consents`, `starts` or
+//! `consents`, `starts`, `endings`, `infos` or
 //! `providers`, which reads `body` and `precondition` and calls the use case. What goes wrong anywhere is a
 //! `problem`. `readiness` is how the rest of the program says that it has started.
 
 mod access;
 mod body;
 mod consents;
+mod endings;
 mod health;
+mod infos;
 mod precondition;
 mod problem;
 mod providers;

@@ -56,6 +56,10 @@ problems! {
     RefreshTokenSpent = "refresh-token-spent", CONFLICT, Caller, "The refresh token was spent here already, or is being spent";
     NotSuspended = "consent-not-suspended", CONFLICT, Caller, "The consent is in no state to be revived";
     NothingToRevive = "nothing-to-revive", CONFLICT, Caller, "No refresh token is kept that could be tried again";
+    RevocationImpossible = "revocation-impossible", CONFLICT, Operator, "The bank cannot be asked to revoke this consent; nothing was changed";
+    InfoNotOffered = "info-not-offered", UNPROCESSABLE_ENTITY, Operator, "This bank cannot be asked about a consent with this configuration";
+    InfoFailed = "info-failed", BAD_GATEWAY, Retry, "The bank tells nothing of the consent";
+    RevocationFailed = "revocation-failed", BAD_GATEWAY, Retry, "The bank did not revoke the consent, or did not say so; here nothing was changed";
     PreconditionFailed = "precondition-failed", PRECONDITION_FAILED, Caller, "The consent is not what the request takes it to be";
     ProviderUnreadable = "provider-unreadable", INTERNAL_SERVER_ERROR, Operator, "What is stored of the provider cannot be understood";
     MediaTypeUnsupported = "media-type-unsupported", UNSUPPORTED_MEDIA_TYPE, Caller, "The body has to be application/json";

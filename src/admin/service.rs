@@ -13,12 +13,14 @@ use tokio::time::timeout;
 use super::access::{Access, Writes};
 use super::body::BodyLimits;
 use super::consents;
+use super::endings;
+use super::infos;
 use super::problem::{AdminProblem, Refusal};
 use super::providers::{self, Change};
 use super::settings::AdminSettings;
 use super::starts;
-use crate::consent::Suspects;
 use crate::consent::settings::AskSettings;
+use crate::consent::{Desks, Suspects};
 use crate::http::host::{HostNames, NotAHostName};
 use crate::http::request_guard::{HeadLimits, RequestGuard};
 use crate::http::segment::Segment;
@@ -40,6 +42,8 @@ pub struct Admin<S, E, C> {
     access: Access,
     /// How customers are asked, where consents can be started.
     asking: Option<Arc<AskSettings>>,
+    /// Where banks are asked about consents.
+    desks: Desks,
     pub(super) limits: Limits,
 }
 
@@ -70,7 +74,15 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         let names = HostNames::parse(settings.hosts.iter().map(String::as_str))?;
         let guard = RequestGuard { names: HostNames::loopback(None).and(names), limits: HeadLimits::default() };
         let limits = Limits { body: BodyLimits::default(), whole: Duration::from_secs(30) };
-        Ok(Self { tokens, clock, guard, access: Access::new(writes, settings.key), asking: None, limits })
+        Ok(Self {
+            tokens,
+            clock,
+            guard,
+            access: Access::new(writes, settings.key),
+            asking: None,
+            desks: Desks::new(),
+            limits,
+        })
     }
 
     /// The same, where consents can be started, too.
@@ -79,12 +91,18 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         Self { asking, ..self }
     }
 
+    /// The same, where banks can be asked about consents, too.
+    #[must_use]
+    pub fn with_desks(self, desks: Desks) -> Self {
+        Self { desks, ..self }
+    }
+
     /// The limits that its listener should have.
     pub fn serve_settings() -> ServeSettings {
         serve_settings()
     }
 
-    /// The service. It answers `POST /v1/consents`; `GET /v1/consents/{id}` and `…/history`, `PUT …/tokens` and `POST …/revive`;
+    /// The service. It answers `POST /v1/consents`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history` and `…/info`, `PUT …/tokens` and `POST …/revive`;
     /// `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let admin = Arc::new(self);
@@ -105,7 +123,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
     async fn handle(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
         self.guard.check(&request).map_err(|refused| match refused.problem() {
             ProblemType::MethodNotAllowed => {
-                method_not_allowed(&[Method::GET, Method::HEAD, Method::PUT, Method::POST])
+                method_not_allowed(&[Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE])
             }
             other => Refusal::new(other, refused.to_string()),
         })?;
@@ -118,13 +136,24 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
                 let asking = self.asking.as_deref();
                 starts::start_consent(&self.tokens, asking, &self.clock, request, self.limits.body).await
             }
+            Resource::Consent(consent) if *request.method() == Method::DELETE => {
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                let asked = (request.headers(), path.query());
+                endings::revoke_consent(&self.tokens, &self.desks, &consent, asked).await
+            }
             Resource::Consent(consent) => {
-                check_method(request.method(), &[Method::GET, Method::HEAD])?;
+                check_method(request.method(), &[Method::GET, Method::HEAD, Method::DELETE])?;
                 consents::show_consent(&self.tokens, &self.clock, &consent).await
             }
             Resource::History(consent) => {
                 check_method(request.method(), &[Method::GET, Method::HEAD])?;
                 consents::show_history(&self.tokens, &self.clock, &consent).await
+            }
+            Resource::Info(consent) => {
+                check_method(request.method(), &[Method::GET, Method::HEAD])?;
+                // The bank is asked in the customer's name, and names the account.
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                infos::show_info(&self.tokens, &self.desks, &self.clock, &consent).await
             }
             Resource::Revive(consent) => {
                 check_method(request.method(), &[Method::POST])?;
@@ -172,6 +201,8 @@ enum Resource {
     Tokens(ConsentId),
     /// `/v1/consents/{id}/history`
     History(ConsentId),
+    /// `/v1/consents/{id}/info`
+    Info(ConsentId),
     /// `/v1/consents/{id}/revive`
     Revive(ConsentId),
     /// `/v1/providers`
@@ -214,6 +245,7 @@ impl Resource {
             [] => parse().map(Self::Consent),
             [tokens] if tokens.is("tokens") => parse().map(Self::Tokens),
             [history] if history.is("history") => parse().map(Self::History),
+            [info] if info.is("info") => parse().map(Self::Info),
             [revive] if revive.is("revive") => parse().map(Self::Revive),
             _ => Err(nowhere()),
         }

@@ -40,11 +40,12 @@ pub(super) struct Call<'a> {
     pub(super) path: &'a str,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    patience: Duration,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(method: Method, path: &'a str) -> Self {
-        Self { method, path, headers: HeaderMap::new(), body: Bytes::new() }
+        Self { method, path, headers: HeaderMap::new(), body: Bytes::new(), patience: PATIENCE }
     }
 
     pub(super) fn json(mut self, body: Bytes) -> Self {
@@ -53,10 +54,17 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Calls, within ten seconds.
+    /// Lets it take longer, or less long.
+    pub(super) fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Calls, within its time.
     pub(super) async fn send(self, bind: &Bind) -> Result<Answer, CallError> {
         let failed = |why: String| CallError::Failed(bind.clone(), why);
         let nobody = |_| CallError::NotRunning(bind.clone());
+        let patience = self.patience;
         let exchange = async {
             match bind {
                 Bind::Tcp(address) => {
@@ -69,7 +77,7 @@ impl<'a> Call<'a> {
                 }
             }
         };
-        timeout(Duration::from_secs(10), exchange).await.map_err(|_| failed("it took too long".to_owned()))?
+        timeout(patience, exchange).await.map_err(|_| failed("it took too long".to_owned()))?
     }
 
     async fn over<T>(self, stream: T, host: &str) -> Result<Answer, String>
@@ -95,4 +103,6 @@ impl<'a> Call<'a> {
     }
 }
 
+/// How long a call takes at most unless it says otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_BYTES: usize = 4 * 1024 * 1024;

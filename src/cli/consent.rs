@@ -1,5 +1,5 @@
-//! `consentry consent`: start a consent, look at one, ask why it is as it is, bring in one whose tokens are already held, and have
-//! a refused refresh token tried again.
+//! `consentry consent`: start a consent, look at one, ask why it is as it is, bring in one whose tokens are already held, have
+//! a refused refresh token tried again, and revoke one.
 //!
 //! All go through the running process' admin listener. Where none runs, the store itself is opened; with the embedded
 //! store that is possible only then. A consent is started only where a process runs that the customer can come to.
@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Subcommand;
@@ -17,11 +18,14 @@ use zeroize::Zeroizing;
 
 use super::call::Call;
 use super::exit::Failure;
-use super::run::load;
+use super::run::{failed, load};
 use super::running::{as_table, ask_running, open};
 use super::{out, runtime};
+use crate::app::desks;
 use crate::config::Config;
-use crate::consent::{ImportRequest, Received, StartRequest, Which, history, import, revive, show};
+use crate::consent::{
+    ImportRequest, Received, RevokeRequest, StartRequest, Which, history, import, revive, revoke, show,
+};
 use crate::words::clock::SystemClock;
 use crate::words::ids::{ConsentId, Version};
 
@@ -77,6 +81,29 @@ enum Action {
     Why {
         /// The consent's id.
         id: String,
+        /// The configuration file.
+        #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Ask the bank how a consent stands there, through the running process.
+    Info {
+        /// The consent's id.
+        id: String,
+        /// The configuration file.
+        #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// End a consent: at the bank, where it has a way, and then here.
+    #[command(after_help = REVOKE_HELP)]
+    Revoke {
+        /// The consent's id.
+        id: String,
+        /// Revoke only exactly this: {grant}.{generation}, as `consent show` prints it.
+        #[arg(long, value_name = "VERSION")]
+        if_match: Option<String>,
+        /// End it here and leave the bank out of it.
+        #[arg(long)]
+        only_here: bool,
         /// The configuration file.
         #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
         config: PathBuf,
@@ -137,6 +164,17 @@ pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
                 return Ok(());
             }
             view
+        }
+        Action::Info { id, config } => {
+            let id = consent_id(&id)?;
+            let (config, _) = load(&config)?;
+            runtime()?.block_on(info_through(&config, &id))?
+        }
+        Action::Revoke { id, if_match, only_here, config } => {
+            let id = consent_id(&id)?;
+            let expected = version("--if-match", if_match.as_deref())?;
+            let (config, _) = load(&config)?;
+            runtime()?.block_on(revoke_in(config, &id, RevokeRequest { expected, only_here }))?
         }
         Action::Revive { id, if_match, replaced, config } => {
             let id = consent_id(&id)?;
@@ -214,6 +252,46 @@ async fn revive_in(config: Config, id: &ConsentId, expected: Option<Version>, ol
     serde_json::to_value(&view).map_err(|error| other(&error))
 }
 
+/// The bank may want the consent's own token, and a refresh that it needs wants a process with a spill.
+async fn info_through(config: &Config, id: &ConsentId) -> Result<Value, Failure> {
+    let path = format!("/v1/consents/{}/info", id.as_str());
+    let call = Call::new(Method::GET, &path).within(ASKING_A_BANK);
+    ask_running(config, call).await?.ok_or_else(|| {
+        Failure::Unavailable("no process runs with this configuration that could ask the bank".to_owned())
+    })
+}
+
+async fn revoke_in(mut config: Config, id: &ConsentId, request: RevokeRequest) -> Result<Value, Failure> {
+    let query = if request.only_here { "?only_here=true" } else { "" };
+    let path = format!("/v1/consents/{}{query}", id.as_str());
+    let mut call = Call::new(Method::DELETE, &path).within(ASKING_A_BANK);
+    if let Some(version) = request.expected {
+        call.headers.insert(IF_MATCH, tag(version)?);
+    }
+    if let Some(view) = ask_running(&config, call).await? {
+        return Ok(view);
+    }
+    let desks = desks(std::mem::take(&mut config.desks)).map_err(|error| failed(&error))?;
+    let tokens = open(config)?;
+    if let Ok(view) = show(&tokens, &SystemClock, id).await
+        && !request.only_here
+        && desks.get(&view.provider).is_some_and(|desk| desk.revokes_with_the_consents_token())
+    {
+        // It may have to be refreshed, and there is no spill for what that brings.
+        let why = "no process runs with this configuration, and this bank is asked with the consent's own token";
+        return Err(Failure::Unavailable(why.to_owned()));
+    }
+    let revoked = revoke(&tokens, &desks, id, request).await;
+    let revoked = revoked.map_err(|error| Failure::Other(error.to_string()))?;
+    Ok(json!({
+        "consent_id": id.as_str(), "state": revoked.state, "at_bank": revoked.at_bank, "here": "revoked",
+        "do": revoked.at_bank.advice(),
+    }))
+}
+
+/// As long as a process that asks a bank may take for it.
+const ASKING_A_BANK: Duration = Duration::from_secs(35);
+
 fn tag(version: Version) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(&format!("\"{version}\"")).map_err(|error| Failure::Other(error.to_string()))
 }
@@ -277,3 +355,7 @@ const REVIVE_HELP: &str = "Only where the bank says that the consent is alive: a
 refresh token refuses it again, and a bank that takes a second presentation of a refresh token for a theft may end what \
 is left of the grant, the access token that still works included. Nothing is sent at once; the next call tries it. A \
 refresh token that was spent here, or that may have been, is never revived, except the one that was refused.";
+
+const REVOKE_HELP: &str = "The answer says what is revoked where. Where the bank says no, or cannot be asked, nothing \
+changes here either, since what is stored is all that the bank can be asked with; ask again later, or use --only-here. \
+Asking again is always safe.";

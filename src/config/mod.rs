@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::admin::settings::{AdminSettings, HealthSettings};
 use crate::callback::settings::CallbackSettings;
+use crate::consent::DeskSettings;
 use crate::consent::settings::AskSettings;
 use crate::oauth::settings::Registration;
 use crate::proxy::settings::ProxySettings;
@@ -53,6 +54,8 @@ pub struct Config {
     pub tokens: TokenSettings,
     /// Our registration at each provider; the same names as in `tokens.providers`.
     pub registrations: BTreeMap<ProviderId, Registration>,
+    /// Where banks are asked about consents, for those that offer it.
+    pub desks: BTreeMap<ProviderId, DeskSettings>,
     /// How the process ends.
     pub shutdown: ShutdownSettings,
     /// What is logged.

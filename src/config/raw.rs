@@ -157,6 +157,7 @@ raw! {
     struct RawProvider: "a mapping" {
         profile: String,
         token_endpoint: String,
+        revocation_endpoint: String,
         authorization_endpoint: String,
         authorize_parameters: BTreeMap<String, String>,
         default_scope: RawWords,
@@ -183,6 +184,36 @@ raw! {
         token_rejected: Vec<RawMatcher>,
         consent_dead: Vec<RawMatcher>,
         request_id_headers: Vec<String>,
+        scope_rules: Vec<RawScopeRule>,
+        consent_api: String,
+        revoke_by: RawBankCall,
+        consent_info: RawConsentInfo,
+    }
+
+    struct RawConsentInfo: "a mapping with call:" {
+        call: String,
+        token: String,
+        audience: String,
+        scope: RawWords,
+        status: String,
+        active: Vec<String>,
+        covers: String,
+        consent_expires_at: String,
+        consent_expires_in: String,
+        token_expires_at: String,
+    }
+
+    struct RawBankCall: "a mapping with call:" {
+        call: String,
+        token: String,
+        audience: String,
+        scope: RawWords,
+    }
+
+    struct RawScopeRule: "a mapping with match: and needs: or needs_one_of:" {
+        r#match: String,
+        needs: RawWords,
+        needs_one_of: Vec<RawWords>,
     }
 
     struct RawClientAuth: "a mapping with method:" {
@@ -190,6 +221,10 @@ raw! {
         secret: RawSource,
         certificate: RawSource,
         key: RawSource,
+        signing_key: RawSource,
+        signing_key_id: String,
+        assertion_audience: String,
+        assertion_life: RawDuration,
     }
 
     struct RawMatcher: "a mapping with status:" {

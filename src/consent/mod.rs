@@ -3,20 +3,23 @@
 //! [`import()`] takes in a token set that was granted elsewhere, as the first of a new grant; what it is given is an
 //! [`ImportRequest`], checked as a whole before anything happens. [`show()`] tells what is stored of a consent, without
 //! its tokens, as a [`ConsentView`]; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
-//! refused refresh token back to be tried again. [`provider()`] tells how a
-//! provider stands.
+//! refused refresh token back to be tried again; [`revoke()`] ends a consent at the bank and here. [`Desk`] is what banks offer about
+//! consents themselves, and [`info()`] what they tell there. [`provider()`] tells how a provider stands.
 //!
 //! [`start()`] opens an attempt and [`depart()`] sends the customer's browser to the bank; [`come_back()`] exchanges the code
-//! that it brings. That is the one time that something here is sent to a bank: a refresh token is spent by `token` alone.
+//! that it brings. A refresh token is spent by `token` alone.
 
+mod desk;
 mod exchange;
 mod history;
 mod import;
+mod info;
 mod members;
 mod persist;
 mod provider;
 mod request;
 mod revive;
+mod revoke;
 pub mod scopes;
 pub mod settings;
 mod show;
@@ -28,12 +31,15 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use desk::{BankCall, CallPath, CallToken, Desk, DeskSettings, Desks, NotACallPath};
 pub use exchange::{Answer, Arrival, Ending, Return, come_back};
 pub use history::{EventView, HistoryView, history};
 pub use import::{ImportError, Imported, Made, import};
+pub use info::{InfoCall, InfoError, InfoView, info};
 pub use members::Fault;
 pub use provider::{ProviderView, Suspects, provider, providers};
 pub use request::{ImportRequest, Received, RequestError};
 pub use revive::{ReviveError, Which, revive};
+pub use revoke::{AtBank, RevokeError, RevokeRequest, Revoked, revoke};
 pub use show::{ConsentView, ShowError, show};
 pub use start::{ATTEMPT_LIFE, Departure, StartError, StartRequest, Started, Stay, attempt_of, depart, start};

@@ -173,7 +173,7 @@ fn expiry(members: &mut Members, received: Received) -> Option<(BootInstant, Dur
 }
 
 /// A date and time with an offset, in RFC 3339's own form. Before 1970 is 1970.
-fn rfc_3339(text: &str) -> Result<WallTime, &'static str> {
+pub(super) fn rfc_3339(text: &str) -> Result<WallTime, &'static str> {
     let bytes = text.as_bytes();
     let offset = bytes.len().checked_sub("00".len() + 1).and_then(|colon| bytes.get(colon));
     let zone = text.ends_with(['Z', 'z']) || offset == Some(&b':');

@@ -20,6 +20,7 @@ use crate::store::{
 };
 use crate::store::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
+    Term,
 };
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -292,6 +293,10 @@ impl Store for FaultyStore {
 impl Attempts for FaultyStore {
     async fn await_grant(&self, key: &TokenKey, wait: &Await) -> Result<AwaitOutcome, StoreError> {
         self.faulty(self.inner.await_grant(key, wait)).await
+    }
+
+    async fn term(&self, key: &TokenKey, term: &Term) -> Result<bool, StoreError> {
+        self.inner.term(key, term).await
     }
 
     async fn tell(&self, key: &TokenKey, tell: &Tell) -> Result<(), StoreError> {

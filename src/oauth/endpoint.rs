@@ -13,27 +13,24 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use super::request::build;
-use super::response::{Body, Reading, classify, is_whole_object, said};
+use super::request::{build, build_revocation};
+use super::response::{Body, Reading, classify, is_whole_object, read_revocation, said};
 use super::settings::Registration;
-use super::{NotSent, Reply, TokenEndpoint, TokenOutcome, TokenRequest};
-use crate::net::tls::{TlsError, client_config};
-use crate::simulation::{self, Stream};
+use super::{NotSent, Reply, Revocation, RevocationRequest, TokenEndpoint, TokenOutcome, TokenRequest};
+use crate::net::courier::{Courier, Undelivered};
+use crate::net::dial::{Dialer, DialerError, NoLine, driven};
+use crate::simulation::Stream;
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::{BootInstant, Clock};
-use crate::words::pace::paced;
+use crate::words::failure::FailureClass;
+use crate::words::said::Said;
 
 /// How much of an answer is read. Real ones are under 8 KiB.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -43,6 +40,9 @@ pub const UNACKNOWLEDGED: Duration = Duration::from_secs(35);
 /// How many headers an answer may have.
 const MOST_HEADERS: usize = 1_000;
 
+/// How long the answer to a revocation may take. It may be asked for again.
+const REVOKING: Duration = Duration::from_secs(10);
+
 /// How long the end of the message may take once everything it has to say is there. Hanging up at once would be rude to a
 /// bank that is just about to end it properly.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -51,23 +51,12 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct HttpTokenEndpoint<C> {
     registration: Registration,
-    host: String,
-    port: u16,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    dialer: Dialer,
+    /// Where tokens are revoked, where the bank offers that.
+    revocation: Option<Courier>,
     default_expires_in: Duration,
     trust_5xx: bool,
     clock: C,
-}
-
-/// Why a token endpoint cannot be used as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
-    /// The URL names no host that can be connected to.
-    #[error("the token endpoint's URL names no usable host")]
-    Host,
-    /// The certificates do not make a TLS configuration.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
 }
 
 /// A connection on which nothing was sent.
@@ -93,47 +82,26 @@ impl<C> fmt::Debug for Connection<C> {
 
 impl<C: Clock> HttpTokenEndpoint<C> {
     /// Prepares the endpoint of `registration`, at a bank that behaves like this.
-    pub fn new(registration: Registration, behaviour: &BankBehaviour, clock: C) -> Result<Self, EndpointError> {
-        let endpoint = &registration.token_endpoint;
-        let host = endpoint.host().ok_or(EndpointError::Host)?.trim_matches(['[', ']']).to_owned();
-        let secure = endpoint.scheme_str() == Some("https");
-        let port = endpoint.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let tls = if secure {
-            let name = ServerName::try_from(host.clone()).map_err(|_| EndpointError::Host)?;
-            let config = client_config(&registration.roots, registration.identity.as_deref(), &[b"http/1.1"])?;
-            Some((config, name))
-        } else {
-            None
-        };
+    pub fn new(registration: Registration, behaviour: &BankBehaviour, clock: C) -> Result<Self, DialerError> {
+        let Registration { token_endpoint, roots, reachable, .. } = &registration;
+        let identity = registration.identity.as_deref();
+        let dialer = Dialer::new(token_endpoint, roots, identity, *reachable, UNACKNOWLEDGED)?;
+        let revocation = registration.revocation_endpoint.as_ref();
+        let revocation = revocation.map(|url| Courier::new(url, roots, identity, *reachable)).transpose()?;
         let BankBehaviour { default_expires_in, trust_5xx, .. } = *behaviour;
-        Ok(Self { registration, host, port, tls, default_expires_in, trust_5xx, clock })
-    }
-
-    pub(super) async fn tcp(&self) -> io::Result<TcpStream> {
-        let found = self.registration.reachable.resolve(&self.host, self.port).await?;
-        let tcp = TcpStream::connect(found.as_slice()).await?;
-        tcp.set_nodelay(true)?;
-        #[cfg(target_os = "linux")]
-        rustix::net::sockopt::set_tcp_user_timeout(
-            &tcp,
-            u32::try_from(paced(UNACKNOWLEDGED).as_millis()).unwrap_or(u32::MAX),
-        )?;
-        Ok(tcp)
+        Ok(Self { registration, dialer, revocation, default_expires_in, trust_5xx, clock })
     }
 
     async fn open(&self) -> Result<Box<dyn Stream>, NotSent> {
-        let unreachable = |error: io::Error| NotSent::Unreachable(error.to_string());
-        if let Some(host) = simulation::current() {
-            return host.dial(&self.host, self.port).await.map_err(unreachable);
-        }
-        let tcp = self.tcp().await.map_err(unreachable)?;
-        let Some((config, name)) = &self.tls else { return Ok(Box::new(tcp)) };
-        let connected = TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await;
-        match connected {
-            Ok(stream) => Ok(Box::new(stream)),
-            Err(error) if is_tls(&error) => Err(NotSent::Tls(error.to_string())),
-            Err(error) => Err(NotSent::Unreachable(error.to_string())),
-        }
+        self.dialer.dial().await.map_err(|none| match none {
+            NoLine::Unreachable(why) => NotSent::Unreachable(why),
+            NoLine::Tls(why) => NotSent::Tls(why),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) async fn tcp(&self) -> io::Result<tokio::net::TcpStream> {
+        self.dialer.tcp().await
     }
 }
 
@@ -149,7 +117,7 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
 
     async fn send(&self, connection: Connection<C>, request: &TokenRequest<'_>) -> Reply {
         let Connection { io, wrote } = connection;
-        let request = match build(&self.registration, request) {
+        let request = match build(&self.registration, request, self.clock.wall()) {
             Ok(request) => request,
             Err(impossible) => return TokenOutcome::NotSent(impossible).into(),
         };
@@ -206,29 +174,28 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
         Reply { left_at, ..outcome.into() }
     }
 
+    fn revokes(&self) -> bool {
+        self.revocation.is_some()
+    }
+
+    async fn revoke(&self, request: &RevocationRequest<'_>) -> Revocation {
+        let Some(courier) = &self.revocation else { return Revocation::Unsupported };
+        let Ok(built) = build_revocation(&self.registration, request, self.clock.wall()) else {
+            return Revocation::Refused { why: FailureClass::RequestImpossible, said: Said::default() };
+        };
+        match courier.ask(built, REVOKING).await {
+            Ok(answer) => read_revocation(&answer),
+            Err(Undelivered::NotSent(_)) => {
+                Revocation::Refused { why: FailureClass::Unreachable, said: Said::default() }
+            }
+            Err(Undelivered::NoAnswer(_)) => {
+                Revocation::Unknown { why: FailureClass::ConnectionLost, said: Said::default() }
+            }
+        }
+    }
+
     fn certificate(&self) -> Option<String> {
         self.registration.identity.as_ref().map(|identity| identity.thumbprint())
-    }
-}
-
-/// Drives the connection and the exchange on it together, in one task, so that giving up the one gives up the other.
-async fn driven<T, E: From<hyper::Error>, C: Clock>(
-    exchange: impl Future<Output = Result<T, E>>,
-    driver: http1::Connection<TokioIo<Wire<C>>, Full<Bytes>>,
-) -> Result<T, E> {
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        // The exchange first: a connection that ends right after the answer has not lost it.
-        biased;
-        done = &mut exchange => done,
-        ended = driver => match ended {
-            Ok(()) => exchange.await,
-            // The exchange's own error is the same failure told worse.
-            Err(error) => match exchange.await {
-                Ok(done) => Ok(done),
-                Err(_) => Err(error.into()),
-            },
-        },
     }
 }
 
@@ -257,11 +224,6 @@ fn refused_our_certificate(error: &hyper::Error) -> bool {
         source = cause.source();
     }
     false
-}
-
-/// TLS said no, as opposed to a connection that broke during the handshake.
-fn is_tls(error: &io::Error) -> bool {
-    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
 }
 
 /// Notes whether and when anything was handed to the connection.

@@ -3,9 +3,11 @@
 //! [`TokenEndpoint`] is the seam. Its two steps are apart on purpose: connecting sends nothing, so that the intent can
 //! be written between the two, and sending happens once. Every way an answer can turn out is a [`TokenOutcome`]; whether
 //! the refresh token was spent is the question each variant settles. What a person may want to ask the bank about goes
-//! beside it, in a [`Reply`]. [`authorize`] builds the address that a customer is sent to; what comes back from there is
+//! beside it, in a [`Reply`]. [`assertion`] is how a client proves itself by
+//! signing. [`authorize`] builds the address that a customer is sent to; what comes back from there is
 //! a code, which is spent like a refresh token that has no second use.
 
+pub mod assertion;
 pub mod authorize;
 mod endpoint;
 mod request;
@@ -20,12 +22,14 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use zeroize::Zeroizing;
 
-pub use endpoint::{Connection, EndpointError, HttpTokenEndpoint, UNACKNOWLEDGED};
+pub use endpoint::{Connection, HttpTokenEndpoint, UNACKNOWLEDGED};
+pub use response::said;
 
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::{BootInstant, WallTime};
+use crate::words::failure::FailureClass;
 use crate::words::said::Said;
-use crate::words::secrets::{AuthorizationCode, CodeVerifier, RefreshToken};
+use crate::words::secrets::{AccessToken, AuthorizationCode, CodeVerifier, RefreshToken};
 use crate::words::token_set::{Scope, TokenSet};
 
 /// One provider's token endpoint. One of the program's three seams.
@@ -39,8 +43,50 @@ pub trait TokenEndpoint: Send + Sync + 'static {
     /// Sends the request, once, and reads the whole answer. Takes as long as the bank takes: the caller bounds it.
     fn send(&self, connection: Self::Connection, request: &TokenRequest<'_>) -> impl Future<Output = Reply> + Send;
 
+    /// Whether the authorization server revokes tokens (RFC 7009).
+    fn revokes(&self) -> bool {
+        false
+    }
+
+    /// Revokes a token. Unlike a refresh it may be repeated.
+    fn revoke(&self, _request: &RevocationRequest<'_>) -> impl Future<Output = Revocation> + Send {
+        async { Revocation::Unsupported }
+    }
+
     /// The thumbprint of the client certificate that is presented, if one is (RFC 8705 §3.1).
     fn certificate(&self) -> Option<String>;
+}
+
+/// Which token is to be revoked (RFC 7009 §2.1).
+#[derive(Clone, Copy, Debug)]
+pub enum RevocationRequest<'a> {
+    /// With it the grant goes.
+    Refresh(&'a RefreshToken),
+    /// It alone, or the grant with it, as the bank likes.
+    Access(&'a AccessToken),
+}
+
+/// What became of a revocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// The token is of no more use, whether it was before or not (RFC 7009 §2.2).
+    Revoked,
+    /// The authorization server does not revoke such tokens.
+    Unsupported,
+    /// It was not reached, or said no. The token lives.
+    Refused {
+        /// The class.
+        why: FailureClass,
+        /// What a person could ask the bank about.
+        said: Said,
+    },
+    /// Nobody knows whether it was revoked.
+    Unknown {
+        /// The class.
+        why: FailureClass,
+        /// What a person could ask the bank about.
+        said: Said,
+    },
 }
 
 /// What is asked of a token endpoint.

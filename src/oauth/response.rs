@@ -14,9 +14,11 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::TokenOutcome;
+use super::{Revocation, TokenOutcome};
 use crate::http::retry_after::retry_after;
+use crate::net::courier::Answer;
 use crate::words::clock::WallTime;
+use crate::words::failure::FailureClass;
 use crate::words::said::{BankRequestId, Said};
 use crate::words::secrets::{AccessToken, RefreshToken};
 use crate::words::token_set::{Scope, TokenSet};
@@ -87,8 +89,28 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: Body, read
     }
 }
 
+/// What the answer to a revocation means (RFC 7009 §2.2). A token that the server did not know is of no use either.
+pub(super) fn read_revocation(answer: &Answer) -> Revocation {
+    let said = said(answer.status, &answer.headers);
+    let error = read::<ErrorAnswer>(&answer.body).map(|answer| answer.error).unwrap_or_default();
+    let refused = |why| Revocation::Refused { why, said: said.clone() };
+    match (answer.status, error.as_str()) {
+        (status, _) if status.is_success() => Revocation::Revoked,
+        // The token must be taken to live (RFC 7009 §2.2.1).
+        (StatusCode::SERVICE_UNAVAILABLE, _) => refused(FailureClass::ServerError),
+        (status, _) if status.is_server_error() => Revocation::Unknown { why: FailureClass::ServerError, said },
+        (StatusCode::TOO_MANY_REQUESTS, _) => refused(FailureClass::RateLimited),
+        (status, _) if status.is_redirection() => refused(FailureClass::Redirect),
+        (_, "unsupported_token_type") => Revocation::Unsupported,
+        (_, "invalid_client") => refused(FailureClass::InvalidClient),
+        (_, "unauthorized_client") => refused(FailureClass::UnauthorizedClient),
+        (_, "invalid_request") => refused(FailureClass::InvalidRequest),
+        (_, _) => refused(FailureClass::UnexpectedAnswer),
+    }
+}
+
 /// What a head tells that a person could ask the bank about.
-pub(super) fn said(status: StatusCode, headers: &HeaderMap) -> Said {
+pub fn said(status: StatusCode, headers: &HeaderMap) -> Said {
     let named = |name| headers.get(name).and_then(|value: &HeaderValue| BankRequestId::parse(value.as_bytes()));
     let request_id = REQUEST_IDS.into_iter().find_map(named);
     Said { status: Some(status.as_u16()), request_id, late: false }
@@ -241,6 +263,35 @@ mod tests {
             TokenOutcome::Misconfigured { why } => ("misconfigured", why),
             TokenOutcome::Unknown { why } => ("unknown", why),
             TokenOutcome::Unreadable { why, .. } => ("unreadable", why),
+        }
+    }
+
+    #[test]
+    fn a_revocation_has_happened_only_where_the_server_says_so() {
+        let cases = [
+            (200, "", "revoked"),
+            (204, "", "revoked"),
+            (400, r#"{"error":"unsupported_token_type"}"#, "unsupported"),
+            (503, "", "refused server_error"),
+            (500, "", "unknown server_error"),
+            (429, "", "refused rate_limited"),
+            (302, "", "refused redirect"),
+            (401, r#"{"error":"invalid_client"}"#, "refused invalid_client"),
+            (404, "<html>", "refused unexpected_answer"),
+        ];
+        for (status, body, expected) in cases {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let body = Zeroizing::new(body.as_bytes().to_vec());
+            let found = match read_revocation(&Answer { status, headers: HeaderMap::new(), body }) {
+                Revocation::Revoked => "revoked".to_owned(),
+                Revocation::Unsupported => "unsupported".to_owned(),
+                Revocation::Refused { why, said } => {
+                    assert_eq!(said.status, Some(status.as_u16()));
+                    format!("refused {}", why.as_str())
+                }
+                Revocation::Unknown { why, .. } => format!("unknown {}", why.as_str()),
+            };
+            assert_eq!(found, expected, "{status}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::assertion::Asserting;
 use crate::net::names::Reachable;
 use crate::net::tls::{Identity, Roots};
 use crate::words::ids::ProviderId;
@@ -17,6 +18,8 @@ pub struct Registration {
     pub provider: ProviderId,
     /// Where token requests go: `https`, or `http` on this machine.
     pub token_endpoint: Uri,
+    /// Where tokens are revoked (RFC 7009), where the bank offers that.
+    pub revocation_endpoint: Option<Uri>,
     /// The name the bank knows us by.
     pub client_id: String,
     /// How we prove that we are that client.
@@ -45,6 +48,8 @@ pub enum ClientAuth {
     SecretBasic(ClientSecret),
     /// By a secret in the form (RFC 6749 §2.3.1).
     SecretPost(ClientSecret),
+    /// By an assertion that it signs (RFC 7523 §2.2); `client_id` goes into the form beside it.
+    PrivateKeyJwt(Asserting),
     /// Not at all: `client_id` goes into the form (RFC 6749 §3.2.1).
     None,
 }

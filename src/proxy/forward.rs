@@ -61,6 +61,11 @@ impl<'p> Outgoing<'p> {
         Ok(Self { app, target, nominated, api, route, via, request_id, draw })
     }
 
+    /// What the app wants done.
+    pub(super) const fn method(&self) -> &Method {
+        &self.app.method
+    }
+
     /// The headers but for the credential.
     fn headers(&self) -> HeaderMap {
         let Self { app, api, route, .. } = self;

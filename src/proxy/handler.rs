@@ -1,5 +1,7 @@
 //! One call, from its head to the head of its answer.
 
+use std::sync::Arc;
+
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
@@ -15,9 +17,10 @@ use crate::http::route::Choice;
 use crate::http::target::CheckedPath;
 use crate::oauth::TokenEndpoint;
 use crate::store::Store;
-use crate::token::Ask;
+use crate::token::{Ask, Held};
 use crate::words::clock::Clock;
 use crate::words::ids::{TokenKey, random_name};
+use crate::words::token_set::{Needs, Scope};
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
     /// Answers a call. Never fails: whatever goes wrong is a response, too.
@@ -86,12 +89,12 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
         };
         let mut credential = None;
         if let Some(ask) = ask {
-            let held = self.tokens.token(&ask).await?;
-            if let (Some(needs), Some(scope)) = (&route.needs, &held.scope)
-                && !scope.covers(needs)
-            {
-                return Err(Refusal::ScopeInsufficient(needs.clone()));
-            }
+            let needs = api.needs(route, outgoing.method(), rest);
+            let held = match self.tokens.at_hand(&ask) {
+                Some(held) => held,
+                None => Box::pin(self.obtain(&ask, needs)).await?,
+            };
+            check_scope(needs, held.scope.as_ref())?;
             credential = Some(Credential { ask, held, consent: consent.as_ref() });
         }
 
@@ -111,6 +114,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
         Ok(Answered { answer, api, route })
     }
 
+    /// A token that is not at hand. Nothing is spent for a call that its consent does not cover.
+    async fn obtain(&self, ask: &Ask<'_>, needs: Option<&Needs>) -> Result<Arc<Held>, Refusal> {
+        if needs.is_some() {
+            check_scope(needs, self.tokens.scope(ask).await.as_ref())?;
+        }
+        Ok(self.tokens.token(ask).await?)
+    }
+
     /// How long the bodies of a call may take.
     fn patience(&self, call: &Call<'_>) -> Patience {
         Patience { idle: self.limits.body_idle_timeout, until: call.started + self.limits.request_timeout }
@@ -118,6 +129,14 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
 
     fn example(&self, api: &ServedApi) -> Example {
         Example { header: self.consent_header.clone(), prefix: api.prefix.as_str().to_owned() }
+    }
+}
+
+/// A scope that nobody told is not held against a consent: the bank has the last word.
+fn check_scope(needs: Option<&Needs>, scope: Option<&Scope>) -> Result<(), Refusal> {
+    match (needs, scope) {
+        (Some(needs), Some(scope)) if !needs.are_met_by(scope) => Err(Refusal::ScopeInsufficient(needs.clone())),
+        (Some(_) | None, _) => Ok(()),
     }
 }
 

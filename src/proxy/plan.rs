@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::access_log::Answered;
 use super::places::Places;
-use super::settings::{Api, Limits, Route, TokenSource};
+use super::settings::{Api, Limits, Route, ScopeRule, TokenSource};
 use super::upstream::Upstream;
 use crate::http::forwarding::ForwardRules;
 use crate::http::hop_by_hop::is_hop_by_hop;
@@ -24,7 +24,7 @@ use crate::words::bank::{BankBehaviour, Matcher};
 use crate::words::ids::{ClientKey, ConsentId, ProviderId, TokenKey};
 use crate::words::metrics::{ApiLabels, Metrics};
 use crate::words::secrets::NotAHeaderValue;
-use crate::words::token_set::Scope;
+use crate::words::token_set::{Needs, Scope};
 
 /// An API, ready to be called.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ pub(super) struct ServedApi {
     /// Its answers that lead elsewhere.
     pub(super) foreign_redirects: Counter,
     routes: Box<[ServedRoute]>,
+    scope_rules: Box<[ScopeRule]>,
 }
 
 /// A route, ready to be taken.
@@ -51,7 +52,7 @@ pub(super) struct ServedApi {
 pub(super) struct ServedRoute {
     matcher: RouteMatch,
     pub(super) source: Source,
-    pub(super) needs: Option<Scope>,
+    needs: Option<Needs>,
     pub(super) consent: Option<ConsentId>,
     pub(super) rules: ForwardRules,
     /// Whether a call that the bank rejected for its token may be sent again.
@@ -141,12 +142,25 @@ impl ServedApi {
                 consent_dead: behaviour.consent_dead.clone().into(),
             },
             upstream,
+            scope_rules: api.scope_rules.into(),
         })
     }
 
     /// Finds the route that a call takes.
     pub(super) fn choose<'p>(&self, method: &Method, rest: Rest<'p>) -> Choice<'p> {
         choose(self.routes.iter().map(|route| &route.matcher), method, rest)
+    }
+
+    /// What a call by this route needs its consent to cover: what the route says, else what the bank says of such calls.
+    pub(super) fn needs<'a>(&'a self, route: &'a ServedRoute, method: &Method, rest: Rest<'_>) -> Option<&'a Needs> {
+        let is_it = |rule: &&ScopeRule| {
+            rule.matcher.allows(method) && rule.matcher.pattern().fits_under(self.base.path(), rest)
+        };
+        match (&route.needs, &route.source) {
+            (Some(needs), _) => Some(needs),
+            (None, Source::Consent) => self.scope_rules.iter().find(is_it).map(|rule| &rule.needs),
+            (None, Source::Client(..) | Source::None) => None,
+        }
     }
 
     /// The route at a position that [`ServedApi::choose`] gave.
@@ -173,7 +187,7 @@ impl ServedRoute {
             matcher: route.matcher,
             replays: route.replay_on_rejection && !matches!(source, Source::None),
             source,
-            needs: route.needs,
+            needs: route.needs.map(|scope| Needs::one_of([scope])),
             consent: route.consent,
             rules,
             resends: route.resend_on_lost_reply,

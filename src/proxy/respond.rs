@@ -25,7 +25,7 @@ use crate::http::via::Loop;
 use crate::token::TokenError;
 use crate::words::ids::random;
 use crate::words::problem::ProblemType;
-use crate::words::token_set::Scope;
+use crate::words::token_set::{Needs, Scope};
 
 /// Why a call does not get the bank's answer.
 #[derive(Debug)]
@@ -48,8 +48,8 @@ pub(super) enum Refusal {
     MethodNotAllowed(String, Vec<Method>),
     /// It is not known which consent it is for; an example of a call that would be.
     Unidentified(Unidentified, Example),
-    /// The consent lacks what the route needs.
-    ScopeInsufficient(Scope),
+    /// The consent lacks what the call needs.
+    ScopeInsufficient(Needs),
     /// There is no token.
     Token(TokenError),
     /// Its body is known to be larger than this many bytes.
@@ -96,8 +96,12 @@ impl Refusal {
                 Problem::new(reason.problem(), detail).with("example", example)
             }
             Self::ScopeInsufficient(needs) => {
-                let detail = format!("this route needs the scope {}", needs.as_str());
-                Problem::new(ProblemType::ScopeInsufficient, detail).with("needs", needs.as_str())
+                let detail = format!("this call needs a consent with the scope {needs}");
+                let problem = Problem::new(ProblemType::ScopeInsufficient, detail);
+                match needs.scopes() {
+                    [one] => problem.with("needs", one.as_str()),
+                    several => problem.with("needs_one_of", several.iter().map(Scope::as_str).collect::<Vec<_>>()),
+                }
             }
             Self::Token(error) => {
                 let problem = Problem::new(error.problem(), error.to_string());

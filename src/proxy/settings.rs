@@ -13,7 +13,7 @@ use crate::net::serve::Bind;
 use crate::net::tls::{Identity, Roots};
 use crate::words::ids::{ConsentId, ProviderId};
 use crate::words::secrets::HeaderSecret;
-use crate::words::token_set::Scope;
+use crate::words::token_set::{Needs, Scope};
 
 /// The listener that apps call, and what is served there.
 #[derive(Debug)]
@@ -140,6 +140,17 @@ pub struct Api {
     pub identity: Option<Arc<Identity>>,
     /// What may be called, tried in order. Never empty.
     pub routes: Vec<Route>,
+    /// What the bank's calls need of a consent, tried in order; for routes with a consent's token that say nothing themselves.
+    pub scope_rules: Vec<ScopeRule>,
+}
+
+/// What a consent has to cover for one kind of call, as the bank says.
+#[derive(Clone, Debug)]
+pub struct ScopeRule {
+    /// Which methods and paths, from the root of the bank's host on.
+    pub matcher: RouteMatch,
+    /// What they need.
+    pub needs: Needs,
 }
 
 /// One kind of call that an API allows.

@@ -21,6 +21,7 @@ use super::settings::ToldLife;
 pub(super) enum Target {
     AbnAuthorize,
     AbnToken,
+    AbnRevoke,
     AbnApi,
     NogiAuthorize,
     NogiToken,

@@ -94,6 +94,8 @@ pub(super) struct AbnAmroCounters {
     pub(super) code_reuses: u64,
     pub(super) client_credentials: u64,
     pub(super) api_calls: u64,
+    /// Tokens that were to be revoked, known or not.
+    pub(super) revocations: u64,
     /// Consents that a reuse event has killed or somebody has revoked.
     pub(super) consents_dead: u64,
 }

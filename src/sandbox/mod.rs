@@ -71,7 +71,7 @@
 //! # Faults
 //!
 //! `POST /faults` takes `{"target": "abn-token", "consent": id?, "grant_type": name?, "times": n?, "fault": {…}}`; the
-//! targets are `abn-authorize`, `abn-token`, `abn-api`, `nogi-authorize`, `nogi-token` and `nogi-api`. A rule with
+//! targets are `abn-authorize`, `abn-token`, `abn-revoke`, `abn-api`, `nogi-authorize`, `nogi-token` and `nogi-api`. A rule with
 //! `"grant_type": "authorization_code"` strikes code exchanges and leaves refreshes alone. What can go wrong, alone or
 //! together:
 //!
@@ -103,6 +103,7 @@
 
 mod abn_amro;
 mod answers;
+mod assertions;
 pub mod certificates;
 mod codes;
 mod control;

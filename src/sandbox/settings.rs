@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use super::assertions::ClientKey;
+
 /// The sandbox as a whole. The default is strict and takes any free ports.
 #[derive(Clone, Debug)]
 pub struct SandboxSettings {
@@ -91,6 +93,11 @@ pub struct AbnAmroKnobs {
     pub code_life_s: u64,
     /// Answer the authorize request at once, as if the customer had agreed for the account of the bank's documents.
     pub auto_approve: bool,
+    /// The client's keys. Where there are any, it proves itself with an assertion that one of them has signed, and with nothing
+    /// else.
+    pub client_keys: Vec<ClientKey>,
+    /// Whom assertions have to be for; absent, the token endpoint.
+    pub assertion_audience: Option<String>,
 }
 
 impl Default for AbnAmroKnobs {
@@ -108,6 +115,8 @@ impl Default for AbnAmroKnobs {
             redirect_uris: vec!["http://localhost:8090/callback".to_owned(), "https://localhost/auth".to_owned()],
             code_life_s: 60,
             auto_approve: false,
+            client_keys: Vec::new(),
+            assertion_audience: None,
         }
     }
 }
@@ -181,6 +190,11 @@ pub struct NorskGjeldKnobs {
     pub auto_approve: bool,
     /// Creditors that do not answer a lookup.
     pub creditors_missing: u8,
+    /// The client's keys. Where there are any, it proves itself with an assertion that one of them has signed, and with nothing
+    /// else.
+    pub client_keys: Vec<ClientKey>,
+    /// Whom assertions have to be for; absent, the token endpoint.
+    pub assertion_audience: Option<String>,
 }
 
 impl Default for NorskGjeldKnobs {
@@ -192,6 +206,8 @@ impl Default for NorskGjeldKnobs {
             code_life_s: 600,
             auto_approve: false,
             creditors_missing: 0,
+            client_keys: Vec::new(),
+            assertion_audience: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::abn_amro::ledger::Ledger;
+use super::assertions::Seen;
 use super::endpoints::Endpoints;
 use super::faults::{Fault, Faults, Occasion};
 use super::journal::{Journal, TokenRequest};
@@ -22,6 +23,8 @@ pub(super) struct World<C> {
     pub(super) norsk_gjeld: Mutex<Register>,
     pub(super) faults: Mutex<Faults>,
     pub(super) journal: Mutex<Journal>,
+    /// The assertions that its client has used up.
+    pub(super) assertions: Mutex<Seen>,
 }
 
 impl<C> World<C> {
@@ -42,6 +45,7 @@ impl<C> World<C> {
             norsk_gjeld: Mutex::default(),
             faults: Mutex::default(),
             journal: Mutex::default(),
+            assertions: Mutex::default(),
         }
     }
 

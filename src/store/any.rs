@@ -13,6 +13,7 @@ use super::contract::{
 };
 use super::contract::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
+    Term,
 };
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
@@ -129,6 +130,10 @@ impl<C: Clock> Attempts for AnyStore<C> {
 
     async fn tell(&self, key: &TokenKey, tell: &Tell) -> Result<(), StoreError> {
         on_either!(self, store => store.tell(key, tell))
+    }
+
+    async fn term(&self, key: &TokenKey, term: &Term) -> Result<bool, StoreError> {
+        on_either!(self, store => store.term(key, term))
     }
 
     async fn open(&self, state: &StateDigest, open: &Open) -> Result<(), StoreError> {

@@ -194,10 +194,10 @@ pub fn of_await(change: Change<'_>, wait: &Await, outcome: AwaitOutcome) -> Vec<
     }
 }
 
-/// That nothing was granted.
+/// That nothing was granted, or not revoked.
 pub fn of_tell(change: Change<'_>, tell: &Tell) -> Vec<Event> {
     let Some(after) = change.after else { return Vec::new() };
-    let event = change.event(after, EventKind::NotGranted).because(Some(&tell.why)).said(&tell.said);
+    let event = change.event(after, tell.kind).because(Some(&tell.why)).said(&tell.said);
     vec![Event { attempt: tell.attempt.clone(), ..event }]
 }
 

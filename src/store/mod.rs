@@ -32,7 +32,7 @@ pub use contract::{
     MOST_EVENTS, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome,
     RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Resealed, Restore,
     RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Settle, SettleOutcome, Snapshot, Stage, Store,
-    StoreAge, StoreError, Suspect, Tell, Verdict, Waiting, Wanted,
+    StoreAge, StoreError, Suspect, Tell, Term, Verdict, Waiting, Wanted,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

@@ -109,6 +109,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         fault::point("after-commit").await;
         core.granted(&key, outcome).await;
         core.committed(&key, outcome, spilled);
+        if outcome == CommitOutcome::Gone {
+            core.disown(given.provider, given.set);
+        }
         Ok(match outcome {
             CommitOutcome::Stored { version, .. } => Kept::Stored(version),
             CommitOutcome::Superseded { .. } | CommitOutcome::Gone | CommitOutcome::Missing => Kept::Overtaken,

@@ -2,7 +2,7 @@
 //!
 //! [`Tokens::token`] is the whole story from a caller's side: look at what is held, `decide`, and mostly serve it.
 //! Otherwise join the one `flight` for this token, which asks the store (`ask`) and, if the store grants it the
-//! right, refreshes (`refresh`: arm, spend once; `keep`: spill and commit). [`timing`] holds the protocol's constants,
+//! right, refreshes (`refresh`: arm, spend once; `keep`: spill and commit). `known` is what is known of a consent without a token of it. [`timing`] holds the protocol's constants,
 //! `follow` keeps the cache in step with the store, `recover` replays at start what an earlier process could not
 //! commit. `grant` keeps what a customer has just consented to. `standing` is how providers stand, and how they are frozen. What became of a token is told in [`TokenError`].
 
@@ -15,6 +15,7 @@ mod flight;
 mod follow;
 mod grant;
 mod keep;
+mod known;
 mod loss;
 mod memory;
 mod permit;
@@ -38,7 +39,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 pub use cache::Held;
@@ -52,7 +53,7 @@ use crate::oauth::TokenEndpoint;
 use crate::store::spill::SpillDirectory;
 use crate::store::{End, Limits, RecordState, Store, StoreError};
 use crate::token::ask::{Errand, Urgency};
-use crate::token::cache::{Cache, Link, Standing, Standings};
+use crate::token::cache::{Cache, Link, Standings};
 use crate::token::decide::{Decision, decide};
 use crate::token::flight::{Flights, Landing};
 use crate::token::memory::Memories;
@@ -212,7 +213,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     }
 
     /// A token that needs nothing done about it.
-    fn at_hand(&self, ask: &Ask<'_>) -> Option<Arc<Held>> {
+    pub fn at_hand(&self, ask: &Ask<'_>) -> Option<Arc<Held>> {
         let held = self.core.cache.get(ask.key).filter(|held| held.provider == *ask.provider)?;
         match decide(Some(held.at_hand(self.core.clock.boot(), &self.core.link, false))) {
             Decision::Serve => {
@@ -293,37 +294,6 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     /// refreshing if the store has none, or with the same if a refresh would not help.
     pub fn reject(&self, key: &TokenKey, version: Version) {
         self.core.cache.reject(key, version);
-    }
-
-    /// Whether a stored record forbids the use of this consent on a route that needs no token of it. A consent of which
-    /// nothing is stored is not forbidden, and neither is one while the store is away: the bank has the last word.
-    pub async fn standing(&self, consent: &ConsentId, provider: &ProviderId) -> Result<(), TokenError> {
-        let core = &self.core;
-        let key = TokenKey::Consent(consent.clone());
-        if let Some(standing) = core.standings.get(&key, &core.link, core.clock.boot()) {
-            return standing.at(provider);
-        }
-        let (epoch, moves, asked) = (core.link.epoch(), core.standings.moves(), core.clock.boot());
-        // Not on the caller's runtime: a connection to the store that is opened there would end with it.
-        let (tell, told) = oneshot::channel();
-        let (reader, wanted) = (Arc::clone(core), key.clone());
-        core.flights.detach(async move {
-            let _nobody_waits = tell.send(reader.store.read(&wanted).await);
-        });
-        let standing = match told.await {
-            Ok(Ok(Some(snapshot))) => {
-                let until = snapshot.consent_remaining.filter(|rest| !rest.is_zero()).map(|rest| asked.plus(rest));
-                let verdict = refused_by(snapshot.state).map_or(Ok(()), Err);
-                Standing { provider: Some(snapshot.provider), verdict, epoch, moves, until }
-            }
-            Ok(Ok(None)) => Standing { provider: None, verdict: Ok(()), epoch, moves, until: None },
-            Ok(Err(_)) | Err(_) => return Ok(()),
-        };
-        // When a consent is no longer pending is not always told: its time ends by itself.
-        if standing.verdict != Err(TokenError::Pending) {
-            core.standings.put(&key, standing.clone());
-        }
-        standing.at(provider)
     }
 
     /// Notes, as a task of its own, that the API of `provider` says this consent has ended. A consent that was granted

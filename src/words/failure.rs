@@ -76,6 +76,12 @@ classes! {
     StoreForgot = "store_forgot", "the store took back a refresh that it had acknowledged, and the older token is of no more use";
     // The consent ended.
     BankSaysEnded = "bank_says_ended", "the bank's API said that the consent has ended";
+    RevokedOnRequest = "revoked_on_request", "it was revoked on request, at the bank and then here";
+    RevokedHereOnly = "revoked_here_only", "it was revoked here on request, and the bank was not told";
+    RevokedBeforeGrant = "revoked_before_grant", "it was revoked here on request before the customer had granted it";
+    RevokedInDoubt = "revoked_in_doubt", "it was revoked on request; the answer to an earlier refresh was lost, so the bank may hold tokens of it that nobody knows";
+    // The bank's API about consents said no.
+    TokenRejected = "token_rejected", "the bank's API accepted no token of ours";
 }
 
 impl FailureClass {

@@ -67,6 +67,10 @@ secret! {
     ClientSecret
 }
 secret! {
+    /// What our client proves itself with once, signed (RFC 7523 §2.2).
+    ClientAssertion
+}
+secret! {
     /// The value of a static header such as `API-Key`.
     HeaderSecret
 }
@@ -145,6 +149,7 @@ mod tests {
             format!("{:?}", Ticket::new(CANARY)),
             format!("{:?}", BrowserKey::new(CANARY)),
             format!("{:?}", ClientSecret::new(CANARY)),
+            format!("{:?}", ClientAssertion::new(CANARY)),
             format!("{:?}", HeaderSecret::new(CANARY)),
             format!("{:?}", AdminKey::new(CANARY)),
             format!("{:?}", StorePassword::new(CANARY)),

@@ -44,6 +44,37 @@ impl Scope {
     }
 }
 
+/// What a call needs a consent to cover: any one of these scopes, and that one whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs(Box<[Scope]>);
+
+impl Needs {
+    /// Any one of `scopes`.
+    pub fn one_of(scopes: impl IntoIterator<Item = Scope>) -> Self {
+        Self(scopes.into_iter().collect())
+    }
+
+    /// Whether a consent that covers `scope` will do.
+    pub fn are_met_by(&self, scope: &Scope) -> bool {
+        self.0.iter().any(|needed| scope.covers(needed))
+    }
+
+    /// The scopes of which one is needed.
+    pub fn scopes(&self) -> &[Scope] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, scope) in self.0.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { ", or " })?;
+            f.write_str(scope.as_str())?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -69,5 +100,16 @@ mod tests {
         assert!(Scope::parse("a\"b").is_none());
         assert!(Scope::parse("a\\b").is_none());
         assert!(Scope::parse("a\r\nb").is_none());
+    }
+
+    #[test]
+    fn of_several_needs_one_is_enough_if_it_is_met_whole() {
+        let scope = |text| Scope::parse(text).expect("valid");
+        let needs = Needs::one_of([scope("read write"), scope("admin")]);
+        assert!(needs.are_met_by(&scope("write read")));
+        assert!(needs.are_met_by(&scope("admin")));
+        assert!(!needs.are_met_by(&scope("read")));
+        assert!(!needs.are_met_by(&scope("")));
+        assert_eq!(needs.to_string(), "read write, or admin");
     }
 }

@@ -34,6 +34,18 @@ mod telling;
 // Consents that are started here, and their customers.
 mod starting;
 
+// What a consent does not cover.
+mod scopes;
+
+// How a consent ends at the bank and here.
+mod revoking;
+
+// What the bank says of a consent.
+mod informing;
+
+// How our client proves itself.
+mod proving;
+
 // The command line and the demo.
 mod commanding;
 

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use consentry::store::{
-    Attempts, Await, Begin, BeginOutcome, Commit, EmbeddedStore, End, Event, FailTo, Grace, Holder, Reassert,
-    RecordState, RedisStore, Resealed, Restore, Revive, Seed, Snapshot, Tell,
+    Attempts, Await, Begin, BeginOutcome, Commit, EmbeddedStore, End, Event, EventKind, FailTo, Grace, Holder,
+    Reassert, RecordState, RedisStore, Resealed, Restore, Revive, Seed, Snapshot, Tell, Term,
 };
 use consentry::words::clock::{SystemClock, WallTime};
 use consentry::words::ids::{Fence, GrantId, TokenKey, Version};
@@ -36,6 +36,7 @@ enum Step {
     Seed { grant: bool, expected: Option<u8>, mark: u8, over: bool, age: Option<bool> },
     Await { grant: bool },
     Tell { who: u64 },
+    Term { grant: bool, over: bool },
     End { grant: Option<bool>, remembered: Option<u8> },
     Revive { who: u64, expected: Option<u8>, replaced: Option<(u8, bool, u8)> },
 }
@@ -172,8 +173,13 @@ async fn run(step: &Step, store: &impl Attempts, key: &TokenKey, grants: [GrantI
             format!("{:?}", store.await_grant(key, &wait).await.unwrap())
         }
         Step::Tell { who } => {
-            let tell = Tell { why: "server_error".into(), said: Said::default(), attempt: Some(attempt(who)) };
+            let kind = if who == 1 { EventKind::NotGranted } else { EventKind::NotRevoked };
+            let tell = Tell { kind, why: "server_error".into(), said: Said::default(), attempt: Some(attempt(who)) };
             format!("{:?}", store.tell(key, &tell).await.unwrap())
+        }
+        Step::Term { grant, over } => {
+            let until = WallTime::from_millis(if over { 5 } else { 4_000_000_000_000 });
+            format!("{:?}", store.term(key, &Term { grant: grants[usize::from(grant)], until }).await.unwrap())
         }
         Step::Seed { grant, expected, mark, over, age } => {
             let seed = Seed {
@@ -218,9 +224,17 @@ fn shown(snapshot: &Snapshot) -> String {
     let lease = near(snapshot.lease_left);
     let uncertain_for = snapshot.uncertain_for.map(|_| Duration::ZERO);
     let granted_at = snapshot.granted_at.map(|at| WallTime::from_millis(at.as_millis() / 100_000_000));
+    let consent_remaining = snapshot.consent_remaining.map(|rest| if rest.is_zero() { rest } else { HOUR });
     let zero = Duration::ZERO;
-    let timeless =
-        Snapshot { remaining: zero, backoff: zero, lease_left: zero, uncertain_for, granted_at, ..snapshot.clone() };
+    let timeless = Snapshot {
+        remaining: zero,
+        backoff: zero,
+        lease_left: zero,
+        uncertain_for,
+        granted_at,
+        consent_remaining,
+        ..snapshot.clone()
+    };
     format!("{timeless:?} remaining {remaining} backoff {backoff} lease {lease}")
 }
 
@@ -260,6 +274,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(grant, expected, mark, over, age)| Step::Seed { grant, expected, mark, over, age }),
         2 => yes().prop_map(|grant| Step::Await { grant }),
         1 => (1..3_u64).prop_map(|who| Step::Tell { who }),
+        1 => (yes(), proptest::bool::weighted(0.2)).prop_map(|(grant, over)| Step::Term { grant, over }),
         1 => (proptest::option::weighted(0.8, yes()), proptest::option::of(version))
             .prop_map(|(grant, remembered)| Step::End { grant, remembered }),
         2 => (3..9_u64, revived_version.clone(), proptest::option::of((version_from, yes(), 0..4_u8)))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use consentry::store::{
     Attempts, Await, AwaitOutcome, Begin, BeginOutcome, CommitOutcome, End, EndOutcome, EventKind, ReassertOutcome,
-    RecordState, RestoreOutcome, Seed, SeedOutcome, Store, Tell,
+    RecordState, RestoreOutcome, Seed, SeedOutcome, Store, Tell, Term,
 };
 use consentry::words::clock::WallTime;
 use consentry::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
@@ -30,6 +30,7 @@ suite! {
     an_import_takes_the_place_of_a_pending_consent
     what_was_forgotten_comes_back_over_a_pending_consent
     a_history_tells_that_a_customer_was_asked_and_brought_nothing
+    when_a_consent_ends_is_noted_for_its_grant_while_it_lives
 }
 
 async fn a_new_consent_is_pending_until_its_time_is_over_and_leaves_nothing(bench: &impl Bench) {
@@ -217,7 +218,12 @@ async fn what_was_forgotten_comes_back_over_a_pending_consent(bench: &impl Bench
 async fn a_history_tells_that_a_customer_was_asked_and_brought_nothing(bench: &impl Bench) {
     let (store, key) = (bench.store(), consent());
     let said = Said { status: Some(400), request_id: BankRequestId::parse(b"abc"), late: false };
-    let tell = Tell { why: "invalid_grant".into(), said: said.clone(), attempt: Some(attempt(1)) };
+    let tell = Tell {
+        kind: EventKind::NotGranted,
+        why: "invalid_grant".into(),
+        said: said.clone(),
+        attempt: Some(attempt(1)),
+    };
     store.tell(&key, &tell).await.unwrap();
     assert_eq!(store.history(&key).await.unwrap(), [], "where there is no record there is no history");
     let wait = wait();
@@ -233,6 +239,33 @@ async fn a_history_tells_that_a_customer_was_asked_and_brought_nothing(bench: &i
     assert!(ended.at >= asked.at && ended.at > WallTime::from_millis(0));
     assert_eq!(ended.attempt, Some(attempt(1)));
     assert_eq!(store.read(&key).await.unwrap().unwrap().state, RecordState::Pending, "and nothing else");
+}
+
+async fn when_a_consent_ends_is_noted_for_its_grant_while_it_lives(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let until = WallTime::from_millis(4_000_000_000_000);
+    let other = Term { grant: GrantId::random(), until };
+    assert!(!store.term(&key, &other).await.unwrap(), "there is no record");
+    let wait = wait();
+    store.await_grant(&key, &wait).await.unwrap();
+    assert!(!store.term(&key, &Term { grant: wait.grant, until }).await.unwrap(), "nothing is granted");
+    let key = consent();
+    let seeded = seed(1);
+    store.seed(&key, &seeded).await.unwrap();
+    assert!(!store.term(&key, &other).await.unwrap(), "it is another grant's");
+    let before = store.read(&key).await.unwrap().unwrap();
+    for until in [until, WallTime::from_millis(5)] {
+        for _ in 0..2 {
+            assert!(store.term(&key, &Term { grant: seeded.grant, until }).await.unwrap());
+        }
+        let after = store.read(&key).await.unwrap().unwrap();
+        assert_eq!((after.consent_expires_at, after.version), (Some(until), before.version));
+    }
+    assert_eq!(store.read(&key).await.unwrap().unwrap().state, RecordState::Expired, "its time is over");
+    assert!(store.term(&key, &Term { grant: seeded.grant, until }).await.unwrap(), "and is not for ever");
+    assert_eq!(store.read(&key).await.unwrap().unwrap().state, RecordState::Active);
+    store.end(&key, &end(Some(seeded.grant))).await.unwrap();
+    assert!(!store.term(&key, &Term { grant: seeded.grant, until }).await.unwrap(), "it has ended");
 }
 
 async fn kinds(store: &impl Store, key: &TokenKey) -> Vec<EventKind> {

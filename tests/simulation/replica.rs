@@ -131,6 +131,7 @@ fn build(machine: &Arc<Machine>, settings: Settings, pid: Pid) -> SimulatedToken
         let registration = Registration {
             provider: provider(name),
             token_endpoint: format!("http://{name}.sim/token").parse().expect("a URI"),
+            revocation_endpoint: None,
             client_id: "us".to_owned(),
             client_auth: ClientAuth::SecretBasic(ClientSecret::new("secret")),
             identity: None,

@@ -224,14 +224,14 @@ async fn unknown_paths_and_methods_are_told_apart() {
         assert_eq!(answer.status, 400, "{path}");
     }
     for (method, path, allow) in [
-        ("DELETE", CONSENT, "GET, HEAD"),
-        ("POST", CONSENT, "GET, HEAD"),
+        ("PUT", CONSENT, "GET, HEAD, DELETE"),
+        ("POST", CONSENT, "GET, HEAD, DELETE"),
         ("GET", TOKENS, "PUT"),
         ("POST", TOKENS, "PUT"),
         ("POST", HISTORY, "GET, HEAD"),
         ("GET", REVIVE, "POST"),
         ("GET", "/v1/consents", "POST"),
-        ("TRACE", CONSENT, "GET, HEAD, PUT, POST"),
+        ("TRACE", CONSENT, "GET, HEAD, PUT, POST, DELETE"),
     ] {
         let answer = server.ask(method, path, &[], "").await;
         answer.problem("method-not-allowed");

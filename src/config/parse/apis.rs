@@ -77,6 +77,7 @@ fn api(name: &str, raw: &RawApi, at: &At<'_>, around: &Surroundings<'_>) -> Opti
     let is_public_client = named.is_some_and(|named| named.is_public_client);
     let routes = routes::parse(raw.routes.as_deref(), &at.key("routes"), is_public_client);
     let identity: Option<Identity> = identity?;
+    let scope_rules = named.map(|named| named.scope_rules.clone()).unwrap_or_default();
     Some(Api {
         name: name.to_owned(),
         prefix: prefix?,
@@ -88,6 +89,7 @@ fn api(name: &str, raw: &RawApi, at: &At<'_>, around: &Surroundings<'_>) -> Opti
         reachable: super::reachable(raw.refuse_private_addresses),
         identity: identity.map(Arc::new),
         routes: routes?,
+        scope_rules,
     })
 }
 

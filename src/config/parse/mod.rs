@@ -5,6 +5,8 @@
 
 mod apis;
 mod asking;
+mod auth;
+mod desks;
 mod headers;
 mod listeners;
 mod providers;
@@ -41,6 +43,7 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> Opti
     let log = log(raw.log.as_ref(), &at.key("log"));
     let replica = replica(raw.replica.as_deref(), &at.key("replica"), sources);
 
+    let desks = desks::parse(&providers, apis.as_deref().unwrap_or_default(), &at.key("providers"));
     let (settings, registrations, asked) = providers.finish();
     let callback = listeners.callback.map(|callback| {
         callback.map(|(listener, settings)| (listener, asking::together(settings, asked, &at.key("callback"))))
@@ -53,6 +56,7 @@ pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> Opti
         store: store?,
         tokens: TokenSettings { providers: settings, ..tokens },
         registrations,
+        desks,
         shutdown,
         log: log?,
         replica: replica?,

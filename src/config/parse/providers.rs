@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{Sources, asking, headers, not_one_of, quantities, reachable};
+use super::desks::{self, Offered};
+use super::{Sources, asking, auth, headers, not_one_of, quantities, reachable, routes};
 use crate::config::fault::{At, Collector};
-use crate::config::raw::{Over as _, RawClientAuth, RawMatcher, RawProfile, RawProvider};
+use crate::config::raw::{Over as _, RawMatcher, RawProfile, RawProvider};
 use crate::config::{shape, tree, value};
 use crate::consent::settings::Asking;
-use crate::net::tls::Identity;
 use crate::oauth::settings::{ClientAuth, Registration};
 use crate::profiles;
+use crate::proxy::settings::ScopeRule;
 use crate::token::settings::ProviderSettings;
 use crate::words::bank::{BankBehaviour, BodyMatcher, Matcher, OldAccessToken, Rotation};
 use crate::words::ids::ProviderId;
-use crate::words::secrets::ClientSecret;
 
 /// What the other parts of the file may refer to.
 #[derive(Default)]
@@ -43,6 +43,10 @@ pub(super) struct Named {
     pub(super) is_public_client: bool,
     /// The headers its requests are known by.
     pub(super) request_id_headers: Vec<http::HeaderName>,
+    /// What its calls need of a consent.
+    pub(super) scope_rules: Vec<ScopeRule>,
+    /// What it offers about consents.
+    pub(super) desk: Offered,
 }
 
 impl Providers {
@@ -50,6 +54,11 @@ impl Providers {
     pub(super) fn get(&self, name: &str) -> Option<(ProviderId, &Named)> {
         let (id, named) = self.named.get_key_value(&ProviderId::parse(name)?)?;
         Some((id.clone(), named))
+    }
+
+    /// Each name, and what is known of it.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ProviderId, &Named)> {
+        self.named.iter()
     }
 
     /// All the names.
@@ -88,7 +97,7 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     }
     let endpoint = raw.token_endpoint.as_deref().and_then(|text| endpoint_at.take(value::endpoint(text)));
     let client_id = client_id(raw.client_id.as_deref(), &at.key("client_id"));
-    let client_auth = client_auth(raw.client_auth.as_ref(), &at.key("client_auth"), sources);
+    let client_auth = auth::client_auth(&raw, at, sources);
     let roots = sources.roots(raw.ca_file.as_deref(), &at.key("ca_file"));
     let connect_timeout = &at.key("connect_timeout");
     let connect_timeout = quantities::duration(
@@ -106,13 +115,23 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     let behaviour = behaviour(&raw, at);
     let asking = asking::provider(&raw, client_id.as_deref(), at);
 
+    let revocation_at = at.key("revocation_endpoint");
+    let revocation_endpoint = raw.revocation_endpoint.as_deref();
+    let revocation_endpoint = revocation_endpoint.and_then(|text| revocation_at.take(value::endpoint(text)));
     let is_public_client = matches!(client_auth, Some((ClientAuth::None, _)));
     let request_id_headers =
         behaviour.as_ref().map(|behaviour| behaviour.request_id_headers.clone()).unwrap_or_default();
-    providers.named.insert(
-        id.clone(),
-        Named { upstream: profile.upstream, has_unknown_profile, is_public_client, request_id_headers },
-    );
+    let scope_rules = routes::scope_rules(raw.scope_rules.as_deref().unwrap_or_default(), &at.key("scope_rules"));
+    let desk = desks::offered(&raw, own, behaviour.as_ref(), at);
+    let named = Named {
+        upstream: profile.upstream,
+        has_unknown_profile,
+        is_public_client,
+        request_id_headers,
+        scope_rules,
+        desk,
+    };
+    providers.named.insert(id.clone(), named);
     let (Some(token_endpoint), Some(client_id), Some((client_auth, identity)), Some(roots), Some(behaviour)) =
         (endpoint, client_id, client_auth, roots, behaviour)
     else {
@@ -124,6 +143,7 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     let registration = Registration {
         provider: id.clone(),
         token_endpoint,
+        revocation_endpoint,
         client_id,
         client_auth,
         identity: identity.map(Arc::new),
@@ -165,38 +185,6 @@ fn client_id(text: Option<&str>, at: &At<'_>) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
-}
-
-fn client_auth(
-    raw: Option<&RawClientAuth>,
-    at: &At<'_>,
-    sources: &Sources<'_>,
-) -> Option<(ClientAuth, Option<Identity>)> {
-    const METHODS: &[&str] = &["tls_client_auth", "client_secret_basic", "client_secret_post", "none"];
-    let raw = at.need(raw)?;
-    let method = at.key("method").need(raw.method.as_deref())?;
-    let secret_at = at.key("secret");
-    let secret = || sources.secret(raw.secret.as_ref(), &secret_at).map(ClientSecret::new);
-    let without_secret = |auth| {
-        if raw.secret.is_some() {
-            secret_at.fault(format_args!("the method {method} takes no secret"));
-        }
-        Some(auth)
-    };
-    let auth = match method {
-        "tls_client_auth" => without_secret(ClientAuth::TlsClientAuth),
-        "client_secret_basic" => secret().map(ClientAuth::SecretBasic),
-        "client_secret_post" => secret().map(ClientAuth::SecretPost),
-        "none" => without_secret(ClientAuth::None),
-        other => {
-            at.key("method").fault(not_one_of(other, METHODS));
-            None
-        }
-    };
-    let needs_certificate = method == "tls_client_auth" || raw.certificate.is_some() || raw.key.is_some();
-    let identity =
-        if needs_certificate { Some(sources.identity(raw.certificate.as_ref(), raw.key.as_ref(), at)?) } else { None };
-    Some((auth?, identity))
 }
 
 fn behaviour(raw: &RawProvider, at: &At<'_>) -> Option<BankBehaviour> {

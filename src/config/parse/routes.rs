@@ -2,11 +2,11 @@
 
 use super::not_one_of;
 use crate::config::fault::{At, Faulted};
-use crate::config::raw::{RawRoute, RawWords};
+use crate::config::raw::{RawRoute, RawScopeRule, RawWords};
 use crate::http::route::RouteMatch;
-use crate::proxy::settings::{Route, TokenSource};
+use crate::proxy::settings::{Route, ScopeRule, TokenSource};
 use crate::words::ids::ConsentId;
-use crate::words::token_set::Scope;
+use crate::words::token_set::{Needs, Scope};
 
 /// The routes of one API; without any, everything may be called with the consent's token. `None` after a fault.
 pub(super) fn parse(raw: Option<&[RawRoute]>, at: &At<'_>, is_public_client: bool) -> Option<Vec<Route>> {
@@ -111,7 +111,7 @@ fn consent(
     id.map(Some).ok_or(Faulted)
 }
 
-fn scope(raw: Option<&RawWords>, at: &At<'_>) -> Result<Option<Scope>, Faulted> {
+pub(super) fn scope(raw: Option<&RawWords>, at: &At<'_>) -> Result<Option<Scope>, Faulted> {
     let Some(RawWords(text)) = raw else { return Ok(None) };
     match Scope::parse(text) {
         Some(scope) if !scope.as_str().is_empty() => Ok(Some(scope)),
@@ -124,6 +124,34 @@ fn scope(raw: Option<&RawWords>, at: &At<'_>) -> Result<Option<Scope>, Faulted> 
             Err(Faulted)
         }
     }
+}
+
+/// What the bank's calls need of a consent. A rule that is at fault is left out.
+pub(super) fn scope_rules(raw: &[RawScopeRule], at: &At<'_>) -> Vec<ScopeRule> {
+    raw.iter().enumerate().filter_map(|(nth, raw)| scope_rule(raw, &at.index(nth))).collect()
+}
+
+fn scope_rule(raw: &RawScopeRule, at: &At<'_>) -> Option<ScopeRule> {
+    let match_at = at.key("match");
+    let matcher = match_at.need(raw.r#match.as_deref()).and_then(|text| match_at.take(RouteMatch::parse(text)));
+    let one_of_at = at.key("needs_one_of");
+    let scopes: Vec<Option<Scope>> = match (&raw.needs, raw.needs_one_of.as_deref()) {
+        (Some(words), None) => vec![scope(Some(words), &at.key("needs")).ok()?],
+        (None, Some(several)) if !several.is_empty() => {
+            let one = |(nth, words)| scope(Some(words), &one_of_at.index(nth)).unwrap_or_default();
+            several.iter().enumerate().map(one).collect()
+        }
+        (None, Some(_)) => {
+            one_of_at.fault("it is empty");
+            return None;
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            at.fault("it has either needs, all of whose words are needed, or needs_one_of");
+            return None;
+        }
+    };
+    let scopes: Option<Vec<Scope>> = scopes.into_iter().collect();
+    Some(ScopeRule { matcher: matcher?, needs: Needs::one_of(scopes?) })
 }
 
 /// Whether nothing that fits `later` gets past `earlier`, as far as that shows at a glance.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -15,6 +16,7 @@ use crate::config::fault::At;
 use crate::config::raw::RawSource;
 use crate::config::renewal::Renewal;
 use crate::net::tls::{self, Identity, Roots};
+use crate::words::signing::SigningKey;
 
 /// Larger than any certificate chain or secret.
 const MOST_BYTES: u64 = 64 * 1024;
@@ -70,6 +72,12 @@ impl<'e> Sources<'e> {
             return None;
         }
         Some(text.into())
+    }
+
+    /// A key to sign with.
+    pub(super) fn signing_key(&self, source: Option<&RawSource>, at: &At<'_>) -> Option<Arc<SigningKey>> {
+        let pem = self.bytes(at.need(source)?, at, Guard::Closed)?;
+        at.take(SigningKey::from_pem(&pem)).map(Arc::new)
     }
 
     /// A certificate chain and its key, which is renewed when its files change.

@@ -38,6 +38,8 @@ impl Folder {
         folder.write("secrets/two-lines", b"CANARY-one\nCANARY-two\n", 0o600);
         folder.write("secrets/large", &vec![b'x'; 65 * 1024], 0o600);
         folder.write("secrets/open", b"CANARY-open-for-everybody", 0o644);
+        let signing = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        folder.write("secrets/signing.key", signing.as_bytes(), 0o600);
         folder.write_identity("tls");
         folder.write_identity("other");
         folder

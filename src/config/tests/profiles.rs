@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::Folder;
 use crate::consent::settings::Asking;
+use crate::http::prefix::PathPrefix;
+use crate::http::target::CheckedPath;
 use crate::oauth::settings::{ClientAuth, Pkce};
 use crate::profiles;
 use crate::words::bank::{BankBehaviour, Matcher, Rotation};
@@ -141,6 +143,55 @@ fn uk_open_banking_rejects_a_token_with_an_empty_401() {
     let behaviour = behaviour("uk-open-banking", own_addresses("uk-open-banking"));
     assert!(any_matches(&behaviour.token_rejected, 401, ""));
     assert!(!any_matches(&behaviour.token_rejected, 403, ""));
+}
+
+/// A method, a path, and what a consent has to cover for them.
+type Needed = (&'static str, &'static str, &'static str);
+
+#[test]
+fn each_bank_s_calls_need_what_it_documents() {
+    let documented: [(&str, &[Needed]); 2] = [
+        (
+            "abn-amro",
+            &[
+                ("GET", "/v1/accounts/NL12/details", "psd2:account:details:read"),
+                ("GET", "/v1/accounts/NL12/balances", "psd2:account:balance:read"),
+                ("GET", "/v1/accounts/NL12/transactions", "psd2:account:transaction:read"),
+                ("GET", "/v1/accounts/NL12/funds", "psd2:account:funds:read"),
+                ("GET", "/v1/consentinfo", ""),
+                ("POST", "/v1/payments", ""),
+                ("PUT", "/v1/payments/1", "psd2:payment:sepa:write"),
+                ("PUT", "/v1/payments/xborder/1", "psd2:payment:xborder:write"),
+                ("GET", "/v1/payments/1", "psd2:payment:sepa:read"),
+                ("GET", "/v1/payments/xborder/1", ""),
+            ],
+        ),
+        (
+            "norsk-gjeld",
+            &[
+                ("GET", "/v1/debt", "debt.unsecured.presentation, or debt.unsecured.processing"),
+                ("GET", "/v1/debt/c1/status", ""),
+                ("PUT", "/v1/consent/agreement", ""),
+            ],
+        ),
+    ];
+    for (profile, rows) in documented {
+        for profile in profiles::ALL.iter().filter(|(name, _)| name.starts_with(profile)) {
+            let config = Folder::new().config(&file(profile.0, ""));
+            let rules = &config.proxy.apis.first().expect("one").scope_rules;
+            for (method, path, needs) in rows {
+                let method = Method::from_bytes(method.as_bytes()).expect("a method");
+                let uri: Uri = path.parse().expect("a path");
+                let checked = CheckedPath::check(&uri, 100).expect("acceptable");
+                let rest = PathPrefix::parse("/").expect("all").strip(&checked).expect("under it");
+                let rule = rules
+                    .iter()
+                    .find(|rule| rule.matcher.allows(&method) && rule.matcher.pattern().fits_under("", rest));
+                let told = rule.map(|rule| rule.needs.to_string()).unwrap_or_default();
+                assert_eq!(told, *needs, "{} {path}", profile.0);
+            }
+        }
+    }
 }
 
 #[test]

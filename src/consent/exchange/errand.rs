@@ -12,8 +12,8 @@ use crate::consent::start::ATTEMPT_LIFE;
 use crate::oauth::settings::Pkce;
 use crate::oauth::{NotSent, Reply, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::{
-    Attempt, AttemptStage, Attempts, Claim, ClaimOutcome, ClaimTo, End, EndOutcome, RecordState, Settle, StoreError,
-    Tell,
+    Attempt, AttemptStage, Attempts, Claim, ClaimOutcome, ClaimTo, End, EndOutcome, EventKind, RecordState, Settle,
+    StoreError, Tell,
 };
 use crate::token::{Given, Kept, Tokens};
 use crate::words::clock::Clock;
@@ -197,7 +197,8 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<'_, S, E, C> {
             }
         };
         if !told {
-            let tell = Tell { why: why.to_owned(), said, attempt: Some(self.by.clone()) };
+            let (kind, attempt) = (EventKind::NotGranted, Some(self.by.clone()));
+            let tell = Tell { kind, why: why.to_owned(), said, attempt };
             told = persist(|| store.tell(&key, &tell)).await.is_ok();
         }
         if !told {

@@ -61,10 +61,17 @@ pub fn tell(record: &Snapshot, events: &[Event], quarantine: Duration) -> Told {
 
 const GOES_ON: &str = "Nothing; look again in a few seconds.";
 const START_ANEW: &str = "Start a new consent.";
+const NOT_REVOKED: &str =
+    "Ask for it again; `consentry consent revoke --only-here` ends it here whatever the bank says.";
 
 fn usable(record: &Snapshot, events: &[Event]) -> (String, Who, String) {
     let token = access_token(record);
     if record.failures == 0 {
+        if let Some(last) = events.last().filter(|event| event.kind == EventKind::NotRevoked) {
+            let why = format!("{}{}", says(last.why.as_deref()), said(&last.said));
+            let summary = format!("The consent was to be revoked, and is not: {why}. It is still usable. {token}");
+            return (summary, Who::Operator, NOT_REVOKED.to_owned());
+        }
         let revived = events.last().is_some_and(|event| event.kind == EventKind::Revived);
         let revived = if revived { " A person revived it, and the next call tries the refresh token." } else { "" };
         return (format!("The consent is usable. {token}{revived}"), Who::Nobody, "Nothing.".to_owned());
@@ -160,6 +167,7 @@ const fn is_doubt(kind: EventKind) -> bool {
         | EventKind::Restored
         | EventKind::Reasserted
         | EventKind::Revived
+        | EventKind::NotRevoked
         | EventKind::Ended => false,
     }
 }
@@ -287,7 +295,12 @@ fn advice(class: Option<&str>) -> (Who, &'static str) {
         Class::RevokedOrExpired | Class::LostReply | Class::LateSend | Class::DoubleSend | Class::StoreForgot => {
             (Who::App, SEND_THE_CUSTOMER)
         }
-        Class::BankSaysEnded => (Who::App, START_ANEW),
+        Class::TokenRejected => (Who::Operator, "Check what the bank lets our client do at its API about consents."),
+        Class::BankSaysEnded
+        | Class::RevokedOnRequest
+        | Class::RevokedHereOnly
+        | Class::RevokedBeforeGrant
+        | Class::RevokedInDoubt => (Who::App, START_ANEW),
     }
 }
 
@@ -342,6 +355,7 @@ pub fn describe(event: &Event) -> String {
             format!("{who} had the refresh token of the replaced grant tried again, at a person's word")
         }
         EventKind::Revived => format!("{who} had the kept refresh token tried again, at a person's word"),
+        EventKind::NotRevoked => format!("{who} was to revoke it, and the bank did not: {}", says(why)),
         EventKind::Ended => format!("the consent ended: {}", says(why)),
     };
     text.push_str(&said(&event.said));

@@ -157,6 +157,15 @@ fn what_can_be_revived_is_said() {
 }
 
 #[test]
+fn a_consent_that_was_to_end_and_lives_is_told_as_such() {
+    let told = tell(&record(RecordState::Active), &[event(EventKind::NotRevoked, Some("server_error"))], QUARANTINE);
+    assert!(told.summary.starts_with("The consent was to be revoked, and is not: "), "{}", told.summary);
+    assert!(told.summary.contains("(HTTP 503, the bank's request id bank-1). It is still usable."), "{}", told.summary);
+    assert_eq!(told.who_acts, Who::Operator);
+    assert!(told.advice.contains("--only-here"), "{}", told.advice);
+}
+
+#[test]
 fn every_event_has_its_words() {
     let rows = [
         (EventKind::Asked, None, "a customer was asked for the grant pod-1/boot/7"),
@@ -189,7 +198,13 @@ fn every_event_has_its_words() {
         (EventKind::Reasserted, Some("noted"), "may have been spent"),
         (EventKind::Revived, None, "the kept refresh token tried again"),
         (EventKind::Revived, Some("replaced"), "of the replaced grant"),
+        (
+            EventKind::NotRevoked,
+            Some("token_rejected"),
+            "was to revoke it, and the bank did not: the bank's API accepted no",
+        ),
         (EventKind::Ended, Some("bank_says_ended"), "the consent ended: the bank's API"),
+        (EventKind::Ended, Some("revoked_on_request"), "it was revoked on request, at the bank and then here"),
     ];
     for kind in EventKind::ALL {
         assert!(rows.iter().any(|(told, ..)| *told == kind), "{kind:?} is not read here");

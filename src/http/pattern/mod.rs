@@ -96,6 +96,11 @@ impl PathPattern {
         self.consent.is_some()
     }
 
+    /// Whether the path fits that `rest` has under a base whose own path is `base`.
+    pub fn fits_under(&self, base: &str, rest: Rest<'_>) -> bool {
+        fits(&self.pieces, Segments::of(base).chain(rest.segments()))
+    }
+
     /// Matches the path behind a prefix.
     pub fn matches<'p>(&self, rest: Rest<'p>) -> Option<Match<'p>> {
         if !fits(&self.pieces, rest.segments()) {
@@ -117,9 +122,9 @@ impl fmt::Debug for Match<'_> {
     }
 }
 
-fn fits(pieces: &[Piece], mut segments: Segments<'_>) -> bool {
+fn fits<'p, S: Iterator<Item = Segment<'p>> + Clone>(pieces: &[Piece], mut segments: S) -> bool {
     let mut rest = pieces;
-    let mut last_any: Option<(&[Piece], Segments<'_>)> = None;
+    let mut last_any: Option<(&[Piece], S)> = None;
     loop {
         match rest.split_first() {
             Some((Piece::AnySegments, [])) => return true,

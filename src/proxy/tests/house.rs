@@ -20,7 +20,7 @@ use crate::net::serve::{Bind, Listener, serve};
 use crate::net::shutdown::Shutdown;
 use crate::net::tls::Roots;
 use crate::oauth::{self, NotSent, TokenEndpoint, TokenOutcome, TokenRequest};
-use crate::proxy::settings::{Api, Limits, ProxySettings, Route, TokenSource};
+use crate::proxy::settings::{Api, Limits, ProxySettings, Route, ScopeRule, TokenSource};
 use crate::proxy::{Proxy, ProxyError};
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
@@ -30,7 +30,7 @@ use crate::words::clock::{BootInstant, Clock, SystemClock, WallTime};
 use crate::words::ids::ConsentId;
 use crate::words::metrics::Metrics;
 use crate::words::secrets::HeaderSecret;
-use crate::words::token_set::Scope;
+use crate::words::token_set::{Needs, Scope};
 
 /// What a house is built from; a test changes what it is about.
 pub(super) struct Plan {
@@ -66,6 +66,7 @@ impl Plan {
             reachable: Reachable::Everything,
             identity: None,
             routes: routes(),
+            scope_rules: scope_rules(),
         };
         let settings = ProxySettings {
             bind: Bind::Tcp("127.0.0.1:0".parse().expect("an address")),
@@ -191,6 +192,20 @@ fn routes() -> Vec<Route> {
         Route { needs: Scope::parse("read write"), ..route("/scoped/**", TokenSource::Consent) },
         Route { consent: ConsentId::parse("c1").ok(), ..route("/fixed/**", TokenSource::Consent) },
         Route { forward_consent_header: true, ..route("/named/**", TokenSource::Consent) },
+    ]
+}
+
+/// What the bank says of calls that no route says anything of.
+fn scope_rules() -> Vec<ScopeRule> {
+    let rule = |text: &str, scopes: &[&str]| ScopeRule {
+        matcher: RouteMatch::parse(text).expect("a match"),
+        needs: Needs::one_of(scopes.iter().map(|scope| Scope::parse(scope).expect("a scope"))),
+    };
+    vec![
+        rule("GET /base/v1/balances/*", &["balance"]),
+        rule("/base/v1/debt/**", &["presentation", "processing"]),
+        rule("/base/scoped/**", &["never asked: the route says it itself"]),
+        rule("/base/own/**", &["never asked: the token is no consent's"]),
     ]
 }
 

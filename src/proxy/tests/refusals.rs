@@ -172,6 +172,45 @@ async fn a_route_s_scope_must_be_covered_where_it_is_known() {
 }
 
 #[tokio::test]
+async fn what_the_bank_says_of_a_call_counts_under_the_base_s_path_where_the_route_says_nothing() {
+    let bank = Bank::saying(&[OK]).await;
+    let house = Plan::of(&bank).open().await;
+    house.shelf.put("some", RecordState::Active, Mood::Stays);
+    house.shelf.scope("some", "processing read write");
+    let get = async |path: &str| house.ask(&format!("GET /api{path}"), "Consent-ID: some\r\n", "").await;
+    let lacking = get("/v1/balances/x").await;
+    assert_eq!(told(&lacking), (403, "scope-insufficient".into()));
+    assert_eq!(lacking.json()["needs"], "balance");
+    for covered in ["/v1/balances", "/v1/balances/x/y", "/v1/debt/x", "/scoped/x", "/own/x"] {
+        assert_eq!(get(covered).await.status(), 200, "{covered}");
+    }
+    house.shelf.scope("some", "balance");
+    assert_eq!(house.ask("DELETE /api/v1/balances/x", "Consent-ID: some\r\n", "").await.status(), 200);
+    house.shelf.put("other", RecordState::Active, Mood::Stays);
+    house.shelf.scope("other", "balance");
+    let neither = house.ask("GET /api/v1/debt/x", "Consent-ID: other\r\n", "").await;
+    assert_eq!(neither.json()["needs_one_of"], serde_json::json!(["presentation", "processing"]));
+}
+
+#[tokio::test]
+async fn nobody_asks_for_the_right_to_refresh_for_a_call_that_is_not_covered() {
+    let bank = Bank::saying(&[OK]).await;
+    let house = Plan::of(&bank).open().await;
+    house.shelf.put("waits", RecordState::Active, Mood::Wait(Waiting::Busy, "x"));
+    house.shelf.scope("waits", "read");
+    let begins = house.shelf.begins();
+    let lacking = house.ask("GET /api/scoped/x", "Consent-ID: waits\r\n", "").await;
+    assert_eq!(told(&lacking), (403, "scope-insufficient".into()));
+    assert_eq!(house.shelf.begins(), begins);
+    for (state, slug) in [(RecordState::Revoked, "consent-revoked"), (RecordState::Expired, "consent-expired")] {
+        house.shelf.put(slug, state, Mood::Stays);
+        house.shelf.scope(slug, "read");
+        let ended = house.ask("GET /api/scoped/x", &format!("Consent-ID: {slug}\r\n"), "").await;
+        assert_eq!(told(&ended), (403, slug.into()), "that it has ended comes first");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_known_to_be_too_large_is_refused_unread() {
     let bank = Bank::saying(&[OK]).await;
     let mut plan = Plan::of(&bank);

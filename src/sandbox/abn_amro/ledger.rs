@@ -221,6 +221,18 @@ impl Ledger {
         known
     }
 
+    /// Ends the consent that this token is of, if the token is alive: a spent refresh token is none.
+    pub(in crate::sandbox) fn revoke_token(&mut self, token: &str) {
+        let of_refresh = self
+            .opened(token)
+            .filter(|(index, sequence)| self.consents.get(*index).is_some_and(|consent| consent.sequence == *sequence));
+        let of_access = self.access.get(token).and_then(|access| access.consent);
+        self.counters.revocations += 1;
+        if let Some(index) = of_refresh.map(|(index, _)| index).or(of_access) {
+            self.end(index, State::Revoked);
+        }
+    }
+
     /// Ends the consent of this id, if there is one.
     pub(super) fn end_of(&mut self, id: &str, state: State) {
         if let Some(&index) = self.by_id.get(id) {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::answers::{Answer, Broken, Form, Wire, answer, covers, empty, on_the_wire, only, read_body};
+use super::super::assertions::Wanted;
 use super::super::codes::BadCode;
 use super::super::faults::{Fault, Occasion, Target};
 use super::super::journal::{Bank, Outcome, TokenRequest};
@@ -27,7 +28,8 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
     request: Request<Incoming>,
 ) -> Result<Response<Wire>, Broken> {
     let (head, body) = request.into_parts();
-    if head.uri.path() != "/as/token.oauth2" {
+    let revokes = head.uri.path() == "/as/revoke_token.oauth2";
+    if head.uri.path() != "/as/token.oauth2" && !revokes {
         return Ok(on_the_wire(empty(StatusCode::NOT_FOUND)));
     }
     if head.method != Method::POST {
@@ -37,6 +39,9 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
         Ok(body) => Form::of_body(&head.headers, &body),
         Err(unread) => return Ok(on_the_wire(unread.answer())),
     };
+    if revokes {
+        return revoke(world, &head, &form).await;
+    }
     let arrived = world.clock.boot();
     let _answering = Answering::begin(world);
     let (consent, sequence) = {
@@ -84,6 +89,29 @@ pub(in crate::sandbox) async fn serve<C: Clock>(
     fault.after(answer).await
 }
 
+/// RFC 7009. A token that is not known, or is spent, is of no use any more, which is all that is asked for.
+async fn revoke<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> Result<Response<Wire>, Broken> {
+    let token = form.get("token").unwrap_or_default();
+    let process = || {
+        if !is_client(world, head, form) {
+            return Refusal::Client.answer();
+        }
+        lock(&world.abn_amro).revoke_token(token);
+        empty(StatusCode::OK)
+    };
+    let consent = {
+        let ledger = lock(&world.abn_amro);
+        let of_refresh = ledger.consent_of_refresh(token).map(|(id, _)| id.to_owned());
+        of_refresh.or_else(|| ledger.consent_of_access(token).map(str::to_owned))
+    };
+    let occasion = Occasion { consent: consent.as_deref(), ..Occasion::at(Target::AbnRevoke) };
+    let Some(fault) = world.strike(&occasion) else { return Ok(on_the_wire(process())) };
+    if let Some(instead) = fault.before().await? {
+        return Ok(on_the_wire(instead));
+    }
+    fault.after(process()).await
+}
+
 /// A token request that is being answered. It is until this is dropped, also where its client hangs up.
 struct Answering<'a, C>(&'a World<C>);
 
@@ -122,15 +150,28 @@ fn process<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
     (outcome, answer)
 }
 
+/// Whether the certificate is the one of the `client_id` in the form, or an assertion proves the client.
+fn is_client<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> bool {
+    let (keys, audience) = {
+        let knobs = lock(&world.abn_amro_knobs);
+        (knobs.client_keys.clone(), knobs.assertion_audience.clone())
+    };
+    if !keys.is_empty() {
+        let audience = audience.unwrap_or_else(|| world.endpoints.abn_amro.token_endpoint.clone());
+        let wanted = Wanted { keys: &keys, client_id: &world.settings.abn_amro_client_id, audience: &audience };
+        return lock(&world.assertions).check(form, wanted, world.clock.wall()).is_ok();
+    }
+    let certificate = head.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_deref());
+    let is_its = certificate.is_some_and(|shown| world.client_thumbprints.iter().any(|its| its == shown));
+    is_its && form.get("client_id") == Some(world.settings.abn_amro_client_id.as_str())
+}
+
 fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault) -> Result<(Outcome, Tokens), Refusal> {
     let known = ["grant_type", "client_id", "refresh_token", "scope", "code", "redirect_uri", "code_verifier"];
     if form.repeated(&known).is_some() {
         return Err(Refusal::RepeatedParameter);
     }
-    let certificate = head.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_deref());
-    let is_client = form.get("client_id") == Some(world.settings.abn_amro_client_id.as_str());
-    let is_its = certificate.is_some_and(|shown| world.client_thumbprints.iter().any(|its| its == shown));
-    if !is_client || !is_its {
+    if !is_client(world, head, form) {
         return Err(Refusal::Client);
     }
     let knobs = lock(&world.abn_amro_knobs).clone();

@@ -10,10 +10,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::answers::{Answer, Broken, Form, Wire, answer, empty, form_decode, on_the_wire, only, read_body};
+use super::super::assertions::Wanted;
 use super::super::codes::BadCode;
 use super::super::faults::{Fault, Occasion, Target};
 use super::super::journal::{Bank, Outcome, TokenRequest};
-use super::super::settings::{SandboxSettings, ToldLife};
+use super::super::settings::ToldLife;
 use super::super::world::{World, lock};
 use super::register::{Now, Token};
 use super::{DEBT_SCOPES, FEED_SCOPE, authorize, discovery, service};
@@ -119,7 +120,7 @@ fn granted<C: Clock>(world: &World<C>, head: &Parts, form: &Form, fault: &Fault)
     }
     match form.get("grant_type").ok_or(Refusal::GrantTypeMissing)? {
         grant @ ("client_credentials" | "authorization_code" | "refresh_token") => {
-            authenticate(&head.headers, form, &world.settings)?;
+            authenticate(world, &head.headers, form)?;
             match grant {
                 "client_credentials" => {}
                 "authorization_code" => return exchanged(world, form, fault),
@@ -169,8 +170,19 @@ impl Issued {
     }
 }
 
-/// HTTP Basic and nothing else; both halves are form-encoded (RFC 6749 §2.3.1).
-fn authenticate(headers: &HeaderMap, form: &Form, wanted: &SandboxSettings) -> Result<(), Refusal> {
+/// HTTP Basic and nothing else; both halves are form-encoded (RFC 6749 §2.3.1). Where the client has keys, an assertion.
+fn authenticate<C: Clock>(world: &World<C>, headers: &HeaderMap, form: &Form) -> Result<(), Refusal> {
+    let wanted = &world.settings;
+    let (keys, audience) = {
+        let knobs = lock(&world.norsk_gjeld_knobs);
+        (knobs.client_keys.clone(), knobs.assertion_audience.clone())
+    };
+    if !keys.is_empty() {
+        let audience = audience.unwrap_or_else(|| world.endpoints.norsk_gjeld.token_endpoint.clone());
+        let wanted = Wanted { keys: &keys, client_id: &wanted.norsk_gjeld_client_id, audience: &audience };
+        let taken = lock(&world.assertions).check(form, wanted, world.clock.wall());
+        return taken.map_err(|_| Refusal::Client);
+    }
     let Some(value) = headers.get(AUTHORIZATION) else {
         let in_body = form.get("client_secret").is_some();
         return Err(if in_body { Refusal::SecretInBody } else { Refusal::Client });
@@ -187,7 +199,7 @@ fn authenticate(headers: &HeaderMap, form: &Form, wanted: &SandboxSettings) -> R
 }
 
 fn revoke<C: Clock>(world: &World<C>, head: &Parts, form: &Form) -> Answer {
-    match authenticate(&head.headers, form, &world.settings) {
+    match authenticate(world, &head.headers, form) {
         Ok(()) => {
             lock(&world.norsk_gjeld).revoke_token(form.get("token").unwrap_or_default());
             empty(StatusCode::OK)

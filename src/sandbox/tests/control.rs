@@ -17,7 +17,7 @@ async fn counters_and_log_tell_every_token_request_and_no_token() {
     let wanted = json!({
         "token_requests": 2, "in_flight": 0, "most_in_flight": 1, "refreshes": 1, "grace_uses": 0, "reuse_events": 1,
         "authorize_requests": 0, "codes_issued": 0, "code_exchanges": 0, "code_reuses": 0,
-        "client_credentials": 0, "api_calls": 1, "consents_dead": 1,
+        "client_credentials": 0, "api_calls": 1, "revocations": 0, "consents_dead": 1,
     });
     assert_eq!(counters["abn"], wanted);
     let log = bench.control("GET", "/log", Value::Null).await;

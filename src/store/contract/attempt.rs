@@ -11,8 +11,10 @@
 use std::future::Future;
 use std::time::Duration;
 
+use super::event::EventKind;
 use super::record::{RecordState, Sealed};
 use super::{Store, StoreError};
+use crate::words::clock::WallTime;
 use crate::words::ids::{AttemptId, BrowserDigest, ConsentId, GrantId, ProviderId, StateDigest, TokenKey, Version};
 use crate::words::said::Said;
 use crate::words::token_set::Scope;
@@ -29,6 +31,10 @@ pub trait Attempts: Store {
 
     /// Writes into the history of a consent that an attempt ended without a grant. Where there is no record, nowhere.
     fn tell(&self, key: &TokenKey, tell: &Tell) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Writes into a consent's record when the consent itself ends, as its bank says. `false`: there is no such grant, or it
+    /// has ended.
+    fn term(&self, key: &TokenKey, term: &Term) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Writes an attempt down. Where replicas are required it counts only once enough of them have it.
     fn open(&self, state: &StateDigest, open: &Open) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -82,9 +88,20 @@ pub enum AwaitOutcome {
     Elsewhere(Version),
 }
 
+/// What a TERM writes down.
+#[derive(Clone, Copy, Debug)]
+pub struct Term {
+    /// Only if the record holds this grant.
+    pub grant: GrantId,
+    /// When the consent ends.
+    pub until: WallTime,
+}
+
 /// What a TELL writes down.
 #[derive(Clone, Debug)]
 pub struct Tell {
+    /// What happened: `NotGranted` or `NotRevoked`.
+    pub kind: EventKind,
     /// The class of what went wrong, a word.
     pub why: String,
     /// What the bank said, where it was asked.

@@ -72,13 +72,15 @@ pub enum EventKind {
     /// The kept refresh token is tried again: a person said so; `replaced`: the one of the grant that was replaced last;
     /// `pardoned`: the bank refused so many consents at once that the fault is not this one's.
     Revived,
+    /// The consent was to be revoked, and the bank did not do it.
+    NotRevoked,
     /// The consent ended.
     Ended,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Asked,
         Self::NotGranted,
         Self::Seeded,
@@ -96,6 +98,7 @@ impl EventKind {
         Self::Restored,
         Self::Reasserted,
         Self::Revived,
+        Self::NotRevoked,
         Self::Ended,
     ];
 
@@ -119,6 +122,7 @@ impl EventKind {
             Self::Restored => "restored",
             Self::Reasserted => "reasserted",
             Self::Revived => "revived",
+            Self::NotRevoked => "not_revoked",
             Self::Ended => "ended",
         }
     }

@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 pub use age::{Arrival, Occasion, StoreAge};
 pub use attempt::{
     Attempt, AttemptStage, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, ClaimTo, Open,
-    Settle, SettleOutcome, Tell,
+    Settle, SettleOutcome, Tell, Term,
 };
 pub use event::{Event, EventKind, MOST_EVENTS, said_words};
 pub use leases::{Arm, ArmOutcome, Begin, BeginOutcome, Grace, Lease, Renew, RenewOutcome, Waiting};

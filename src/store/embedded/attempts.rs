@@ -6,7 +6,7 @@ use super::{EmbeddedStore, blocking};
 use crate::store::attempt::{AttemptRecord, steps};
 use crate::store::contract::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome,
-    StoreError, Tell,
+    StoreError, Tell, Term,
 };
 use crate::store::{history, steps as record_steps};
 use crate::words::clock::Clock;
@@ -39,6 +39,10 @@ impl<C: Clock> Attempts for EmbeddedStore<C> {
 
     async fn tell(&self, key: &TokenKey, tell: &Tell) -> Result<(), StoreError> {
         self.step(key, tell, |_, _, _| (), |change, asked, ()| history::of_tell(change, asked)).await
+    }
+
+    async fn term(&self, key: &TokenKey, term: &Term) -> Result<bool, StoreError> {
+        self.step(key, term, record_steps::term, |_, _, _| Vec::new()).await
     }
 
     async fn open(&self, state: &StateDigest, open: &Open) -> Result<(), StoreError> {

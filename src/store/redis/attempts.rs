@@ -9,9 +9,9 @@ use super::{Lane, RedisStore};
 use crate::store::attempt::AttemptRecord;
 use crate::store::contract::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, ClaimTo, Open, Settle,
-    SettleOutcome, StoreError, Tell, said_words,
+    SettleOutcome, StoreError, Tell, Term, said_words,
 };
-use crate::store::steps::span;
+use crate::store::steps::{date, span};
 use crate::words::ids::{AttemptId, StateDigest, TokenKey};
 use crate::words::token_set::Scope;
 
@@ -37,9 +37,20 @@ impl Attempts for RedisStore {
             .arguments(key)
             .text(&tell.why)
             .text(&said_words(&tell.said))
-            .optional(tell.attempt.as_ref().map(AttemptId::as_str));
+            .optional(tell.attempt.as_ref().map(AttemptId::as_str))
+            .text(tell.kind.as_str());
         match self.step(Lane::Steps, script, key, arguments).await?.word.as_str() {
             "TOLD" | "NOT_FOUND" => Ok(()),
+            _ => Err(unexpected(script)),
+        }
+    }
+
+    async fn term(&self, key: &TokenKey, term: &Term) -> Result<bool, StoreError> {
+        let script = &self.0.scripts.term;
+        let arguments = self.arguments(key).text(&term.grant.to_string()).number(date(term.until));
+        match self.step(Lane::Steps, script, key, arguments).await?.word.as_str() {
+            "NOTED" => Ok(true),
+            "NOT_FOUND" => Ok(false),
             _ => Err(unexpected(script)),
         }
     }

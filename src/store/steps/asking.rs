@@ -1,7 +1,7 @@
-//! What is noted in a consent's record while its customer is asked.
+//! What is noted in a consent's record besides tokens: that its customer is asked, and when the consent itself ends.
 
-use super::span;
-use crate::store::contract::{Await, AwaitOutcome, RecordState};
+use super::{date, span};
+use crate::store::contract::{Await, AwaitOutcome, RecordState, Term};
 use crate::store::record::Record;
 
 /// Notes that a customer is asked for a grant. A consent of which there is nothing, or only that a customer was asked or
@@ -41,4 +41,14 @@ pub fn await_grant(slot: &mut Option<Record>, now: u64, wait: &Await) -> AwaitOu
     let version = record.version;
     *slot = Some(record);
     AwaitOutcome::Pending(version)
+}
+
+/// Notes when the consent itself ends, as its bank says.
+pub fn term(slot: &mut Option<Record>, _now: u64, term: &Term) -> bool {
+    let holds = |record: &&mut Record| {
+        record.version.grant == term.grant && !record.is_tombstone() && record.state != RecordState::Pending
+    };
+    let Some(record) = slot.as_mut().filter(holds) else { return false };
+    record.consent_until = Some(date(term.until));
+    true
 }

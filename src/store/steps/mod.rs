@@ -22,7 +22,7 @@ mod outcomes;
 
 use std::time::Duration;
 
-pub use asking::await_grant;
+pub use asking::{await_grant, term};
 pub use leases::{arm, begin, renew};
 pub use memories::{reassert, restore};
 pub use orders::{end, revive, seed, tombstone_state};
