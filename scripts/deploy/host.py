@@ -35,10 +35,9 @@ def systemd():
     named = {pathlib.Path(path).name for path in program.files((render.DEPLOY / "systemd/consentry.yaml").read_text())}
     if credentials != named:
         yield f"the unit loads {sorted(credentials)}, and the configuration names {sorted(named)}"
-    if "sd_notify" in subprocess.run(["grep", "-rl", "NOTIFY_SOCKET", render.ROOT / "src"], capture_output=True, text=True).stdout:
-        yield "the program tells systemd that it is ready: use Type=notify"
-    if said["Type"] != "exec":
-        yield "the program tells systemd nothing, so its type is exec"
+    tells = any("NOTIFY_SOCKET" in path.read_text() for path in (render.ROOT / "src").rglob("*.rs"))
+    if said["Type"] != ("notify" if tells else "exec"):
+        yield "Type=notify is for a program that says when it is ready, and Type=exec for one that does not"
 
 
 def compose():

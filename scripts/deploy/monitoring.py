@@ -71,7 +71,7 @@ def documented():
     """Metrics and their labels, with the series of histograms."""
     found = {}
     for line in (render.ROOT / "docs/metrics.md").read_text().splitlines():
-        row = re.match(r"\| `(consentry_\w+)` \| ([^|]*) \|", line)
+        row = re.match(r"\| `(consentry_\w+)` \|([^|]*)\|", line)
         if not row:
             continue
         name, labels = row.group(1), set(re.findall(r"`(\w+)`", re.sub(r":.*?(?=, `|$)", "", row.group(2))))

@@ -47,7 +47,7 @@ def files(text):
     def look(node):
         if isinstance(node, dict):
             if isinstance(node.get("file"), str):
-                found.append(node["file"])
+                found.append(os.path.normpath(node["file"]))
             for value in node.values():
                 look(value)
         elif isinstance(node, list):
@@ -168,15 +168,18 @@ def it_runs():
                 yield "the proxy does not answer"
             doctor = subprocess.run([BINARY, "--json", "store", "doctor", "--config", path], capture_output=True, text=True)
             for finding in json.loads(doctor.stdout)["findings"]:
-                if finding["severity"] != "fine":
+                # Of one server on purpose: a laptop has no replica.
+                if finding["severity"] != "fine" and finding["check"] != "replicas":
                     yield f"store doctor: {finding['check']}: {finding['sentence']}"
             if not (home / "var/lib/consentry/spill/lock").exists():
                 yield "the spill is not where it should be"
             program.terminate()
             if program.wait(timeout=15) != 0:
                 yield f"it ends with {program.returncode} when it is told to end"
-            if "WARN" in (home / "log").read_text():
-                yield f"its log has warnings: {[line for line in open(home / 'log') if 'WARN' in line]}"
+            loud = [line for line in (home / "log").read_text().splitlines()
+                    if json.loads(line)["level"] in ("WARN", "ERROR") and json.loads(line).get("check") != "replicas"]
+            if loud:
+                yield f"its log has warnings: {loud}"
         except RuntimeError as error:
             yield f"{error}; its log: {(home / 'log').read_text()[-600:] if (home / 'log').exists() else ''}"
         finally:

@@ -4,6 +4,7 @@ Overlays that a user would write are written here, beside a copy of deploy/kuber
 """
 
 import functools
+import os
 import pathlib
 import shutil
 import subprocess
@@ -88,7 +89,7 @@ def helm(chart, *settings, release="example"):
     """What a chart renders with settings."""
     with tempfile.TemporaryDirectory() as home:
         options = [option for setting in settings for option in ("--set", setting)]
-        environment = {"HOME": home, "PATH": __import__("os").environ["PATH"]}
+        environment = {"HOME": home, "PATH": os.environ["PATH"]}
         return documents(run("helm", "template", release, chart, "--namespace", "apps", *options, env=environment))
 
 
