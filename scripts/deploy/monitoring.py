@@ -10,7 +10,6 @@ import re
 import tempfile
 
 import yaml
-from cloudcoil.models.prometheus_operator import v1
 
 import render
 
@@ -151,6 +150,8 @@ def dashboard(board, panels):
 
 
 def resources():
+    from cloudcoil.models.prometheus_operator import v1  # takes seconds to load
+
     objects = render.kustomizations()["monitoring"] + render.of_kind(render.charts()["all"], "PodMonitor")
     seen = 0
     for one in objects:
