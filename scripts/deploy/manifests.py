@@ -103,12 +103,16 @@ def chart_fits_schemas():
         yield lint
     for name, objects in render.charts().items():
         yield from unfit(name, objects, OLD + NATIVE if name == "plain" else NATIVE)
-    for setting in ("image.tga=x", "podSpec.containers[0].name=x", "sidecar.user=0", "config=", "app.port=0"):
+    refused = [("image.tga=x", "don't meet the specifications"), ("podSpec.containers[0].name=x", "don't meet the specifications"),
+               ("sidecar.user=0", "don't meet the specifications"), ("app.port=0", "don't meet the specifications"),
+               ("terminationGracePeriodSeconds=59", "needs at least 60"), ("config=health: [", "config is not YAML"),
+               ("config=log: {level: info}", "let it be 0.0.0.0:9091"), ("callback.enabled=true", "not on port 8090")]
+    for setting, why in refused:
         try:
             render.helm(render.CHART, setting)
             yield f"the chart takes {setting}"
         except RuntimeError as error:
-            if "don't meet the specifications" not in str(error):
+            if why not in str(error):
                 yield f"the chart refuses {setting} for another reason: {error}"
     if "disk" not in json.dumps(render.pod(render.charts()["all"])):
         yield "podSpec is not taken over"

@@ -28,8 +28,9 @@ PLACES = ("/etc/consentry", "/run/secrets", "/run/credentials", "/run/consentry"
 
 def configurations():
     """Name, text, and where its secrets may lie."""
-    kustomize, chart = render.kustomizations()["base"], render.charts()["default"]
-    for name, objects in (("kustomize", kustomize), ("chart", chart)):
+    rendered = {"kustomize": render.kustomizations()["base"], "kustomize with callback": render.kustomizations()["callback"],
+                "chart": render.charts()["default"]}
+    for name, objects in rendered.items():
         volumes = {volume["name"]: volume for volume in render.pod(objects)["volumes"]}
         mounts = [mount["mountPath"] for mount in render.sidecar(objects)["volumeMounts"]
                   if "secret" in volumes.get(mount["name"], {})]

@@ -32,12 +32,20 @@ OVERLAYS = {
     }),
 }
 
-# Values of the chart by name.
+# What the configuration needs for customers to consent.
+CALLBACK = """
+callback:
+  listen: 0.0.0.0:8090
+  public_url: https://consent.example
+  return_urls: [https://app.example/consent-done]
+"""
+
+# Values of the chart by name; with `config=` and no more, the configuration with the listener for customers.
 VALUES = {
     "default": [],
     "volume": ["spill.volume=true"],
     "plain": ["sidecar.native=false"],
-    "all": ["callback.enabled=true", "podMonitor.enabled=true", "secrets.bankTls=", "imagePullSecrets[0].name=x",
+    "all": ["config=", "callback.enabled=true", "podMonitor.enabled=true", "secrets.bankTls=", "imagePullSecrets[0].name=x",
             "podSpec.nodeSelector.disk=ssd", "app.container.workingDir=/tmp", "image.digest=sha256:" + 64 * "0",
             "sidecar.env[0].name=A", "sidecar.env[0].value=b", "spill.storageClassName=fast",
             "networkPolicy.egress[0].ports[0].port=5432"],
@@ -69,7 +77,8 @@ def kustomizations():
             overlay = home / name
             overlay.mkdir()
             shutil.copy(home / "kubernetes/base/deployment.yaml", overlay)
-            shutil.copy(home / "kubernetes/config/consentry.yaml", overlay)
+            text = (home / "kubernetes/config/consentry.yaml").read_text()
+            (overlay / "consentry.yaml").write_text(text + CALLBACK if "callback" in name else text)
             kustomization = {"resources": ["deployment.yaml"],
                              "components": [f"../kubernetes/{component}" for component in components], **more}
             (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
@@ -88,7 +97,10 @@ def kustomizations():
 def helm(chart, *settings, release="example"):
     """What a chart renders with settings."""
     with tempfile.TemporaryDirectory() as home:
-        options = [option for setting in settings for option in ("--set", setting)]
+        configuration = pathlib.Path(home) / "consentry.yaml"
+        configuration.write_text((DEPLOY / "kubernetes/config/consentry.yaml").read_text() + CALLBACK)
+        options = [option for setting in settings for option in (
+            ("--set-file", f"config={configuration}") if setting == "config=" else ("--set", setting))]
         environment = {"HOME": home, "PATH": os.environ["PATH"]}
         return documents(run("helm", "template", release, chart, "--namespace", "apps", *options, env=environment))
 
