@@ -15,7 +15,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "consentry"
-WORKLOADS = ("Deployment", "StatefulSet")
+WORKLOADS = ("Deployment", "StatefulSet", "Job")
 
 # Overlays by name: the components they take in, and what else stands in their kustomization.
 OVERLAYS = {
@@ -23,6 +23,7 @@ OVERLAYS = {
         "configMapGenerator": [{"name": "consentry", "files": ["consentry.yaml"]}],
         "images": [{"name": "registry.example/consentry", "newName": "registry.mine/c", "newTag": "9"}],
     }),
+    "job": (["component"], {"configMapGenerator": [{"name": "consentry", "files": ["consentry.yaml"]}]}),
     "plain": (["component-plain"], {"configMapGenerator": [{"name": "consentry", "files": ["consentry.yaml"]}]}),
     "callback": (["component", "component-callback"], {
         "configMapGenerator": [{"name": "consentry", "files": ["consentry.yaml"]}],
@@ -76,7 +77,8 @@ def kustomizations():
         for name, (components, more) in OVERLAYS.items():
             overlay = home / name
             overlay.mkdir()
-            shutil.copy(home / "kubernetes/base/deployment.yaml", overlay)
+            app = yaml.safe_load((home / "kubernetes/base/deployment.yaml").read_text())
+            (overlay / "deployment.yaml").write_text(yaml.safe_dump(as_job(app) if name == "job" else app))
             text = (home / "kubernetes/config/consentry.yaml").read_text()
             (overlay / "consentry.yaml").write_text(text + CALLBACK if "callback" in name else text)
             kustomization = {"resources": ["deployment.yaml"],
@@ -92,6 +94,13 @@ def kustomizations():
             "configMapGenerator": [{"name": "consentry", "behavior": "replace", "files": ["consentry.yaml"]}]}))
         rendered["replaced"] = documents(run("kubectl", "kustomize", overlay))
     return rendered
+
+
+def as_job(deployment):
+    """The same pod, run once."""
+    template = deployment["spec"]["template"]
+    template["spec"]["restartPolicy"] = "Never"
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": deployment["metadata"], "spec": {"template": template}}
 
 
 def helm(chart, *settings, release="example"):
