@@ -132,10 +132,20 @@ def pods_are_sound():
 
 
 def unsound(objects, native):
-    spec, sidecar = render.pod(objects), render.sidecar(objects)
     config = yaml.safe_load(render.configuration(objects))
+    yield from ends_in_time(render.pod(objects), render.sidecar(objects), config, native)
+    yield from is_asked(render.sidecar(objects), config)
+    yield from has_memory(render.sidecar(objects), config)
+    yield from has_volumes(objects, config)
+    yield from is_restricted(render.pod(objects), render.sidecar(objects))
+    for policy in render.of_kind(objects, "NetworkPolicy"):
+        if "Egress" in policy["spec"]["policyTypes"]:
+            yield from is_closed(policy, int(config["health"]["listen"].rsplit(":", 1)[1]))
+
+
+def ends_in_time(spec, sidecar, config, native):
+    """Where it stands, and how it ends."""
     grace = seconds(config["shutdown"]["grace"])
-    # Where it stands, and how it ends.
     if native:
         if spec["initContainers"][0] is not sidecar or sidecar.get("restartPolicy") != "Always":
             yield "consentry is not the first init container, or no native sidecar"
@@ -151,7 +161,10 @@ def unsound(objects, native):
         needed = int(delay[1]) + grace + 5
     if spec["terminationGracePeriodSeconds"] < needed:
         yield f"the pod is given {spec['terminationGracePeriodSeconds']} s to end, and needs {needed}"
-    # Probes and ports.
+
+
+def is_asked(sidecar, config):
+    """Probes and ports."""
     port = int(config["health"]["listen"].rsplit(":", 1)[1])
     if {"name": "cs-health", "containerPort": port} not in sidecar["ports"]:
         yield "the port cs-health is not the health listener's"
@@ -160,24 +173,30 @@ def unsound(objects, native):
             yield f"{probe} does not ask {path}"
     if config.get("proxy", {}).get("listen", "127.0.0.1:8080") != "127.0.0.1:8080":
         yield "the app is told another address than the proxy's"
-    # Memory.
-    limits = config["proxy"]["limits"]
-    wanted = 64 + (config["tokens"]["cache_capacity"] + limits["max_in_flight"] * 64) // 1024
-    limit = int(re.fullmatch(r"(\d+)Mi", sidecar["resources"]["limits"]["memory"]).group(1))
+
+
+def has_memory(sidecar, config):
+    wanted = 64 + (config["tokens"]["cache_capacity"] + config["proxy"]["limits"]["max_in_flight"] * 64) // 1024
+    limits = sidecar["resources"]["limits"]
+    limit = int(re.fullmatch(r"(\d+)Mi", limits["memory"]).group(1))
     if limit < wanted:
         yield f"the memory limit is {limit} MiB, and the configuration may ask for {wanted}"
-    if "cpu" in sidecar["resources"]["limits"]:
+    if "cpu" in limits:
         yield "the CPU is limited, so that a refresh may be held up"
-    # Volumes.
+
+
+def has_volumes(objects, config):
+    spec = render.pod(objects)
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     claims = {claim["metadata"]["name"] for claim in render.workload(objects)["spec"].get("volumeClaimTemplates", [])}
-    mounts = {mount["mountPath"]: mount for mount in sidecar["volumeMounts"]}
-    for path, mount in mounts.items():
+    for mount in render.sidecar(objects)["volumeMounts"]:
+        path = mount["mountPath"]
         if mount["name"] not in volumes.keys() | claims or "subPath" in mount:
             yield f"{path} has no volume, or is a subPath, which is never renewed"
         if bool(mount.get("readOnly")) == (path == "/var/lib/consentry"):
             yield f"{path}: only the spill is written"
-        if "secret" in volumes.get(mount["name"], {}) and volumes[mount["name"]]["secret"].get("defaultMode") != 0o440:
+        secret = volumes.get(mount["name"], {}).get("secret")
+        if secret and secret.get("defaultMode") != 0o440:
             yield f"{path}: everybody may read the secrets"
     if not config["store"]["spill"]["directory"].startswith("/var/lib/consentry/"):
         yield "the spill is not on its volume"
@@ -185,10 +204,16 @@ def unsound(objects, native):
         yield "the spill is on two volumes"
     if not isinstance(spec["securityContext"].get("fsGroup"), int):
         yield "without fsGroup the files of secrets cannot be read"
-    # What the `restricted` Pod Security Standard asks for, of every container that is ours to say.
-    ours = [sidecar] if "automountServiceAccountToken" not in spec else spec["containers"] + spec.get("initContainers", [])
-    if len(ours) > 1 and spec["automountServiceAccountToken"] is not False:
+    if any("hostPath" in volume for volume in spec["volumes"]) or spec.get("hostNetwork"):
+        yield "the pod reaches the node"
+
+
+def is_restricted(spec, sidecar):
+    """What the `restricted` Pod Security Standard asks for, of every container that is ours to say."""
+    whole = "automountServiceAccountToken" in spec
+    if whole and spec["automountServiceAccountToken"] is not False:
         yield "the pod is given a token of the cluster"
+    ours = spec["containers"] + spec.get("initContainers", []) if whole else [sidecar]
     users = []
     for container in ours:
         own = {**spec["securityContext"], **container["securityContext"]}
@@ -202,19 +227,19 @@ def unsound(objects, native):
             yield f"{container['name']} takes a port of the node"
     if len(set(users)) != len(users):
         yield "consentry runs as the same user as the app"
-    if any(kind in volume for volume in spec["volumes"] for kind in ("hostPath",)) or spec.get("hostNetwork"):
-        yield "the pod reaches the node"
-    # Who may reach it, and whom it may reach.
-    for policy in render.of_kind(objects, "NetworkPolicy"):
-        if "Egress" not in policy["spec"]["policyTypes"]:
-            continue
-        ports = {(port["port"], port["protocol"]) for rule in policy["spec"]["egress"] for port in rule["ports"] if "protocol" in port}
-        if ports != {(53, "UDP"), (53, "TCP"), (6379, "TCP"), (443, "TCP")}:
-            yield f"{policy['metadata']['name']}: egress is open to {ports}"
-        if not any({"port": port, "protocol": "TCP"} in rule["ports"] for rule in policy["spec"]["ingress"]):
-            yield f"{policy['metadata']['name']}: Prometheus cannot come in"
-        if any("to" not in rule for rule in policy["spec"]["egress"] if any("protocol" in port for port in rule["ports"])):
-            yield f"{policy['metadata']['name']}: egress leads everywhere"
+
+
+def is_closed(policy, health):
+    """Who may reach the pod, and whom it may reach; rules of the user's own have no protocol here."""
+    name, rules = policy["metadata"]["name"], policy["spec"]["egress"]
+    ours = [rule for rule in rules if any("protocol" in port for port in rule["ports"])]
+    ports = {(port["port"], port["protocol"]) for rule in ours for port in rule["ports"]}
+    if ports != {(53, "UDP"), (53, "TCP"), (6379, "TCP"), (443, "TCP")}:
+        yield f"{name}: egress is open to {ports}"
+    if any("to" not in rule for rule in ours):
+        yield f"{name}: egress leads everywhere"
+    if not any({"port": health, "protocol": "TCP"} in rule["ports"] for rule in policy["spec"]["ingress"]):
+        yield f"{name}: Prometheus cannot come in"
 
 
 def comparable(objects, kind):

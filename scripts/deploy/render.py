@@ -17,21 +17,15 @@ DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "consentry"
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 
-# Overlays by name: the components they take in, and what else stands in their kustomization.
+# Overlays by name: the components they take in.
 OVERLAYS = {
-    "own": (["component"], {
-        "configMapGenerator": [{"name": "consentry", "files": ["consentry.yaml"]}],
-        "images": [{"name": "registry.example/consentry", "newName": "registry.mine/c", "newTag": "9"}],
-    }),
-    "job": (["component"], {"configMapGenerator": [{"name": "consentry", "files": ["consentry.yaml"]}]}),
-    "plain": (["component-plain"], {"configMapGenerator": [{"name": "consentry", "files": ["consentry.yaml"]}]}),
-    "callback": (["component", "component-callback"], {
-        "configMapGenerator": [{"name": "consentry", "files": ["consentry.yaml"]}],
-    }),
-    "plain-callback": (["component-callback", "component-plain"], {
-        "configMapGenerator": [{"name": "consentry", "files": ["consentry.yaml"]}],
-    }),
+    "own": ["component"],
+    "job": ["component"],
+    "plain": ["component-plain"],
+    "callback": ["component", "component-callback"],
+    "plain-callback": ["component-callback", "component-plain"],
 }
+GENERATOR = {"name": "consentry", "files": ["consentry.yaml"]}
 
 # What the configuration needs for customers to consent.
 CALLBACK = """
@@ -74,15 +68,17 @@ def kustomizations():
     with tempfile.TemporaryDirectory() as home:
         home = pathlib.Path(home)
         shutil.copytree(DEPLOY / "kubernetes", home / "kubernetes")
-        for name, (components, more) in OVERLAYS.items():
+        for name, components in OVERLAYS.items():
             overlay = home / name
             overlay.mkdir()
             app = yaml.safe_load((home / "kubernetes/base/deployment.yaml").read_text())
-            (overlay / "deployment.yaml").write_text(yaml.safe_dump(as_job(app) if name == "job" else app))
             text = (home / "kubernetes/config/consentry.yaml").read_text()
+            kustomization = {"resources": ["app.yaml"], "components": [f"../kubernetes/{component}" for component in components],
+                             "configMapGenerator": [GENERATOR]}
+            if name == "own":
+                kustomization["images"] = [{"name": "registry.example/consentry", "newName": "registry.mine/c", "newTag": "9"}]
+            (overlay / "app.yaml").write_text(yaml.safe_dump(as_job(app) if name == "job" else app))
             (overlay / "consentry.yaml").write_text(text + CALLBACK if "callback" in name else text)
-            kustomization = {"resources": ["deployment.yaml"],
-                             "components": [f"../kubernetes/{component}" for component in components], **more}
             (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
             rendered[name] = documents(run("kubectl", "kustomize", overlay))
         # One that takes the example as it is, but for the configuration.
@@ -90,8 +86,7 @@ def kustomizations():
         overlay.mkdir()
         (overlay / "consentry.yaml").write_text("replaced: yes\n")
         (overlay / "kustomization.yaml").write_text(yaml.safe_dump({
-            "resources": ["../kubernetes/base"],
-            "configMapGenerator": [{"name": "consentry", "behavior": "replace", "files": ["consentry.yaml"]}]}))
+            "resources": ["../kubernetes/base"], "configMapGenerator": [{**GENERATOR, "behavior": "replace"}]}))
         rendered["replaced"] = documents(run("kubectl", "kustomize", overlay))
     return rendered
 
