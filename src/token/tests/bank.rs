@@ -21,6 +21,7 @@ pub(super) struct Bank(Arc<Ledger>);
 #[derive(Debug, Default)]
 struct Ledger {
     presented: Mutex<Vec<String>>,
+    scopes: Mutex<Vec<Option<String>>>,
     script: Mutex<VecDeque<TokenOutcome>>,
     besides: Mutex<VecDeque<(Said, Option<BootInstant>)>>,
     gate: Mutex<Option<watch::Receiver<bool>>>,
@@ -33,6 +34,11 @@ struct Ledger {
 impl Bank {
     pub(super) fn presented(&self) -> Vec<String> {
         self.0.presented.lock().expect("no panic").clone()
+    }
+
+    /// The scope of each refresh.
+    pub(super) fn scopes(&self) -> Vec<Option<String>> {
+        self.0.scopes.lock().expect("no panic").clone()
     }
 
     pub(super) fn say(&self, outcome: TokenOutcome) {
@@ -78,7 +84,10 @@ impl TokenEndpoint for Bank {
 
     async fn send(&self, (): (), request: &TokenRequest<'_>) -> Reply {
         let presented = match request {
-            TokenRequest::Refresh { refresh, .. } => refresh.expose().to_owned(),
+            TokenRequest::Refresh { refresh, scope } => {
+                self.0.scopes.lock().expect("no panic").push(scope.map(|scope| scope.as_str().to_owned()));
+                refresh.expose().to_owned()
+            }
             TokenRequest::AuthorizationCode { code, .. } => code.expose().to_owned(),
             TokenRequest::ClientCredentials { .. } => "client".to_owned(),
         };

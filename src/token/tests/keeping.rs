@@ -6,6 +6,7 @@ use crate::store::{Seed, SeedOutcome};
 use crate::words::ids::GrantId;
 use crate::words::metrics::ProviderLabels;
 use crate::words::secrets::RefreshToken;
+use crate::words::token_set::Scope;
 
 const EXPIRED: Duration = Duration::ZERO;
 
@@ -96,6 +97,18 @@ async fn a_refresh_token_that_was_replaced_is_spent_and_one_that_the_bank_keeps_
         let again = Seed { expected, ..house.grant_of("bank", "c", Some("rt-0"), LIFE, GrantId::random()) };
         let seeded = house.tokens.store().seed(&key("c"), &again).await.expect("the store works");
         assert_eq!(matches!(seeded, SeedOutcome::Spent(_)), spent, "{next:?}: {seeded:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_scope_is_repeated_at_a_bank_that_wants_it_and_at_no_other() {
+    for wants in [true, false] {
+        let house = House::with(|behaviour| behaviour.send_scope_on_refresh = wants);
+        let grant = house.grant_of("bank", "c", Some("rt-0"), EXPIRED, GrantId::random());
+        let seed = Seed { scope: Scope::parse("accounts"), ..grant };
+        assert!(house.tokens.store().seed(&key("c"), &seed).await.is_ok());
+        assert!(house.ask("c").await.is_ok());
+        assert_eq!(house.bank.scopes(), [wants.then(|| "accounts".to_owned())]);
     }
 }
 
