@@ -23,6 +23,7 @@ impl Underway {
         let timing = Timing { renewal: Duration::from_millis(20), ..Timing::STANDARD };
         let limits = Limits { timing, ..Limits::default() };
         let house = House::made(limits, |behaviour| behaviour.reuse_grace = reuse_grace);
+        house.connect_changes();
         house.seed("c", Some("rt-0"), Duration::ZERO).await;
         let gate = house.bank.hold_answers();
         let tokens = house.tokens.clone();
