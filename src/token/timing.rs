@@ -170,13 +170,13 @@ mod tests {
     #[test]
     fn each_inequality_holds_up_to_its_border_and_not_beyond() {
         let (standard, bit) = (Timing::STANDARD, Duration::from_millis(1));
-        let connect = standard.lease - 2 * standard.margin;
+        let connect = standard.lease.saturating_sub(2 * standard.margin);
         let renewal = standard.lease / 3;
         let armed_renewal = standard.armed_lease / 3;
-        let armed_lease = standard.quarantine - 2 * standard.margin;
+        let armed_lease = standard.quarantine.saturating_sub(2 * standard.margin);
         let quarantine = UNACKNOWLEDGED + 2 * standard.margin;
         let rows = [
-            (Timing { connect: connect - bit, ..standard }, Timing { connect, ..standard }, "connecting"),
+            (Timing { connect: connect.saturating_sub(bit), ..standard }, Timing { connect, ..standard }, "connecting"),
             (Timing { renewal, ..standard }, Timing { renewal: renewal + bit, ..standard }, "two lost renewals"),
             (
                 Timing { lease: standard.quarantine, renewal: armed_renewal, ..standard },
@@ -188,7 +188,11 @@ mod tests {
                 Timing { armed_lease: armed_lease + bit, ..standard },
                 "an armed lease",
             ),
-            (Timing { quarantine, ..standard }, Timing { quarantine: quarantine - bit, ..standard }, "the kernel"),
+            (
+                Timing { quarantine, ..standard },
+                Timing { quarantine: quarantine.saturating_sub(bit), ..standard },
+                "the kernel",
+            ),
         ];
         for (holds, breaks, why) in rows {
             assert_eq!(holds.check(), Ok(()), "{holds:?}");

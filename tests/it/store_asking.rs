@@ -10,7 +10,9 @@ use consentry::words::clock::WallTime;
 use consentry::words::ids::{AttemptId, GrantId, ProviderId, TokenKey, Version};
 use consentry::words::said::{BankRequestId, Said};
 
-use crate::store_contract::{HOUR, arm, attempt, begin, commit, consent, end, reassert, restore, seed};
+use crate::store_contract::{
+    HOUR, arm, attempt, begin, commit, consent, end, granted, reassert, restore, seed, seeded,
+};
 use crate::support::bench::Bench;
 
 /// A time that a test can wait for, and that is not over before the test's next step even on a busy machine.
@@ -28,6 +30,7 @@ suite! {
     a_refusal_of_another_attempt_takes_no_grant_away
     a_grant_may_bring_a_refresh_token_that_was_spent_before
     an_import_takes_the_place_of_a_pending_consent
+    what_was_spent_stays_spent_and_fences_grow_while_a_customer_is_asked
     what_was_forgotten_comes_back_over_a_pending_consent
     a_history_tells_that_a_customer_was_asked_and_brought_nothing
     when_a_consent_ends_is_noted_for_its_grant_while_it_lives
@@ -198,6 +201,20 @@ async fn an_import_takes_the_place_of_a_pending_consent(bench: &impl Bench) {
     let import = seed(1);
     assert_eq!(store.seed(&key, &import).await.unwrap(), SeedOutcome::Created(Version::first(import.grant)));
     assert_eq!(store.end(&key, &refused(wait.grant)).await.unwrap(), EndOutcome::NotFound);
+}
+
+async fn what_was_spent_stays_spent_and_fences_grow_while_a_customer_is_asked(bench: &impl Bench) {
+    let (store, key) = (bench.store(), consent());
+    let version = seeded(store, &key, 1).await;
+    let (lease, _) = granted(store.begin(&key, &begin(1)).await.unwrap());
+    store.arm(&key, &arm(1, lease.fence, version)).await.unwrap();
+    store.commit(&key, &commit(1, version)).await.unwrap();
+    store.end(&key, &End { state: RecordState::Denied, ..end(None) }).await.unwrap();
+    assert!(matches!(store.await_grant(&key, &wait()).await.unwrap(), AwaitOutcome::Pending(_)));
+    assert!(matches!(store.seed(&key, &seed(1)).await.unwrap(), SeedOutcome::Spent(_)));
+    seeded(store, &key, 2).await;
+    let (next, _) = granted(store.begin(&key, &begin(2)).await.unwrap());
+    assert!(next.fence > lease.fence, "{next:?} after {lease:?}");
 }
 
 async fn what_was_forgotten_comes_back_over_a_pending_consent(bench: &impl Bench) {
