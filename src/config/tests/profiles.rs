@@ -85,7 +85,9 @@ fn an_operator_overrides_a_profile_key_by_key() {
 fn the_profile_gives_the_method_and_the_operator_the_secret() {
     let config = Folder::new().config(&file("norsk-gjeld", ""));
     let registration = config.registrations.values().next().expect("one");
-    assert!(matches!(&registration.client_auth, ClientAuth::SecretBasic(secret) if secret.expose() == "CANARY-SECRET"));
+    assert!(
+        matches!(&registration.client_auth, ClientAuth::SecretBasic(secret) if secret.current().expose() == "CANARY-SECRET")
+    );
     assert_eq!(registration.token_endpoint, "https://access.norskgjeld.no/oauth2/token");
     let config = Folder::new().config(&file("abn-amro", ""));
     let registration = config.registrations.values().next().expect("one");
