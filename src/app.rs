@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
 use crate::callback::Callback;
-use crate::config::renewal::{self, Renewal};
+use crate::config::renewal::{self, Watched};
 use crate::config::{Config, StoreConfig, StoreKind};
 use crate::consent::{Desk, DeskSettings, Desks};
 use crate::http::host::NotAHostName;
@@ -55,7 +55,7 @@ pub struct App {
     callback: Option<(Arc<Listener>, AppCallback)>,
     serving: Latch,
     reached: Latch,
-    renewals: Vec<Renewal>,
+    renewals: Vec<Watched>,
     metrics: Metrics,
     shutdown: Shutdown,
     grace: Duration,

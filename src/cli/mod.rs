@@ -7,6 +7,7 @@ mod check;
 mod consent;
 #[cfg(feature = "sandbox")]
 mod demo;
+mod ending;
 mod exit;
 mod keygen;
 mod out;

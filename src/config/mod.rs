@@ -3,7 +3,8 @@
 //! [`Config::load`] reads one YAML file in three steps: `tree` finds repeated keys, `shape` fits what is there into
 //! the structs of `raw`, key by key, and `parse` makes settings of them. No step stops at its first complaint: they
 //! gather in `fault`, and each gets its line and column from `locate`. [`check()`] does the same for `consentry
-//! check`, and never gives a configuration out. `renewal` reads certificates again while they are in use.
+//! check`, and never gives a configuration out. `renewal` reads certificates again while they are in use, and `secret_renewal` secrets and
+//! keys of our clients.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -28,6 +29,7 @@ mod nearest;
 mod parse;
 mod raw;
 pub mod renewal;
+mod secret_renewal;
 mod shape;
 #[cfg(all(test, feature = "sandbox"))]
 mod tests;
@@ -64,8 +66,8 @@ pub struct Config {
     pub replica: String,
     /// Every file that secrets and certificates were read from. A change of one of them calls for another load.
     pub files: Vec<PathBuf>,
-    /// The certificates that are read again while they are in use.
-    pub renewals: Vec<renewal::Renewal>,
+    /// The certificates, secrets and keys of our clients that are read again while they are in use.
+    pub renewals: Vec<renewal::Watched>,
 }
 
 /// Where token sets live, and how they are sealed.

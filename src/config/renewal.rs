@@ -1,4 +1,4 @@
-//! Certificates whose files change while the program runs.
+//! Certificates whose files change while the program runs, and the round that looks at them and at secrets.
 //!
 //! Whoever renews certificates writes two files, one after the other, or swaps a link to both; Kubernetes does the latter
 //! a minute or so after a secret has changed. The files are read again every half a minute. A pair that fits together and
@@ -12,9 +12,10 @@ use tokio::time::sleep;
 
 use super::fault::YamlPath;
 use super::parse::read_bounded;
+pub use super::secret_renewal::SecretRenewal;
 use crate::net::tls::{Identity, Renewed};
 use crate::words::clock::{Clock, WallTime};
-use crate::words::metrics::{CertificateLabels, Metrics};
+use crate::words::metrics::{CertificateLabels, Metrics, SecretLabels};
 use crate::words::pace::paced;
 
 /// A certificate and its key, from two files.
@@ -32,22 +33,42 @@ pub struct Renewal {
 /// How often the files are read.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Keeps the certificates up to date for as long as it is polled.
-pub async fn watch<C: Clock>(mut renewals: Vec<Renewal>, clock: C, metrics: Metrics) {
+/// What is read again.
+#[derive(Debug)]
+pub enum Watched {
+    /// A certificate and its key.
+    Certificate(Renewal),
+    /// A secret, or a key to sign with.
+    Secret(SecretRenewal),
+}
+
+/// Keeps what is watched up to date for as long as it is polled.
+pub async fn watch<C: Clock>(mut renewals: Vec<Watched>, clock: C, metrics: Metrics) {
     while !renewals.is_empty() {
         sleep(paced(EVERY)).await;
         let now = clock.wall();
         let looking = spawn_blocking(move || {
             for renewal in &mut renewals {
-                renewal.look(now);
+                match renewal {
+                    Watched::Certificate(renewal) => renewal.look(now),
+                    Watched::Secret(renewal) => renewal.look(),
+                }
             }
             renewals
         });
         let Ok(looked) = looking.await else { return };
         renewals = looked;
         for renewal in &renewals {
-            let labels = CertificateLabels { certificate: renewal.path.to_string() };
-            metrics.certificates_refused.get_or_create(&labels).set(i64::from(renewal.told.is_some()));
+            match renewal {
+                Watched::Certificate(renewal) => {
+                    let labels = CertificateLabels { certificate: renewal.path.to_string() };
+                    metrics.certificates_refused.get_or_create(&labels).set(i64::from(renewal.told.is_some()));
+                }
+                Watched::Secret(renewal) => {
+                    let labels = SecretLabels { secret: renewal.path().to_string() };
+                    metrics.secrets_refused.get_or_create(&labels).set(i64::from(renewal.is_refused()));
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! matchers. A token that the bank rejects is replaced once. Nothing is kept open between calls: they are rare.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ pub enum CallToken {
 }
 
 /// A path in which `{bank_consent_id}` stands for what the bank calls the consent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CallPath {
     before: Box<str>,
     after: Option<Box<str>>,
@@ -128,6 +128,13 @@ impl CallPath {
             path.push_str(after);
         }
         path
+    }
+}
+
+impl fmt::Debug for CallPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.before)?;
+        self.after.as_ref().map_or(Ok(()), |after| write!(f, "{PLACE}{after}"))
     }
 }
 

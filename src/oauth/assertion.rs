@@ -3,7 +3,6 @@
 //! Each request carries a new one, since its `jti` may be used once: a request that is repeated is another request. It lives for
 //! a minute, so that one which leaks is of little use, and is meant for one authorization server alone (`aud`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::words::clock::WallTime;
 use crate::words::ids::{hex, random};
-use crate::words::secrets::ClientAssertion;
+use crate::words::secrets::{ClientAssertion, Renewable};
 use crate::words::signing::{NotSigned, SigningKey};
 
 /// The value of `client_assertion_type` that goes with an assertion.
@@ -23,7 +22,7 @@ pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-b
 #[derive(Clone, Debug)]
 pub struct Asserting {
     /// What signs them.
-    pub key: Arc<SigningKey>,
+    pub key: Renewable<SigningKey>,
     /// What the bank calls that key (`kid`), where it has several.
     pub key_id: Option<String>,
     /// Whom they are for: the authorization server, as it calls itself.
@@ -38,7 +37,8 @@ impl Asserting {
 
     /// A new assertion for the client of this name.
     pub(super) fn assert(&self, client_id: &str, now: WallTime) -> Result<ClientAssertion, NotSigned> {
-        let mut header = json!({ "alg": self.key.algorithm(), "typ": "JWT" });
+        let key = self.key.current();
+        let mut header = json!({ "alg": key.algorithm(), "typ": "JWT" });
         if let (Some(members), Some(key_id)) = (header.as_object_mut(), &self.key_id) {
             members.insert("kid".to_owned(), key_id.as_str().into());
         }
@@ -53,7 +53,7 @@ impl Asserting {
         });
         let encode = |part: &serde_json::Value| URL_SAFE_NO_PAD.encode(part.to_string());
         let mut token = Zeroizing::new(format!("{}.{}", encode(&header), encode(&claims)));
-        let signature = self.key.sign(token.as_bytes())?;
+        let signature = key.sign(token.as_bytes())?;
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature));
         Ok(ClientAssertion::new(std::mem::take(&mut *token)))
@@ -75,10 +75,10 @@ mod tests {
     #[test]
     fn each_assertion_is_signed_names_its_audience_ends_soon_and_is_another() {
         let [_, p256] = keys();
-        let key = Arc::new(SigningKey::from_pem(p256.as_bytes()).expect("a key"));
+        let key = Renewable::new(SigningKey::from_pem(p256.as_bytes()).expect("a key"));
         let life = Duration::from_secs(60);
         let asserting = Asserting {
-            key: Arc::clone(&key),
+            key: key.clone(),
             key_id: Some("12456".to_owned()),
             audience: "https://bank.example/token".to_owned(),
             life,
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!((claims["iat"].as_u64(), claims["exp"].as_u64()), (Some(1_795_000_000), Some(1_795_000_060)));
         let signed = assertion.expose().rsplit_once('.').expect("a signature").0;
         let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public());
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.current().public().to_vec());
         public.verify(signed.as_bytes(), &signature).expect("it verifies");
 
         let again = asserting.assert("us", now).expect("signs");

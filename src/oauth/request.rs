@@ -65,7 +65,7 @@ fn post(
             let mut pair = Zeroizing::new(String::new());
             encode(&registration.client_id, &mut pair);
             pair.push(':');
-            encode(secret.expose(), &mut pair);
+            encode(secret.current().expose(), &mut pair);
             let line = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
             let mut value = HeaderValue::from_str(&line).map_err(|_| impossible("the client's credentials"))?;
             value.set_sensitive(true);
@@ -81,7 +81,7 @@ fn post(
         }
         ClientAuth::SecretPost(secret) => {
             field("client_id", &registration.client_id, &mut form);
-            field("client_secret", secret.expose(), &mut form);
+            field("client_secret", secret.current().expose(), &mut form);
         }
     }
     let body = Full::new(Bytes::copy_from_slice(form.as_bytes()));
@@ -148,12 +148,10 @@ fn encode(text: &str, into: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-
     use crate::net::tls::Roots;
     use crate::oauth::assertion::Asserting;
     use crate::words::ids::ProviderId;
-    use crate::words::secrets::{AccessToken, AuthorizationCode, ClientSecret, CodeVerifier, RefreshToken};
+    use crate::words::secrets::{AccessToken, AuthorizationCode, ClientSecret, CodeVerifier, RefreshToken, Renewable};
     use crate::words::signing::SigningKey;
     use crate::words::signing::tests::keys;
     use crate::words::token_set::Scope;
@@ -199,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn norsk_gjeld_gets_form_encoded_halves_in_a_sensitive_basic_header() {
         let request = TokenRequest::ClientCredentials { audience: Some("https://api/v1/debt"), scope: None };
-        let auth = ClientAuth::SecretBasic(ClientSecret::new("pä:ss"));
+        let auth = ClientAuth::SecretBasic(Renewable::new(ClientSecret::new("pä:ss")));
         let request = build(&registration(auth), &request, NOW).expect("builds");
         let header = &request.headers()[AUTHORIZATION];
         assert!(header.is_sensitive());
@@ -222,7 +220,7 @@ mod tests {
             "grant_type=authorization_code&code=9C6UrsGZ0Z3XJymRAOAgl7hKPLlWKUo9GBfMQQEs\
              &redirect_uri=https%3A%2F%2Flocalhost%2Fauth&client_id=TPP+test"
         );
-        let auth = ClientAuth::SecretBasic(ClientSecret::new("s"));
+        let auth = ClientAuth::SecretBasic(Renewable::new(ClientSecret::new("s")));
         let sent = build(&registration(auth), &exchange(Some(&verifier)), NOW).expect("builds");
         assert!(sent.headers()[AUTHORIZATION].is_sensitive());
         assert!(body(sent).await.ends_with("&redirect_uri=https%3A%2F%2Flocalhost%2Fauth&code_verifier=a%7Eb"));
@@ -231,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn a_posted_secret_is_in_the_form_alone() {
         let request = TokenRequest::ClientCredentials { audience: None, scope: None };
-        let auth = ClientAuth::SecretPost(ClientSecret::new("s&t"));
+        let auth = ClientAuth::SecretPost(Renewable::new(ClientSecret::new("s&t")));
         let request = build(&registration(auth), &request, NOW).expect("builds");
         assert!(!request.headers().contains_key(AUTHORIZATION));
         assert_eq!(body(request).await, "grant_type=client_credentials&client_id=TPP+test&client_secret=s%26t");
@@ -245,7 +243,7 @@ mod tests {
         let sent = sent.expect("builds");
         assert_eq!(sent.uri(), "/as/revoke_token.oauth2");
         assert_eq!(body(sent).await, "token=r%2Ft&token_type_hint=refresh_token&client_id=TPP+test");
-        let auth = ClientAuth::SecretBasic(ClientSecret::new("s"));
+        let auth = ClientAuth::SecretBasic(Renewable::new(ClientSecret::new("s")));
         let sent = build_revocation(&registration(auth), &RevocationRequest::Access(&access), NOW).expect("builds");
         assert!(sent.headers()[AUTHORIZATION].is_sensitive());
         assert_eq!(body(sent).await, "token=a+t&token_type_hint=access_token");
@@ -254,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn an_assertion_goes_into_the_form_beside_the_client_s_name_and_no_secret_with_it() {
         let [_, p256] = keys();
-        let key = Arc::new(SigningKey::from_pem(p256.as_bytes()).expect("a key"));
+        let key = Renewable::new(SigningKey::from_pem(p256.as_bytes()).expect("a key"));
         let audience = "https://bank.example:8443/as/token.oauth2".to_owned();
         let auth = ClientAuth::PrivateKeyJwt(Asserting { key, key_id: None, audience, life: Asserting::LIFE });
         let request = TokenRequest::ClientCredentials { audience: None, scope: None };

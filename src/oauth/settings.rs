@@ -9,7 +9,7 @@ use super::assertion::Asserting;
 use crate::net::names::Reachable;
 use crate::net::tls::{Identity, Roots};
 use crate::words::ids::ProviderId;
-use crate::words::secrets::ClientSecret;
+use crate::words::secrets::{ClientSecret, Renewable};
 
 /// Our client registration at one provider, and how its token endpoint is reached.
 #[derive(Debug)]
@@ -45,9 +45,9 @@ pub enum ClientAuth {
     /// By its certificate; `client_id` goes into the form (RFC 8705 §2.1).
     TlsClientAuth,
     /// By a secret in the `Authorization` header, both halves form-encoded (RFC 6749 §2.3.1).
-    SecretBasic(ClientSecret),
+    SecretBasic(Renewable<ClientSecret>),
     /// By a secret in the form (RFC 6749 §2.3.1).
-    SecretPost(ClientSecret),
+    SecretPost(Renewable<ClientSecret>),
     /// By an assertion that it signs (RFC 7523 §2.2); `client_id` goes into the form beside it.
     PrivateKeyJwt(Asserting),
     /// Not at all: `client_id` goes into the form (RFC 6749 §3.2.1).

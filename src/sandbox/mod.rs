@@ -21,6 +21,13 @@
 //! curl $CONTROL/counters                                       # reuse_events must stay 0
 //! ```
 //!
+//! # How a client ends a consent, and how it proves itself
+//!
+//! Beside ABN AMRO's token endpoint, `/as/revoke_token.oauth2` revokes tokens (RFC 7009; the real bank documents none): a live
+//! one ends its consent, and a spent or unknown one is answered with 200 as well. Norsk Gjeldsinformasjon's `DELETE
+//! /v1/debt/{id}` ends a consent. Where a bank's settings name `client_keys`, its endpoints ask for a signed assertion
+//! (`private_key_jwt`), for `assertion_audience` or else for the token endpoint, and take each once.
+//!
 //! # A customer's consent
 //!
 //! A browser that opens ABN AMRO's `authorization_endpoint` with `response_type=code`, `client_id`, `scope`,
@@ -99,7 +106,7 @@
 //!
 //! [`settings`] and [`endpoints`] are the surface. `world` is the state that the listeners share; `abn_amro` and
 //! `norsk_gjeld` are the banks, `pages`, `visits` and `codes` what both do for browsers; `control`, `faults` and
-//! `journal` are what a real bank does not have; `certificates`, `answers` and `paced` are the tools.
+//! `journal` are what a real bank does not have; `assertions`, `certificates`, `answers` and `paced` are the tools.
 
 mod abn_amro;
 mod answers;

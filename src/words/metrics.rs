@@ -60,6 +60,13 @@ pub struct CertificateLabels {
     pub certificate: String,
 }
 
+/// Labels of what is known of a secret of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SecretLabels {
+    /// Where the configuration names it: `providers.abn-amro.client_auth`.
+    pub secret: String,
+}
+
 /// Labels of an event that needs only its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabels {
@@ -118,6 +125,8 @@ pub struct Metrics {
     pub tokens_cached: Gauge,
     /// 1 while the files of a certificate hold nothing that can be used, and the one that was goes on.
     pub certificates_refused: Family<CertificateLabels, Gauge>,
+    /// 1 while the file of a secret or signing key holds nothing that can be used, and the one that was goes on.
+    pub secrets_refused: Family<SecretLabels, Gauge>,
 }
 
 impl Metrics {
@@ -148,6 +157,7 @@ impl Metrics {
             spills: Family::default(),
             tokens_cached: Gauge::default(),
             certificates_refused: Family::default(),
+            secrets_refused: Family::default(),
         };
         registry.register("calls", "Calls answered by the proxy listener", metrics.calls.clone());
         registry.register_with_unit(
@@ -242,6 +252,11 @@ impl Metrics {
             "certificate_renewal_refused",
             "1 while the files of a certificate cannot be used and the one that was goes on",
             metrics.certificates_refused.clone(),
+        );
+        registry.register(
+            "secret_renewal_refused",
+            "1 while the file of a secret or signing key cannot be used and the one that was goes on",
+            metrics.secrets_refused.clone(),
         );
         metrics
     }

@@ -6,6 +6,7 @@
 //! and the kernel are out of reach of this file.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::{constant_time, hmac};
 use http::HeaderValue;
@@ -83,6 +84,38 @@ secret! {
     StorePassword
 }
 
+/// A secret that may be replaced while it is in use. Cheap to clone; all clones are replaced together.
+pub struct Renewable<T>(Arc<RwLock<Arc<T>>>);
+
+impl<T> Renewable<T> {
+    /// One that begins with `secret`.
+    pub fn new(secret: T) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(secret))))
+    }
+
+    /// The secret as it is now. What goes on with it for longer goes on with an old one.
+    pub fn current(&self) -> Arc<T> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another in its place. The one before is overwritten once nobody uses it any more.
+    pub fn replace(&self, secret: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(secret);
+    }
+}
+
+impl<T> Clone for Renewable<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Renewable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.current().fmt(f)
+    }
+}
+
 /// The bytes of an authorization header or of a secret header may not hold anything outside visible ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it holds a character that a header cannot carry")]
@@ -114,6 +147,13 @@ impl RefreshToken {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&tag.as_ref()[..16]);
         Fingerprint::from_bytes(bytes)
+    }
+}
+
+impl ClientSecret {
+    /// Whether it is this text. Compares in constant time.
+    pub fn is(&self, text: &str) -> bool {
+        constant_time::verify_slices_are_equal(self.0.as_bytes(), text.as_bytes()).is_ok()
     }
 }
 
@@ -180,5 +220,16 @@ mod tests {
         assert_eq!(one.fingerprint("a"), RefreshToken::new("one").fingerprint("a"));
         assert_ne!(one.fingerprint("a"), one.fingerprint("b"));
         assert_ne!(one.fingerprint("a"), RefreshToken::new("two").fingerprint("a"));
+    }
+
+    #[test]
+    fn a_renewable_secret_is_replaced_for_every_clone_and_shown_by_none() {
+        let secret = Renewable::new(ClientSecret::new(CANARY));
+        let clone = secret.clone();
+        let before = clone.current();
+        secret.replace(ClientSecret::new("CANARY-new"));
+        assert_eq!((clone.current().expose(), before.expose()), ("CANARY-new", CANARY));
+        assert!(clone.current().is("CANARY-new") && !clone.current().is(CANARY));
+        assert!(!format!("{clone:?}").contains("CANARY"));
     }
 }

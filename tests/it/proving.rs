@@ -1,6 +1,7 @@
 //! A client that proves itself by signing: the imitated banks ask for it, and take each assertion once.
 
 use std::fs;
+use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -115,4 +116,60 @@ async fn a_key_file_that_is_of_no_use_is_said_at_its_place() {
         assert!(said.contains(expected), "{expected} is not in:\n{said}");
     }
     assert!(!said.contains("CANARY"), "{said}");
+}
+
+const REFUSED: &str = "consentry_secret_renewal_refused{secret=\"providers.norsk-gjeld.client_auth.secret\"}";
+const REFUSED_KEY: &str = "consentry_secret_renewal_refused{secret=\"providers.abn-amro.client_auth.signing_key\"}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_secret_that_cannot_be_one_raises_the_alarm_and_the_old_one_goes_on() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let replica = Replica::with_redis(&bank, &redis).environment("CONSENTRY_TIME_SCALE", "5");
+    let sidecar = replica.start().await;
+    let registered = bank.control(Method::POST, "/norsk-gjeld/consents", &json!({ "days": 1 })).await;
+    let url = sidecar.url(&format!("/debt/v1/debt/{}/status", registered["id"].as_str().unwrap()));
+    let file = replica.home().join("nogi.secret");
+    let right = fs::read_to_string(&file).unwrap();
+    // A token lives for a second, so each call after that needs a new one.
+    bank.control(Method::PATCH, "/norsk-gjeld/settings", &json!({ "access_token_life_s": 2 })).await;
+    let asks = async || {
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        sidecar.app.get(&url, &[]).await
+    };
+    assert_eq!(asks().await.status, StatusCode::OK);
+    fs::write(&file, "\n").unwrap();
+    let alarm = async |value: u8| sidecar.metrics().await.contains(&format!("{REFUSED} {value}"));
+    let renewed = async |times: usize| sidecar.program.output().matches("A secret was renewed.").count() == times;
+    sidecar.until_within(40, "the alarm is raised", async || alarm(1).await).await;
+    assert_eq!(asks().await.status, StatusCode::OK, "the old one goes on");
+    fs::write(&file, "another").unwrap();
+    sidecar.until_within(40, "the new one is in use", async || alarm(0).await && renewed(1).await).await;
+    assert_eq!(asks().await.problem(), "provider-misconfigured", "the bank knows no such");
+    fs::write(&file, right).unwrap();
+    sidecar.until_within(40, "the right one is in use again", async || renewed(2).await).await;
+    sidecar.until_within(40, "the back-off is over", async || asks().await.status == StatusCode::OK).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signing_key_is_replaced_while_it_is_in_use() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let replica = signing(&bank, &redis, "").await.environment("CONSENTRY_TIME_SCALE", "5");
+    let sidecar = replica.start().await;
+    let next = p256("2026-11");
+    fs::write(replica.home().join("abn.key"), &next.pem[..60]).unwrap();
+    sidecar
+        .until_within(40, "half a key raises the alarm", async || {
+            sidecar.metrics().await.contains(&format!("{REFUSED_KEY} 1"))
+        })
+        .await;
+    sidecar.import("c-1", &bank.grant(0).await).await;
+    assert_eq!(sidecar.balances("c-1").await.status, StatusCode::OK, "the old one goes on");
+    fs::write(replica.home().join("abn.key"), &next.pem).unwrap();
+    sidecar
+        .until_within(40, "the new one is in use", async || sidecar.program.output().contains("A secret was renewed."))
+        .await;
+    bank.control(Method::PATCH, "/abn-amro/settings", &json!({ "client_keys": [next.registered] })).await;
+    sidecar.import("c-2", &bank.grant(0).await).await;
+    assert_eq!(sidecar.balances("c-2").await.status, StatusCode::OK);
+    assert_eq!(bank.reuse_events().await, 0);
 }

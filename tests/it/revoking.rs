@@ -171,7 +171,7 @@ async fn a_refresh_that_is_running_ends_well() {
     call.await.unwrap();
 
     // It takes too long: nothing happens, and the next time it is over.
-    let (granted, call) = renewing("slow", 7_000).await;
+    let (granted, call) = renewing("slow", 8_000).await;
     assert_eq!(told(&revoke(&sidecar, "slow").await), expected("token-wait-timeout", "not_revoked", "not_revoked"));
     assert_eq!(call.await.unwrap().status, StatusCode::OK);
     assert_eq!(told(&revoke(&sidecar, "slow").await), expected("ok", "revoked", "revoked"));
@@ -242,4 +242,46 @@ async fn the_command_line_revokes_with_and_without_a_running_process() {
     }
     let (code, story) = run(&["why", "offline"]);
     assert!(code == 0 && story.contains("it was revoked on request, at the bank and then here"), "{story}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_whose_answer_was_lost_is_asked_for_again_and_a_lost_refresh_leaves_a_doubt() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let sidecar = revoking(&bank, &redis).start().await;
+    let granted = bank.grant(7_200).await;
+    sidecar.import("lost", &granted).await;
+    bank.fault("abn-revoke", 1, json!({"drop_after_processing": true})).await;
+    assert_eq!(told(&revoke(&sidecar, "lost").await), expected("revocation-failed", "unknown", "not_revoked"));
+    assert_eq!(bank.consent(&granted.bank_id).await["state"], "revoked");
+    assert_eq!(sidecar.consent("lost").await["state"], "active");
+    assert_eq!(told(&revoke(&sidecar, "lost").await), expected("ok", "revoked", "revoked"));
+
+    // The bank has given a refresh token that nobody knows, so nobody can say that it is revoked.
+    let granted = bank.grant(0).await;
+    sidecar.import("doubt", &granted).await;
+    bank.fault("abn-token", 1, json!({"status": {"code": 503, "body": "<html>", "process": true}})).await;
+    assert_eq!(sidecar.balances("doubt").await.problem(), "token-refresh-uncertain");
+    sidecar.until("it is stored", async || sidecar.consent("doubt").await["state"] == "uncertain").await;
+    assert_eq!(told(&revoke(&sidecar, "doubt").await), expected("ok", "unknown", "revoked"));
+    assert_eq!(told(&revoke(&sidecar, "doubt").await), expected("ok", "unknown", "revoked"), "and it is told again");
+    assert_eq!(bank.consent(&granted.bank_id).await["state"], "active");
+    assert_eq!(last(&sidecar, "doubt").await, ("ended".into(), "revoked_in_doubt".into()));
+    assert_eq!(bank.reuse_events().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_forgets_that_a_consent_was_revoked_is_told_again() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let sidecar = revoking(&bank, &redis).start().await;
+    sidecar.import("c-1", &bank.grant(7_200).await).await;
+    assert_eq!(sidecar.balances("c-1").await.status, StatusCode::OK);
+    let key = "consentry:c:{c-1}";
+    redis.cli(&["COPY", key, "older"]);
+    assert_eq!(told(&revoke(&sidecar, "c-1").await), expected("ok", "revoked", "revoked"));
+    redis.cli(&["COPY", "older", key, "REPLACE"]);
+    assert_eq!(sidecar.consent("c-1").await["state"], "active", "as in a store that lost its last writes");
+    let calls = bank.count("abn", "api_calls").await;
+    sidecar.until("the tombstone is back", async || sidecar.balances("c-1").await.problem() == "consent-revoked").await;
+    assert_eq!(sidecar.consent("c-1").await["state"], "revoked");
+    assert_eq!(bank.count("abn", "api_calls").await, calls, "the bank was not called with what had ended");
 }

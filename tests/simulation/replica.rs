@@ -18,7 +18,7 @@ use consentry::token::{Ask, Parts, Tokens, Vault};
 use consentry::words::bank::BankBehaviour;
 use consentry::words::ids::{ConsentId, GrantId, ProviderId, TokenKey, Version};
 use consentry::words::metrics::Metrics;
-use consentry::words::secrets::{AccessToken, ClientSecret, RefreshToken};
+use consentry::words::secrets::{AccessToken, ClientSecret, RefreshToken, Renewable};
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 
@@ -133,7 +133,7 @@ fn build(machine: &Arc<Machine>, settings: Settings, pid: Pid) -> SimulatedToken
             token_endpoint: format!("http://{name}.sim/token").parse().expect("a URI"),
             revocation_endpoint: None,
             client_id: "us".to_owned(),
-            client_auth: ClientAuth::SecretBasic(ClientSecret::new("secret")),
+            client_auth: ClientAuth::SecretBasic(Renewable::new(ClientSecret::new("secret"))),
             identity: None,
             roots: Roots::Pem(Vec::new()),
             reachable: consentry::net::names::Reachable::Everything,

@@ -6,7 +6,6 @@ use crate::config::raw::{RawClientAuth, RawProvider};
 use crate::net::tls::Identity;
 use crate::oauth::assertion::Asserting;
 use crate::oauth::settings::ClientAuth;
-use crate::words::secrets::ClientSecret;
 
 const METHODS: &[&str] = &["tls_client_auth", "client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
 
@@ -32,7 +31,7 @@ pub(super) fn client_auth(
     for (key, _) in signs.into_iter().filter(|(_, given)| *given && method != "private_key_jwt") {
         auth_at.key(key).fault("it is for the method private_key_jwt alone");
     }
-    let secret = || sources.secret(raw.secret.as_ref(), &auth_at.key("secret")).map(ClientSecret::new);
+    let secret = || sources.client_secret(raw.secret.as_ref(), &auth_at.key("secret"));
     let auth = match method {
         "tls_client_auth" => Some(ClientAuth::TlsClientAuth),
         "client_secret_basic" => secret().map(ClientAuth::SecretBasic),

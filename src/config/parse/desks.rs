@@ -1,7 +1,7 @@
 //! What providers offer about consents themselves, and which API it is asked of.
 //!
 //! A provider, or its profile, says which calls there are; an API says how its host is reached and with which headers. The
-//! two come together here: in the API that the provider names, else in its only one.
+//! two come together here: in the API that the provider names, else in its first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,6 +103,9 @@ fn call(raw: &RawBankCall, at: &At<'_>) -> Option<BankCall> {
             return None;
         }
     };
+    if path.as_ref().is_some_and(|path| !path.names_consent()) && token != CallToken::Consent {
+        call_at.fault("with our client's token the path has to say which consent is meant: {bank_consent_id}");
+    }
     Some(BankCall { method: method?, path: path?, token })
 }
 
@@ -121,15 +124,16 @@ pub(super) fn parse(providers: &Providers, apis: &[Api], at: &At<'_>) -> BTreeMa
                 }
                 found?
             }
-            (None, [only]) => *only,
             (None, []) => return None,
-            (None, _) => {
+            (None, [only]) => *only,
+            (None, [first, ..]) => {
                 if offered.revoke.is_some() || offered.is_meant {
-                    at.warn(
-                        "several apis use this provider; consent_api has to say at which it is asked about consents",
-                    );
+                    at.warn(format_args!(
+                        "several apis use this provider; it is asked about consents at {}, unless consent_api names another",
+                        first.name
+                    ));
                 }
-                return None;
+                *first
             }
         };
         if offered.revoke.is_none() && offered.info.is_none() {

@@ -28,7 +28,7 @@ use super::{Config, LogFormat, LogSettings, ShutdownSettings};
 use crate::net::names::Reachable;
 use crate::token::settings::TokenSettings;
 
-pub(super) use sources::{Sources, read_bounded};
+pub(super) use sources::{Sources, read_again, read_bounded, text_of};
 
 /// Makes a configuration of what was read. `None` only after a fault.
 pub(super) fn parse(raw: &RawConfig, at: &At<'_>, sources: &Sources<'_>) -> Option<Config> {

@@ -8,14 +8,15 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::config::fault::At;
 use crate::config::raw::RawSource;
-use crate::config::renewal::Renewal;
+use crate::config::renewal::{Renewal, Watched};
+use crate::config::secret_renewal::{Secret, SecretRenewal};
 use crate::net::tls::{self, Identity, Roots};
+use crate::words::secrets::{ClientSecret, Renewable};
 use crate::words::signing::SigningKey;
 
 /// Larger than any certificate chain or secret.
@@ -26,10 +27,10 @@ pub(in crate::config) struct Sources<'e> {
     folder: PathBuf,
     env: &'e dyn Fn(&str) -> Option<String>,
     files: RefCell<Vec<PathBuf>>,
-    renewals: RefCell<Vec<Renewal>>,
+    renewals: RefCell<Vec<Watched>>,
 }
 
-type Bytes = Zeroizing<Vec<u8>>;
+pub(in crate::config) type Bytes = Zeroizing<Vec<u8>>;
 
 /// How closely a file is to be guarded.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,30 +55,43 @@ impl<'e> Sources<'e> {
         files
     }
 
-    /// Every certificate that was read from files, to be read again while it is in use.
-    pub(super) fn renewals(&self) -> Vec<Renewal> {
+    /// Every certificate, secret and key of our clients that was read from files, to be read again while it is in use.
+    pub(super) fn renewals(&self) -> Vec<Watched> {
         self.renewals.take()
     }
 
     /// A secret as text.
     pub(super) fn secret(&self, source: Option<&RawSource>, at: &At<'_>) -> Option<Box<str>> {
         let bytes = self.bytes(at.need(source)?, at, Guard::Closed)?;
-        let Ok(text) = std::str::from_utf8(&bytes) else {
-            at.fault("it is not text (UTF-8)");
-            return None;
-        };
-        let text = text.trim_end_matches(['\r', '\n']);
-        if text.trim().is_empty() {
-            at.fault("it is empty");
-            return None;
+        match text_of(&bytes) {
+            Ok(text) => Some(text.into()),
+            Err(why) => {
+                at.fault(why);
+                None
+            }
         }
-        Some(text.into())
     }
 
-    /// A key to sign with.
-    pub(super) fn signing_key(&self, source: Option<&RawSource>, at: &At<'_>) -> Option<Arc<SigningKey>> {
+    /// The secret of our client, which is renewed when its file changes.
+    pub(super) fn client_secret(&self, source: Option<&RawSource>, at: &At<'_>) -> Option<Renewable<ClientSecret>> {
+        let secret = Renewable::new(ClientSecret::new(self.secret(source, at)?));
+        self.watch_secret(source, at, Secret::Client(secret.clone()));
+        Some(secret)
+    }
+
+    /// A key to sign with, which is renewed when its file changes.
+    pub(super) fn signing_key(&self, source: Option<&RawSource>, at: &At<'_>) -> Option<Renewable<SigningKey>> {
         let pem = self.bytes(at.need(source)?, at, Guard::Closed)?;
-        at.take(SigningKey::from_pem(&pem)).map(Arc::new)
+        let key = Renewable::new(at.take(SigningKey::from_pem(&pem))?);
+        self.watch_secret(source, at, Secret::Signing(key.clone()));
+        Some(key)
+    }
+
+    fn watch_secret(&self, source: Option<&RawSource>, at: &At<'_>, secret: Secret) {
+        if let Some(file) = source.and_then(|source| source.file.as_deref()) {
+            let renewal = SecretRenewal::new(at.path().clone(), self.path(file), secret);
+            self.renewals.borrow_mut().push(Watched::Secret(renewal));
+        }
     }
 
     /// A certificate chain and its key, which is renewed when its files change.
@@ -92,7 +106,7 @@ impl<'e> Sources<'e> {
         let file = |source: Option<&RawSource>| source?.file.as_deref().map(|file| self.path(file));
         if let (Some(certificate), Some(key)) = (file(certificate), file(key)) {
             let renewal = Renewal { path: at.path().clone(), certificate, key, identity: identity.clone(), told: None };
-            self.renewals.borrow_mut().push(renewal);
+            self.renewals.borrow_mut().push(Watched::Certificate(renewal));
         }
         Some(identity)
     }
@@ -199,6 +213,25 @@ impl<'e> Sources<'e> {
         }
         self.files.borrow_mut().push(path);
         Some(bytes)
+    }
+}
+
+/// The text of a secret, without the line's end that editors put behind it.
+pub(in crate::config) fn text_of(bytes: &[u8]) -> Result<&str, &'static str> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not text (UTF-8)")?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.trim().is_empty() { Err("it is empty") } else { Ok(text) }
+}
+
+/// The bytes of a file that is read again; what is wrong with it is said without them.
+pub(in crate::config) fn read_again(path: &Path) -> Result<Bytes, String> {
+    let name = path.display();
+    match read_bounded(path) {
+        Ok((bytes, _)) if bytes.len() as u64 > MOST_BYTES => {
+            Err(format!("the file {name} is larger than {} KiB", MOST_BYTES / 1024))
+        }
+        Ok((bytes, _)) => Ok(bytes),
+        Err(error) => Err(format!("the file {name} {}", why_unreadable(&error))),
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::Folder;
+use crate::config::Config;
 use crate::consent::settings::Asking;
+use crate::consent::{BankCall, CallToken};
 use crate::http::prefix::PathPrefix;
 use crate::http::target::CheckedPath;
 use crate::oauth::settings::{ClientAuth, Pkce};
@@ -85,7 +87,9 @@ fn an_operator_overrides_a_profile_key_by_key() {
 fn the_profile_gives_the_method_and_the_operator_the_secret() {
     let config = Folder::new().config(&file("norsk-gjeld", ""));
     let registration = config.registrations.values().next().expect("one");
-    assert!(matches!(&registration.client_auth, ClientAuth::SecretBasic(secret) if secret.expose() == "CANARY-SECRET"));
+    assert!(
+        matches!(&registration.client_auth, ClientAuth::SecretBasic(secret) if secret.current().expose() == "CANARY-SECRET")
+    );
     assert_eq!(registration.token_endpoint, "https://access.norskgjeld.no/oauth2/token");
     let config = Folder::new().config(&file("abn-amro", ""));
     let registration = config.registrations.values().next().expect("one");
@@ -229,4 +233,47 @@ fn norsk_gjeld_is_asked_for_exactly_one_scope() {
 #[test]
 fn a_profile_without_an_address_starts_nothing_until_the_operator_gives_one() {
     assert_eq!(asking("berlin-group"), None);
+}
+
+#[test]
+fn each_bank_is_asked_about_consents_as_it_documents() {
+    let call = |call: &BankCall| {
+        let token = match &call.token {
+            CallToken::Consent => "its own token".to_owned(),
+            CallToken::Client(grant) => grant.audience.clone().unwrap_or_default(),
+        };
+        format!("{} {:?} with {token}", call.method, call.path)
+    };
+    for (profile, _) in profiles::ALL {
+        let config = Folder::new().config(&file(profile, own_addresses(profile)));
+        let desk = config.desks.values().next();
+        let revoke = desk.and_then(|desk| desk.revoke.as_ref()).map(call);
+        let info = desk.and_then(|desk| desk.info.as_ref()).map(|info| call(&info.call));
+        let host = profile.strip_prefix("norsk-gjeld").map(|infix| format!("https://api{infix}.norskgjeld.no/v1/debt"));
+        let expected = match (host, profile.starts_with("abn-amro")) {
+            (Some(audience), _) => (
+                Some(format!("DELETE /v1/debt/{{bank_consent_id}} with {audience}")),
+                Some(format!("GET /v1/debt/{{bank_consent_id}}/status with {audience}")),
+            ),
+            (None, true) => (None, Some("GET /v1/consentinfo with its own token".to_owned())),
+            (None, false) => (None, None),
+        };
+        assert_eq!((revoke, info), expected, "{profile}");
+    }
+}
+
+#[test]
+fn of_several_apis_the_first_is_asked_about_consents_unless_another_is_named() {
+    let two = |more: &str| {
+        let second = "  first: {path: /first, provider: bank, upstream: \"https://first.bank.example/v1\"}\n";
+        file("norsk-gjeld", more).replace("apis: {api: {", "apis:\n  api: {").replace("\"}}\n", "\"}\n") + second
+    };
+    let host = |config: &Config| config.desks.values().next().expect("a desk").base.authority().to_string();
+    let (config, warnings) = Folder::new().load(&two("")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(host(&config), "api.bank.example");
+    assert!(warnings.iter().any(|warning| warning.to_string().contains("it is asked about consents at api")));
+    let (config, warnings) = Folder::new().load(&two("consent_api: first")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!((host(&config).as_str(), warnings.len()), ("first.bank.example", 0));
+    let faults = Folder::new().load(&two("consent_api: third")).expect_err("refused").to_string();
+    assert!(faults.contains("no api of this provider is called \"third\""), "{faults}");
 }

@@ -86,10 +86,7 @@ pub enum InfoError {
     #[error("nothing is stored under this id")]
     Unknown,
     /// Nothing is known of how the bank could be asked.
-    #[error(
-        "nothing is known of how this bank could be asked about a consent (consent_info of the provider, and consent_api \
-         where several apis use it)"
-    )]
+    #[error("nothing is known of how this bank could be asked about a consent (consent_info of the provider)")]
     NotOffered,
     /// The consent allows no token to ask with.
     #[error(transparent)]

@@ -252,3 +252,24 @@ async fn the_command_line_prints_where_to_send_the_customer() {
     let why = sidecar.history("customer-1").await;
     assert!(why["events"][0]["text"].as_str().unwrap().contains("a customer was asked"), "{why}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_that_is_revoked_while_its_customer_is_asked_stays_revoked_whatever_the_customer_says() {
+    let street = Street::new().await;
+    let sidecar = street.replica().start().await;
+    let started = start(&sidecar, "customer-1").await;
+    let mut browser = Browser::new();
+    let back = browser.agree(&started).await;
+    let key = format!("Bearer {ADMIN_KEY}");
+    let url = sidecar.admin_url("/v1/consents/customer-1");
+    let revoked = sidecar.app.send(request(Method::DELETE, &url, &[("authorization", &key)], "".into())).await;
+    assert_eq!((revoked.status, &revoked.json()["at_bank"]), (StatusCode::OK, &json!("nothing_granted")));
+    assert_eq!(location(&browser.get(&back).await), ended("customer-1", "failed"));
+    assert_eq!(sidecar.balances("customer-1").await.problem(), "consent-revoked");
+
+    let started = start(&sidecar, "customer-1").await;
+    let mut browser = Browser::new();
+    let back = browser.agree(&started).await;
+    assert_eq!(location(&browser.get(&back).await), ended("customer-1", "granted"), "who is asked anew may consent");
+    assert_eq!(sidecar.balances("customer-1").await.status, StatusCode::OK);
+}
