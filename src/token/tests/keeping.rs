@@ -81,6 +81,30 @@ async fn a_store_that_is_away_is_asked_to_commit_less_and_less_often() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_away_is_told_of_a_failure_less_and_less_often() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), EXPIRED).await;
+    house.tokens.store().refuse(&["fail"]);
+    house.bank.say(TokenOutcome::NotProcessed { why: "rate_limited", retry_after: None });
+    assert!(house.ask("c").await.is_err());
+    tokio::time::sleep(secs(1)).await;
+    let tries = house.tokens.store().count("fail");
+    assert!((2..=10).contains(&tries), "{tries} within a second");
+    house.tokens.store().refuse(&[]);
+    house.tokens.settled_once().await;
+    assert_eq!(house.record("c").await.failures, 1);
+}
+
+#[tokio::test]
+async fn an_intent_whose_reply_was_lost_is_written_again_and_the_refresh_goes_on() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), EXPIRED).await;
+    house.tokens.store().lose_reply("arm");
+    assert_eq!(house.ask("c").await.expect("refreshed").version.generation, 2);
+    assert_eq!((house.tokens.store().count("arm"), house.bank.presented().len()), (2, 1));
+}
+
+#[tokio::test]
 async fn a_refresh_token_that_was_replaced_is_spent_and_one_that_the_bank_keeps_is_not() {
     for (next, spent) in [(Some("rt-1"), true), (Some("rt-0"), false), (None, false)] {
         let house = House::new();

@@ -4,7 +4,7 @@ use super::house::{House, LIFE, ask, elsewhere, key, provider};
 use super::*;
 use crate::store::{Arm, ArmOutcome, Begin, BeginOutcome, Event, EventKind, Fail, FailTo};
 use crate::words::ids::{Fence, GrantId};
-use crate::words::metrics::{LossLabels, ProviderLabels};
+use crate::words::metrics::{LossLabels, OutcomeLabels, ProviderLabels};
 use crate::words::said::{BankRequestId, Said};
 use crate::words::secrets::AccessToken;
 
@@ -33,20 +33,26 @@ async fn what_the_bank_said_stands_in_the_history() {
     ];
     assert_eq!(told, expected);
     assert_eq!(late_sends(&house), 0);
+    for outcome in ["rate_limited", "granted"] {
+        let labels = OutcomeLabels { provider: "bank".to_owned(), outcome };
+        assert_eq!(house.tokens.core.metrics.token_requests.get_or_create(&labels).get(), 1, "{outcome}");
+    }
 }
 
 #[tokio::test]
 async fn a_request_that_left_after_its_lease_is_found_out_and_explains_the_loss() {
-    let house = House::new();
-    house.seed("c", Some("rt-0"), Duration::ZERO).await;
-    house.bank.say(TokenOutcome::InvalidGrant);
-    let left_at = house.clock.boot().plus(Timing::STANDARD.armed_lease + Duration::from_millis(1));
-    house.bank.say_besides(Said { status: Some(400), ..Said::default() }, Some(left_at));
-    assert_eq!(house.ask("c").await.expect_err("lost"), TokenError::ReauthorizationRequired);
-    assert_eq!(house.record("c").await.why.as_deref(), Some("late_send"));
-    assert_eq!((late_sends(&house), lost(&house, "late_send")), (1, 1));
-    let suspended = history(&house).await.pop().expect("told");
-    assert_eq!((suspended.kind, suspended.said.late), (EventKind::Suspended, true));
+    for (late_by, why, counted) in [(0, "revoked_or_expired", 0), (1, "late_send", 1)] {
+        let house = House::new();
+        house.seed("c", Some("rt-0"), Duration::ZERO).await;
+        house.bank.say(TokenOutcome::InvalidGrant);
+        let left_at = house.clock.boot().plus(Timing::STANDARD.armed_lease + Duration::from_millis(late_by));
+        house.bank.say_besides(Said { status: Some(400), ..Said::default() }, Some(left_at));
+        assert_eq!(house.ask("c").await.expect_err("lost"), TokenError::ReauthorizationRequired);
+        assert_eq!(house.record("c").await.why.as_deref(), Some(why));
+        assert_eq!((late_sends(&house), lost(&house, "late_send")), (counted, counted));
+        let suspended = history(&house).await.pop().expect("told");
+        assert_eq!((suspended.kind, suspended.said.late), (EventKind::Suspended, counted == 1));
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use super::house::{House, Limits, ask, key, provider};
 use super::*;
 use crate::store::{Commit, CommitOutcome, End, EndOutcome};
 use crate::words::ids::{AttemptId, Fingerprint};
+use crate::words::metrics::ProviderLabels;
 use crate::words::said::Said;
 use crate::words::secrets::RefreshToken;
 
@@ -20,7 +21,16 @@ struct Underway {
 
 impl Underway {
     async fn at_a_bank(reuse_grace: Option<Duration>) -> Self {
-        let timing = Timing { renewal: Duration::from_millis(20), ..Timing::STANDARD };
+        Self::looking_every(Duration::from_millis(20), reuse_grace).await
+    }
+
+    /// It does not look at its lease before the bank has answered.
+    async fn unaware() -> Self {
+        Self::looking_every(Timing::STANDARD.renewal, None).await
+    }
+
+    async fn looking_every(renewal: Duration, reuse_grace: Option<Duration>) -> Self {
+        let timing = Timing { renewal, ..Timing::STANDARD };
         let limits = Limits { timing, ..Limits::default() };
         let house = House::made(limits, |behaviour| behaviour.reuse_grace = reuse_grace);
         house.connect_changes();
@@ -72,6 +82,16 @@ impl Underway {
         assert!(matches!(ended, Ok(EndOutcome::Ended)), "{ended:?}");
     }
 
+    /// The bank answers. How many late sends are counted?
+    async fn late_sends_after(self, answer: TokenOutcome) -> u64 {
+        self.house.bank.say(answer);
+        self.gate.send_replace(true);
+        drop(self.call.await.expect("no panic"));
+        self.house.tokens.settled_once().await;
+        let labels = ProviderLabels { provider: "bank".to_owned() };
+        self.house.tokens.core.metrics.late_sends.get_or_create(&labels).get()
+    }
+
     /// It gives the call up although the bank has not answered.
     async fn hangs_up(self) {
         let outcome = tokio::time::timeout(Duration::from_secs(5), self.call).await.expect("in time");
@@ -115,4 +135,38 @@ async fn an_answer_for_a_grant_that_was_replaced_or_ended_is_not_waited_for_at_a
         ended.is_ended().await;
         ended.hangs_up().await;
     }
+}
+
+#[tokio::test]
+async fn two_requests_with_one_refresh_token_are_a_late_send_and_what_another_grant_brought_is_none() {
+    let answers: [(fn() -> TokenOutcome, u64); 3] = [
+        (|| TokenOutcome::InvalidGrant, 1),
+        (|| TokenOutcome::Unknown { why: "no_answer" }, 1),
+        (|| TokenOutcome::NotProcessed { why: "rate_limited", retry_after: None }, 0),
+    ];
+    for (answer, late_sends) in answers {
+        let overtaken = Underway::unaware().await;
+        overtaken.is_overtaken().await;
+        assert_eq!(overtaken.late_sends_after(answer()).await, late_sends, "{:?} after another's commit", answer());
+        let replaced = Underway::unaware().await;
+        replaced.is_replaced().await;
+        assert_eq!(replaced.late_sends_after(answer()).await, 0, "{:?} for another grant", answer());
+    }
+}
+
+#[tokio::test]
+async fn what_the_bank_did_not_process_is_not_told_to_a_store_that_forgot_the_request() {
+    let call = Underway::unaware().await;
+    let before = {
+        let fresh = House::new();
+        fresh.seed("c", Some("rt-0"), Duration::ZERO).await;
+        fresh.tokens.store().raw(&key("c"))
+    };
+    call.house.tokens.store().set_raw(&key("c"), before.as_ref()).await;
+    call.house.bank.say(TokenOutcome::NotProcessed { why: "rate_limited", retry_after: None });
+    call.gate.send_replace(true);
+    assert!(call.call.await.expect("no panic").is_err());
+    call.house.tokens.settled_once().await;
+    let record = call.house.record("c").await;
+    assert_eq!((record.state, record.failures), (RecordState::Active, 0));
 }

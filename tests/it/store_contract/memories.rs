@@ -48,10 +48,10 @@ pub(super) async fn a_holder_has_back_the_lease_that_the_store_forgot(bench: &im
     let SeedOutcome::Created(version) = store.seed(&key, &seed(1)).await.unwrap() else { panic!("not created") };
     let told = store.reassert(&key, &reassert(1, 7, version)).await.unwrap();
     assert_eq!(told, ReassertOutcome::Held(8));
+    assert_eq!(waiting(store.begin(&key, &begin(2)).await.unwrap()).0, Waiting::Busy);
     assert_eq!(store.reassert(&key, &reassert(1, 7, version)).await.unwrap(), ReassertOutcome::Held(8), "once");
     let snapshot = read(store, &key).await;
     assert_eq!((snapshot.state, snapshot.sends), (RecordState::Armed, 1));
-    assert_eq!(waiting(store.begin(&key, &begin(2)).await.unwrap()).0, Waiting::Busy);
     assert_eq!(store.renew(&key, &renew(1, 8, HOUR)).await.unwrap(), RenewOutcome::Renewed);
     let next = CommitOutcome::Stored { version: version.next(), rolled_back: false };
     assert_eq!(store.commit(&key, &commit(1, version)).await.unwrap(), next);
