@@ -140,9 +140,18 @@ async fn a_bank_that_revokes_tokens_gets_the_newest_there_is() {
     sidecar.expire(&bank, "c-1", &granted).await;
     assert_eq!(sidecar.balances("c-1").await.status, StatusCode::OK);
 
+    // Nothing is refreshed for it, so a freeze is no hindrance.
+    let key = format!("Bearer {ADMIN_KEY}");
+    let freeze = sidecar.admin_url("/v1/providers/abn-amro/freeze");
+    let frozen = sidecar.app.json(Method::POST, &freeze, &[("authorization", &key)], &json!({})).await;
+    assert_eq!(frozen.status, StatusCode::OK, "{frozen:?}");
     assert_eq!(told(&revoke(&sidecar, "c-1").await), expected("ok", "revoked", "revoked"));
     assert_eq!(bank.consent(&granted.bank_id).await["state"], "revoked");
     assert_eq!(sidecar.balances("c-1").await.problem(), "consent-revoked");
+    for outcome in ["refused", "revoked"] {
+        let line = format!("consentry_revocations_total{{provider=\"abn-amro\",outcome=\"{outcome}\"}} 1");
+        assert!(sidecar.metrics().await.contains(&line), "{line}");
+    }
     assert_eq!(told(&revoke(&sidecar, "c-1").await), expected("ok", "revoked", "revoked"));
     // The refresh token and the access token, each time but the last.
     assert_eq!((bank.count("abn", "revocations").await, bank.reuse_events().await), (2, 0));
