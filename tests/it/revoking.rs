@@ -279,6 +279,22 @@ async fn a_revocation_whose_answer_was_lost_is_asked_for_again_and_a_lost_refres
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_forgets_the_newest_refresh_token_is_told_it_before_it_is_revoked() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let sidecar = revoking(&bank, &redis).start().await;
+    let granted = bank.grant(0).await;
+    sidecar.import("c-1", &granted).await;
+    let key = "consentry:c:{c-1}";
+    redis.cli(&["COPY", key, "older"]);
+    assert_eq!(sidecar.balances("c-1").await.status, StatusCode::OK);
+    sidecar.until("it is committed", async || sidecar.consent("c-1").await["generation"] == 2).await;
+    redis.cli(&["COPY", "older", key, "REPLACE"]);
+    assert_eq!(sidecar.consent("c-1").await["generation"], 1, "as in a store that lost its last writes");
+    assert_eq!(told(&revoke(&sidecar, "c-1").await), expected("ok", "revoked", "revoked"));
+    assert_eq!(bank.consent(&granted.bank_id).await["state"], "revoked", "the spent one would have told nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_forgets_that_a_consent_was_revoked_is_told_again() {
     let (bank, redis) = (Bank::start().await, RedisServer::start().await);
     let sidecar = revoking(&bank, &redis).start().await;

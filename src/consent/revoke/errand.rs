@@ -38,7 +38,8 @@ pub(super) struct Errand<S, E, C> {
 impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<S, E, C> {
     pub(super) async fn run(&self, request: RevokeRequest) -> Result<Revoked, RevokeError> {
         let key = TokenKey::Consent(self.consent.clone());
-        let record = persist(|| self.tokens.store().read(&key)).await?.ok_or(RevokeError::Unknown)?;
+        // What a store has forgotten may be the newest refresh token, and an older one is of no use to revoke.
+        let record = persist(|| self.tokens.put_right(&self.consent)).await?.ok_or(RevokeError::Unknown)?;
         if let Some(over) = over(&record) {
             return Ok(over);
         }
