@@ -199,6 +199,27 @@ async fn a_refresh_that_is_running_ends_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_had_spilled_for_a_consent_that_has_ended_is_revoked_when_it_starts_again() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let mut replica = revoking(&bank, &redis).environment("CONSENTRY_FAILPOINTS", "before-commit");
+    let mut sidecar = replica.start().await;
+    let other = revoking(&bank, &redis).start().await;
+    let granted = bank.grant(0).await;
+    sidecar.import("c-1", &granted).await;
+    assert_eq!(sidecar.balances("c-1").await.status, StatusCode::OK, "served from what is spilled");
+    assert_eq!(told(&revoke(&other, "c-1?only_here=true").await), expected("ok", "not_told", "revoked"));
+    sidecar.program.kill();
+    assert_eq!(bank.consent(&granted.bank_id).await["state"], "active");
+    replica.forget_environment();
+    let sidecar = replica.start().await;
+    sidecar
+        .until("what came too late is revoked", async || bank.consent(&granted.bank_id).await["state"] == "revoked")
+        .await;
+    assert_eq!(sidecar.balances("c-1").await.problem(), "consent-revoked");
+    assert_eq!((bank.refreshes().await, bank.reuse_events().await), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_may_revoke_and_what_exactly() {
     let (bank, redis) = (Bank::start().await, RedisServer::start().await);
     let sidecar = Replica::with_redis(&bank, &redis).start().await;
