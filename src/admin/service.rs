@@ -102,8 +102,8 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         serve_settings()
     }
 
-    /// The service. It answers `POST /v1/consents`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history` and `…/info`, `PUT …/tokens` and `POST …/revive`;
-    /// `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
+    /// The service. It answers `POST /v1/consents`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history` and `…/info`,
+    /// `PUT …/tokens` and `POST …/revive`; `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let admin = Arc::new(self);
         tower::service_fn(move |request: Request<Incoming>| {

@@ -5,7 +5,7 @@
 //! agreed before goes on.
 
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs as provider;
@@ -18,10 +18,11 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::tls::{TlsError, thumbprint};
 use crate::words::clock::WallTime;
+use crate::words::secrets::Renewable;
 
 /// A certificate chain with its private key. Cheap to clone; all clones are renewed together.
 #[derive(Clone)]
-pub struct Identity(Arc<RwLock<Arc<CertifiedKey>>>);
+pub struct Identity(Renewable<CertifiedKey>);
 
 /// What came of new bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub enum Renewed {
 impl Identity {
     /// Reads a certificate chain (leaf first) and its private key, and checks that they belong together.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(RwLock::new(Arc::new(pair(chain, key)?)))))
+        Ok(Self(Renewable::new(pair(chain, key)?)))
     }
 
     /// Shows another certificate from here on, if `chain` and `key` belong together and the certificate's dates hold.
@@ -46,7 +47,7 @@ impl Identity {
             return Ok(Renewed::Unchanged);
         }
         check_dates(&new, now)?;
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
+        self.0.replace(new);
         Ok(Renewed::Replaced)
     }
 
@@ -56,7 +57,7 @@ impl Identity {
     }
 
     fn current(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        self.0.current()
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keep::Since;
-use super::recover::serve_from;
+use super::recover::{disown, serve_from};
 use super::{Core, Tokens, VaultError, fault};
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillEntry, SpilledTokens};
@@ -103,6 +103,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
                 let outcome = core.commit_until_known(&entry.key, &entry, &Said::default(), since).await;
                 core.granted(&entry.key, outcome).await;
                 core.committed(&entry.key, outcome, spilled);
+                if outcome == CommitOutcome::Gone {
+                    disown(&core, &entry);
+                }
             });
             return Ok(Kept::Later);
         };

@@ -398,13 +398,22 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
     /// Revokes what a bank gave for a consent that ended meanwhile, where it offers that, as a task of its own: nobody here may
     /// use it, and nobody could name it later.
     pub(super) fn disown(self: &Arc<Self>, provider: &ProviderId, set: &TokenSet) {
-        if !self.providers.get(provider).is_some_and(|provider| provider.endpoint.revokes()) {
-            return;
-        }
         // The set itself ends with the work that brought it.
         let refresh = set.refresh.as_ref().map(|refresh| RefreshToken::new(refresh.expose()));
-        let access = AccessToken::new(set.access.expose());
-        let (core, provider) = (Arc::clone(self), provider.clone());
+        self.disown_tokens(provider.clone(), refresh, AccessToken::new(set.access.expose()));
+    }
+
+    /// The same for tokens that nobody else holds.
+    pub(super) fn disown_tokens(
+        self: &Arc<Self>,
+        provider: ProviderId,
+        refresh: Option<RefreshToken>,
+        access: AccessToken,
+    ) {
+        if !self.providers.get(&provider).is_some_and(|provider| provider.endpoint.revokes()) {
+            return;
+        }
+        let core = Arc::clone(self);
         self.flights.detach(async move {
             let Some(endpoint) = core.providers.get(&provider).map(|provider| &provider.endpoint) else { return };
             let request = refresh.as_ref().map_or(RevocationRequest::Access(&access), RevocationRequest::Refresh);

@@ -40,6 +40,21 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         standing.at(provider)
     }
 
+    /// The record of a consent, after the store was told what it has forgotten of it.
+    pub async fn put_right(&self, consent: &ConsentId) -> Result<Option<Snapshot>, StoreError> {
+        let (core, key) = (&self.core, TokenKey::Consent(consent.clone()));
+        let taken = core.clock.boot();
+        let shown = core.store.read(&key).await?;
+        let Some(record) = &shown else { return Ok(None) };
+        match core.memories.learn(&key, record, taken) {
+            Recollection::Current => Ok(shown),
+            Recollection::Behind(memory, grant) => {
+                core.bring_back(&key, &memory, Some(grant)).await?;
+                core.store.read(&key).await
+            }
+        }
+    }
+
     /// Lets go of a consent that was ended by hand, and reads what the store has instead, so that it is remembered.
     pub async fn forget(&self, consent: &ConsentId) {
         let key = TokenKey::Consent(consent.clone());

@@ -16,7 +16,7 @@ use super::flight::Cockpit;
 use super::{Core, follow};
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillEntry, SpillHandle, SpilledTokens};
-use crate::store::{RecordState, Snapshot, Store};
+use crate::store::{CommitOutcome, RecordState, Snapshot, Store};
 use crate::words::clock::Clock;
 use crate::words::ids::TokenKey;
 use crate::words::metrics::KindLabels;
@@ -76,6 +76,9 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
                 flying.metrics.spills.get_or_create(&KindLabels { kind: "replayed" }).inc();
                 tracing::info!(?key, attempt = entry.attempt.as_str(), ?outcome, "Replayed a spilled token set.");
                 flying.committed(&key, outcome, Some(handle));
+                if outcome == CommitOutcome::Gone {
+                    disown(&flying, &entry);
+                }
             }
             cockpit.announce(Ok(()));
             follow::leave(&flying, key, cockpit);
@@ -105,6 +108,18 @@ pub(super) fn serve_from<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S
     // Of the epoch before any: it is checked against the store as soon as the store answers.
     if let Err(error) = hold_unseen(core, &entry.key, &snapshot, core.clock.boot(), 0) {
         tracing::error!(key = ?entry.key, %error, "A spilled token set cannot be opened. It is replayed as it is.");
+    }
+}
+
+/// Has what was spilled for a consent that ended meanwhile revoked at the bank, where that offers it.
+pub(super) fn disown<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, entry: &SpillEntry) {
+    let (SpillContent::Tokens(tokens) | SpillContent::Grant(tokens)) = &entry.content else { return };
+    let snapshot = as_snapshot(entry, tokens, core.clock.wall());
+    let open = |sealed| core.vault.open_refresh(&entry.key, &snapshot, snapshot.version, sealed);
+    let refresh = snapshot.refresh.as_ref().map(open).transpose();
+    match refresh.and_then(|refresh| Ok((refresh, core.vault.open_snapshot(&entry.key, &snapshot)?))) {
+        Ok((refresh, access)) => core.disown_tokens(entry.provider.clone(), refresh, access),
+        Err(error) => tracing::warn!(key = ?entry.key, %error, "A spilled token set that came too late does not open."),
     }
 }
 

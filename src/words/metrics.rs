@@ -91,6 +91,8 @@ pub struct Metrics {
     pub token_requests: Family<OutcomeLabels, Counter>,
     /// Attempts to have a customer consent, by what became of them.
     pub attempts: Family<OutcomeLabels, Counter>,
+    /// Requests to revoke a consent, by what became of them at the bank.
+    pub revocations: Family<OutcomeLabels, Counter>,
     /// Seconds a token endpoint took to answer.
     pub token_request_seconds: Histogram,
     /// Consents that the customer has to give again, for a reason that is not the bank's or the customer's own.
@@ -140,6 +142,7 @@ impl Metrics {
             foreign_redirects: Family::default(),
             token_requests: Family::default(),
             attempts: Family::default(),
+            revocations: Family::default(),
             token_request_seconds: Histogram::new(exponential_buckets(0.01, 2.5, 11)),
             consents_lost: Family::default(),
             late_sends: Family::default(),
@@ -182,6 +185,11 @@ impl Metrics {
             "attempts",
             "Attempts to have a customer consent, by what became of them",
             metrics.attempts.clone(),
+        );
+        registry.register(
+            "revocations",
+            "Requests to revoke a consent, by what became of it at the bank",
+            metrics.revocations.clone(),
         );
         registry.register_with_unit(
             "token_request_duration",

@@ -102,3 +102,21 @@ async fn a_bank_that_tells_nothing_is_asked_no_more_than_every_few_seconds_and_s
         .await;
     assert_eq!(info(&sidecar, "over").await.problem(), "consent-revoked");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_whose_end_the_bank_has_told_is_over_then_though_its_token_would_live() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let sidecar = Replica::with_redis(&bank, &redis).start().await;
+    bank.control(Method::PATCH, "/abn-amro/settings", &json!({ "consent_life_s": 12 })).await;
+    sidecar.import("brief", &bank.grant(7_200).await).await;
+    assert_eq!(sidecar.balances("brief").await.status, StatusCode::OK);
+    let told = info(&sidecar, "brief").await;
+    assert_eq!(told.status, StatusCode::OK, "{told:?}");
+    assert_eq!(sidecar.balances("brief").await.status, StatusCode::OK, "until then it is served");
+    sidecar
+        .until_within(20, "its time is over", async || sidecar.balances("brief").await.problem() == "consent-expired")
+        .await;
+    sidecar.until("it is expired", async || sidecar.consent("brief").await["state"] == "expired").await;
+    assert_eq!(sidecar.balances("brief").await.problem(), "consent-expired");
+    assert_eq!(bank.refreshes().await, 0, "a refresh would not help");
+}

@@ -140,9 +140,18 @@ async fn a_bank_that_revokes_tokens_gets_the_newest_there_is() {
     sidecar.expire(&bank, "c-1", &granted).await;
     assert_eq!(sidecar.balances("c-1").await.status, StatusCode::OK);
 
+    // Nothing is refreshed for it, so a freeze is no hindrance.
+    let key = format!("Bearer {ADMIN_KEY}");
+    let freeze = sidecar.admin_url("/v1/providers/abn-amro/freeze");
+    let frozen = sidecar.app.json(Method::POST, &freeze, &[("authorization", &key)], &json!({})).await;
+    assert_eq!(frozen.status, StatusCode::OK, "{frozen:?}");
     assert_eq!(told(&revoke(&sidecar, "c-1").await), expected("ok", "revoked", "revoked"));
     assert_eq!(bank.consent(&granted.bank_id).await["state"], "revoked");
     assert_eq!(sidecar.balances("c-1").await.problem(), "consent-revoked");
+    for outcome in ["refused", "revoked"] {
+        let line = format!("consentry_revocations_total{{provider=\"abn-amro\",outcome=\"{outcome}\"}} 1");
+        assert!(sidecar.metrics().await.contains(&line), "{line}");
+    }
     assert_eq!(told(&revoke(&sidecar, "c-1").await), expected("ok", "revoked", "revoked"));
     // The refresh token and the access token, each time but the last.
     assert_eq!((bank.count("abn", "revocations").await, bank.reuse_events().await), (2, 0));
@@ -187,6 +196,27 @@ async fn a_refresh_that_is_running_ends_well() {
         assert_eq!(sidecar.balances(consent).await.problem(), "consent-revoked", "{consent}");
     }
     assert_eq!(bank.reuse_events().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_had_spilled_for_a_consent_that_has_ended_is_revoked_when_it_starts_again() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let mut replica = revoking(&bank, &redis).environment("CONSENTRY_FAILPOINTS", "before-commit");
+    let mut sidecar = replica.start().await;
+    let other = revoking(&bank, &redis).start().await;
+    let granted = bank.grant(0).await;
+    sidecar.import("c-1", &granted).await;
+    assert_eq!(sidecar.balances("c-1").await.status, StatusCode::OK, "served from what is spilled");
+    assert_eq!(told(&revoke(&other, "c-1?only_here=true").await), expected("ok", "not_told", "revoked"));
+    sidecar.program.kill();
+    assert_eq!(bank.consent(&granted.bank_id).await["state"], "active");
+    replica.forget_environment();
+    let sidecar = replica.start().await;
+    sidecar
+        .until("what came too late is revoked", async || bank.consent(&granted.bank_id).await["state"] == "revoked")
+        .await;
+    assert_eq!(sidecar.balances("c-1").await.problem(), "consent-revoked");
+    assert_eq!((bank.refreshes().await, bank.reuse_events().await), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,6 +297,22 @@ async fn a_revocation_whose_answer_was_lost_is_asked_for_again_and_a_lost_refres
     assert_eq!(bank.consent(&granted.bank_id).await["state"], "active");
     assert_eq!(last(&sidecar, "doubt").await, ("ended".into(), "revoked_in_doubt".into()));
     assert_eq!(bank.reuse_events().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_forgets_the_newest_refresh_token_is_told_it_before_it_is_revoked() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let sidecar = revoking(&bank, &redis).start().await;
+    let granted = bank.grant(0).await;
+    sidecar.import("c-1", &granted).await;
+    let key = "consentry:c:{c-1}";
+    redis.cli(&["COPY", key, "older"]);
+    assert_eq!(sidecar.balances("c-1").await.status, StatusCode::OK);
+    sidecar.until("it is committed", async || sidecar.consent("c-1").await["generation"] == 2).await;
+    redis.cli(&["COPY", "older", key, "REPLACE"]);
+    assert_eq!(sidecar.consent("c-1").await["generation"], 1, "as in a store that lost its last writes");
+    assert_eq!(told(&revoke(&sidecar, "c-1").await), expected("ok", "revoked", "revoked"));
+    assert_eq!(bank.consent(&granted.bank_id).await["state"], "revoked", "the spent one would have told nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

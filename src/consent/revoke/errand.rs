@@ -17,6 +17,7 @@ use crate::token::Tokens;
 use crate::words::clock::Clock;
 use crate::words::failure::FailureClass;
 use crate::words::ids::{AttemptId, ConsentId, TokenKey};
+use crate::words::metrics::OutcomeLabels;
 use crate::words::said::Said;
 
 /// How long a refresh that is running is waited for.
@@ -37,7 +38,8 @@ pub(super) struct Errand<S, E, C> {
 impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<S, E, C> {
     pub(super) async fn run(&self, request: RevokeRequest) -> Result<Revoked, RevokeError> {
         let key = TokenKey::Consent(self.consent.clone());
-        let record = persist(|| self.tokens.store().read(&key)).await?.ok_or(RevokeError::Unknown)?;
+        // What a store has forgotten may be the newest refresh token, and an older one is of no use to revoke.
+        let record = persist(|| self.tokens.put_right(&self.consent)).await?.ok_or(RevokeError::Unknown)?;
         if let Some(over) = over(&record) {
             return Ok(over);
         }
@@ -45,24 +47,32 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<S, E, C> {
         if request.expected.is_some_and(|expected| expected != current) {
             return Err(RevokeError::Mismatch { current });
         }
-        if request.only_here {
-            return self.end(&key, &record, AtBank::NotTold).await;
+        let provider = record.provider.as_str().to_owned();
+        let ended = self.carry_out(&key, record, request.only_here).await;
+        let outcome = ended.as_ref().map_or_else(RevokeError::outcome, |revoked| revoked.at_bank.as_str());
+        self.tokens.metrics().revocations.get_or_create(&OutcomeLabels { provider, outcome }).inc();
+        ended
+    }
+
+    async fn carry_out(&self, key: &TokenKey, record: Snapshot, only_here: bool) -> Result<Revoked, RevokeError> {
+        if only_here {
+            return self.end(key, &record, AtBank::NotTold).await;
         }
         if record.state == RecordState::Pending {
-            return self.end(&key, &record, AtBank::NothingGranted).await;
+            return self.end(key, &record, AtBank::NothingGranted).await;
         }
         let desk = self.desks.get(&record.provider);
         let done = match desk.and_then(|desk| Some((desk, desk.revoke()?))) {
             Some((desk, call)) => self.at_the_desk(&record, desk, call).await,
-            None => self.tokens_of(&key, record).await,
+            None => self.tokens_of(key, record).await,
         };
         match done {
-            Ok((record, at_bank)) => self.end(&key, &record, at_bank).await,
+            Ok((record, at_bank)) => self.end(key, &record, at_bank).await,
             Err(Undone { error, why, said }) => {
                 if let Some(why) = why {
                     let (attempt, why) = (Some(self.by.clone()), why.as_str().to_owned());
                     let tell = Tell { kind: EventKind::NotRevoked, why, said, attempt };
-                    if persist(|| self.tokens.store().tell(&key, &tell)).await.is_err() {
+                    if persist(|| self.tokens.store().tell(key, &tell)).await.is_err() {
                         tracing::warn!(consent = ?self.consent, "The history of a consent lacks that it was not revoked.");
                     }
                 }

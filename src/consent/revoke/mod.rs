@@ -129,6 +129,25 @@ pub enum RevokeError {
     UnderWay,
 }
 
+impl RevokeError {
+    /// The word it is counted under.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::Silent { .. } => "silent",
+            Self::Busy { .. } => "busy",
+            Self::Impossible { .. } => "impossible",
+            Self::Unknown
+            | Self::Mismatch { .. }
+            | Self::GrantedAnew { .. }
+            | Self::NotStored { .. }
+            | Self::StoreUnavailable(_)
+            | Self::Unreadable(_)
+            | Self::UnderWay => "failed",
+        }
+    }
+}
+
 impl From<StoreError> for RevokeError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -170,6 +189,17 @@ pub async fn revoke<S: Attempts, E: TokenEndpoint, C: Clock>(
 }
 
 impl AtBank {
+    /// The word it is told and counted under.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::EndedBefore => "ended_before",
+            Self::NotTold => "not_told",
+            Self::NothingGranted => "nothing_granted",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// The word that stands in the tombstone.
     const fn class(self) -> FailureClass {
         match self {
