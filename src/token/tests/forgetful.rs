@@ -250,3 +250,25 @@ async fn what_this_process_put_back_before_its_own_commit_came_through_is_its_ow
     let labels = ProviderLabels { provider: "bank".to_owned() };
     assert_eq!(house.tokens.core.metrics.late_sends.get_or_create(&labels).get(), 0);
 }
+
+#[tokio::test]
+async fn a_call_waits_for_a_store_that_is_being_told_what_it_forgot() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), EXPIRED).await;
+    house.tokens.store().reunite(true);
+    let tokens = house.tokens.clone();
+    let call = tokio::spawn(async move { ask(&tokens, "c").await.map(|held| held.version.generation) });
+    house.until(|| house.tokens.store().count("begin") > 2).await;
+    assert!(!call.is_finished() && house.bank.presented().is_empty());
+    house.tokens.store().reunite(false);
+    assert_eq!(call.await.expect("no panic"), Ok(2));
+}
+
+#[tokio::test]
+async fn a_flight_ends_that_meets_nothing_but_a_store_that_is_being_told_what_it_forgot() {
+    let house = House::new();
+    house.seed("c", Some("rt-0"), EXPIRED).await;
+    house.tokens.store().reunite(true);
+    assert!(house.ask_for("c", "bank", Duration::from_millis(50)).await.is_err());
+    house.tokens.settled_once().await;
+}

@@ -4,7 +4,7 @@ use super::house::{House, LIFE, Limits, ask, key, provider};
 use super::*;
 use crate::store::{Seed, SeedOutcome};
 use crate::words::ids::GrantId;
-use crate::words::metrics::ProviderLabels;
+use crate::words::metrics::{KindLabels, ProviderLabels};
 use crate::words::secrets::RefreshToken;
 use crate::words::token_set::Scope;
 
@@ -40,6 +40,22 @@ async fn an_answer_that_is_neither_spilled_nor_committed_serves_and_gives_its_pe
     house.tokens.store().refuse(&[]);
     house.tokens.settled_once().await;
     assert_eq!(house.record("c").await.version.generation, 2);
+}
+
+#[tokio::test]
+async fn a_consent_s_tokens_are_spilled_and_our_own_are_not() {
+    let house = House::new();
+    let written = house.tokens.core.metrics.spills.get_or_create(&KindLabels { kind: "written" }).clone();
+    let (provider, grant) = (provider("bank"), Arc::new(ClientGrant { audience: None, scope: None }));
+    let own = TokenKey::Client(ClientKey::new(provider.clone(), None, None));
+    let client = Some(&grant);
+    assert!(house.tokens.token(&Ask { key: &own, provider: &provider, client, wait: LIFE }).await.is_ok());
+    house.tokens.settled_once().await;
+    assert_eq!(written.get(), 0);
+    house.seed("c", Some("rt-0"), EXPIRED).await;
+    assert!(house.ask("c").await.is_ok());
+    house.tokens.settled_once().await;
+    assert_eq!(written.get(), 1);
 }
 
 #[tokio::test]

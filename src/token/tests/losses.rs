@@ -174,6 +174,17 @@ async fn spent_elsewhere(house: &House) -> (AttemptId, Fence, Version) {
 }
 
 #[tokio::test]
+async fn what_must_stay_at_zero_is_shown_from_the_start() {
+    let house = House::new();
+    let metrics = &house.tokens.core.metrics;
+    let provider = || "bank".to_owned();
+    for cause in ["double_send", "store_forgot", "lost_reply", "late_send"] {
+        assert!(metrics.consents_lost.get(&LossLabels { provider: provider(), cause }).is_some(), "{cause}");
+    }
+    assert!(metrics.late_sends.get(&ProviderLabels { provider: provider() }).is_some());
+}
+
+#[tokio::test]
 async fn waits_and_overheads_are_measured() {
     let house = House::new();
     house.seed("c", Some("rt-0"), Duration::ZERO).await;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -22,6 +23,7 @@ type Act = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 pub(in crate::token) struct Shaky {
     store: EmbeddedStore<ManualClock>,
     failing: Mutex<&'static [&'static str]>,
+    reuniting: AtomicBool,
     losing: Mutex<Option<&'static str>>,
     after: Mutex<Option<(&'static str, Act)>>,
     taken: Mutex<Vec<&'static str>>,
@@ -38,6 +40,7 @@ impl Shaky {
         Self {
             store,
             failing: Mutex::default(),
+            reuniting: AtomicBool::default(),
             losing: Mutex::default(),
             after: Mutex::default(),
             taken: Mutex::default(),
@@ -47,6 +50,11 @@ impl Shaky {
     /// From here on these steps answer that the store is away, and nothing happens.
     pub(super) fn refuse(&self, steps: &'static [&'static str]) {
         *self.failing.lock().expect("no panic") = steps;
+    }
+
+    /// From here on, or no longer, it grants nothing because it came back and has to be told what it may have forgotten.
+    pub(super) fn reunite(&self, reuniting: bool) {
+        self.reuniting.store(reuniting, Ordering::Release);
     }
 
     /// Another process' way to the same store, which is shaky in its own right.
@@ -91,6 +99,9 @@ impl Shaky {
         self.taken.lock().expect("no panic").push(step);
         if self.failing.lock().expect("no panic").contains(&step) {
             return Err(StoreError::Unavailable("the test says so".to_owned()));
+        }
+        if step == "begin" && self.reuniting.load(Ordering::Acquire) {
+            return Err(StoreError::Reuniting);
         }
         let outcome = work.await;
         let act = self.after.lock().expect("no panic").take_if(|(awaited, _)| *awaited == step);
