@@ -3,6 +3,7 @@
 //! For the few things that are asked of a bank besides tokens and calls: to end a consent, and to tell of one. What the
 //! answer means is for whoever asked; here it is only told apart whether the question can have arrived.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,8 +26,7 @@ pub struct Courier {
     authority: HeaderValue,
 }
 
-/// What a server answers.
-#[derive(Debug)]
+/// What a server answers. Not shown but for its size: a bank's answer is about a customer.
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
@@ -34,6 +34,12 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// All of its body.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({}, {} bytes)", self.status.as_u16(), self.body.len())
+    }
 }
 
 /// Why there is no answer.
@@ -139,6 +145,7 @@ mod tests {
         let answer = answer.expect("it answers");
         assert_eq!((answer.status, answer.body.as_slice()), (StatusCode::NOT_FOUND, b"no".as_slice()));
         assert_eq!(answer.headers["x-y"], "z");
+        assert_eq!(format!("{answer:?}"), "Answer(404, 2 bytes)");
         assert!(heard.starts_with("GET /v1/x?y=1 HTTP/1.1\r\n") && heard.contains("host: 127.0.0.1:"), "{heard}");
     }
 

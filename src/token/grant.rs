@@ -8,8 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::disown::disown;
 use super::keep::Since;
-use super::recover::{disown, serve_from};
+use super::recover::serve_from;
 use super::{Core, Tokens, VaultError, fault};
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillEntry, SpilledTokens};

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::ask::Errand;
 use super::cache::Held;
 use super::flight::{Cockpit, Flights, Outcome};
 use super::timing::{jittered, soft_window, spread};
 use super::{Core, VaultError, fault, loss};
-use crate::oauth::{Revocation, RevocationRequest, TokenEndpoint};
+use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillDirectory, SpillEntry, SpillError, SpillHandle, SpilledTokens};
 use crate::store::{Commit, CommitOutcome, RestoreOutcome, SeedOutcome, Snapshot, Store, StoreError};
 use crate::words::bank::OldAccessToken;
@@ -27,9 +27,6 @@ use crate::words::metrics::KindLabels;
 use crate::words::said::Said;
 use crate::words::secrets::{AccessToken, RefreshToken};
 use crate::words::token_set::{Scope, TokenSet};
-
-/// How long a bank may take to revoke what came too late.
-const DISOWNING: Duration = Duration::from_secs(10);
 
 /// A token set on its way from the bank to the store.
 pub(super) struct Obtained<'a> {
@@ -393,42 +390,6 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
                 }
             });
         }
-    }
-
-    /// Revokes what a bank gave for a consent that ended meanwhile, where it offers that, as a task of its own: nobody here may
-    /// use it, and nobody could name it later.
-    pub(super) fn disown(self: &Arc<Self>, provider: &ProviderId, set: &TokenSet) {
-        // The set itself ends with the work that brought it.
-        let refresh = set.refresh.as_ref().map(|refresh| RefreshToken::new(refresh.expose()));
-        self.disown_tokens(provider.clone(), refresh, AccessToken::new(set.access.expose()));
-    }
-
-    /// The same for tokens that nobody else holds.
-    pub(super) fn disown_tokens(
-        self: &Arc<Self>,
-        provider: ProviderId,
-        refresh: Option<RefreshToken>,
-        access: AccessToken,
-    ) {
-        if !self.providers.get(&provider).is_some_and(|provider| provider.endpoint.revokes()) {
-            return;
-        }
-        let core = Arc::clone(self);
-        self.flights.detach(async move {
-            let Some(endpoint) = core.providers.get(&provider).map(|provider| &provider.endpoint) else { return };
-            let request = refresh.as_ref().map_or(RevocationRequest::Access(&access), RevocationRequest::Refresh);
-            match timeout(DISOWNING, endpoint.revoke(&request)).await {
-                Ok(Revocation::Revoked) => {
-                    tracing::info!(%provider, "Tokens that came too late were revoked at the bank.");
-                }
-                Ok(outcome) => {
-                    tracing::warn!(%provider, ?outcome, "Tokens that came too late were not revoked at the bank.");
-                }
-                Err(_) => {
-                    tracing::warn!(%provider, "The bank did not answer to the revocation of tokens that came too late.");
-                }
-            }
-        });
     }
 
     /// Whether a refresh may go ahead as far as the spill is concerned.

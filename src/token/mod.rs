@@ -2,13 +2,16 @@
 //!
 //! [`Tokens::token`] is the whole story from a caller's side: look at what is held, `decide`, and mostly serve it.
 //! Otherwise join the one `flight` for this token, which asks the store (`ask`) and, if the store grants it the
-//! right, refreshes (`refresh`: arm, spend once; `keep`: spill and commit). `known` is what is known of a consent without a token of it. [`timing`] holds the protocol's constants,
-//! `follow` keeps the cache in step with the store, `recover` replays at start what an earlier process could not
-//! commit. `grant` keeps what a customer has just consented to. `standing` is how providers stand, and how they are frozen. What became of a token is told in [`TokenError`].
+//! right, refreshes (`refresh`: arm, spend once; `keep`: spill and commit). `known` is what is known of a consent without
+//! a token of it. [`timing`] holds the protocol's constants, `follow` keeps the cache in step with the store, `recover`
+//! replays at start what an earlier process could not commit. `grant` keeps what a customer has just consented to, and
+//! `disown` revokes what came too late. `standing` is how providers stand, and how they are frozen. What became of a token
+//! is told in [`TokenError`].
 
 mod ask;
 mod cache;
 mod decide;
+mod disown;
 mod error;
 mod fault;
 mod flight;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::ask::hold_unseen;
+use super::disown::disown;
 use super::flight::Cockpit;
 use super::{Core, follow};
 use crate::oauth::TokenEndpoint;
@@ -111,19 +112,8 @@ pub(super) fn serve_from<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S
     }
 }
 
-/// Has what was spilled for a consent that ended meanwhile revoked at the bank, where that offers it.
-pub(super) fn disown<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S, E, C>>, entry: &SpillEntry) {
-    let (SpillContent::Tokens(tokens) | SpillContent::Grant(tokens)) = &entry.content else { return };
-    let snapshot = as_snapshot(entry, tokens, core.clock.wall());
-    let open = |sealed| core.vault.open_refresh(&entry.key, &snapshot, snapshot.version, sealed);
-    let refresh = snapshot.refresh.as_ref().map(open).transpose();
-    match refresh.and_then(|refresh| Ok((refresh, core.vault.open_snapshot(&entry.key, &snapshot)?))) {
-        Ok((refresh, access)) => core.disown_tokens(entry.provider.clone(), refresh, access),
-        Err(error) => tracing::warn!(key = ?entry.key, %error, "A spilled token set that came too late does not open."),
-    }
-}
-
-fn as_snapshot(entry: &SpillEntry, tokens: &SpilledTokens, now: crate::words::clock::WallTime) -> Snapshot {
+/// What a spill holds, as the store would show it.
+pub(super) fn as_snapshot(entry: &SpillEntry, tokens: &SpilledTokens, now: crate::words::clock::WallTime) -> Snapshot {
     let age = now.checked_since(entry.obtained_at);
     Snapshot {
         provider: entry.provider.clone(),

@@ -188,7 +188,8 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<S, E, C> {
         }
         if record.access.is_some() && !record.remaining.is_zero() {
             let access = vault.open_snapshot(key, record).map_err(unsealed)?;
-            self.revoke_one(record, endpoint, RevocationRequest::Access(&access)).await?;
+            let revoked = self.revoke_one(record, endpoint, RevocationRequest::Access(&access)).await;
+            revoked.map_err(|undone| if record.refresh.is_some() { undone.in_part() } else { undone })?;
         }
         Ok(())
     }
@@ -242,8 +243,8 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<S, E, C> {
             remembered: None,
         };
         let store = self.tokens.store();
-        let ended = persist(|| store.end(key, &end)).await;
-        let ended = ended.map_err(|error| RevokeError::NotStored { at_bank, why: error.to_string() })?;
+        let not_stored = |error: StoreError| RevokeError::NotStored { at_bank, why: error.to_string() };
+        let ended = persist(|| store.end(key, &end)).await.map_err(not_stored)?;
         self.tokens.forget(&self.consent).await;
         match ended {
             EndOutcome::Ended => {
@@ -255,7 +256,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<S, E, C> {
                 };
                 Ok(Revoked { state: RecordState::Revoked.as_str(), version, at_bank })
             }
-            EndOutcome::NotFound => match persist(|| store.read(key)).await? {
+            EndOutcome::NotFound => match persist(|| store.read(key)).await.map_err(not_stored)? {
                 Some(other) => Err(RevokeError::GrantedAnew { at_bank, current: other.version }),
                 None => Err(RevokeError::Unknown),
             },
@@ -271,6 +272,20 @@ struct Undone {
     error: RevokeError,
     why: Option<FailureClass>,
     said: Said,
+}
+
+impl Undone {
+    /// The same where the refresh token is revoked already, so that nobody may be told that nothing has changed.
+    fn in_part(self) -> Self {
+        let error = match self.error {
+            RevokeError::Refused { current, why } => {
+                let why = format!("its refresh token is revoked, and its access token is not: {why}");
+                RevokeError::Silent { current, why }
+            }
+            other => other,
+        };
+        Self { error, ..self }
+    }
 }
 
 impl From<RevokeError> for Undone {
@@ -296,4 +311,20 @@ fn over(record: &Snapshot) -> Option<Revoked> {
         | RecordState::ReauthorizationRequired => return None,
     };
     Some(Revoked { state: record.state.consent_state(), version: record.version, at_bank })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::ids::{GrantId, Version};
+
+    #[test]
+    fn a_refusal_after_the_refresh_token_was_revoked_is_not_told_as_if_nothing_had_changed() {
+        let (current, why) = (Version::first(GrantId::random()), "no".to_owned());
+        let undone = Undone::from(RevokeError::Refused { current, why }).in_part();
+        let RevokeError::Silent { why, .. } = undone.error else { panic!("{}", undone.error) };
+        assert!(why.starts_with("its refresh token is revoked") && why.ends_with("no"), "{why}");
+        let busy = Undone::from(RevokeError::Busy { current }).in_part();
+        assert_eq!(busy.error, RevokeError::Busy { current });
+    }
 }

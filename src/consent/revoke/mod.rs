@@ -167,6 +167,7 @@ impl From<VaultError> for RevokeError {
 
 /// How long a caller waits. It goes on without.
 const PATIENCE: Duration = Duration::from_secs(25);
+
 /// Revokes `consent`. Asking again is safe, however it came out.
 pub async fn revoke<S: Attempts, E: TokenEndpoint, C: Clock>(
     tokens: &Tokens<S, E, C>,
