@@ -120,7 +120,7 @@ fn block_on(work: impl Future<Output = ()>) {
 async fn exchange_canaries() {
     let listener = Listener::bind(&"127.0.0.1:0".parse::<Bind>().expect("it works")).await.expect("it works");
     let address = listener.local().to_string();
-    let service = tower::service_fn(|request: Request<hyper::body::Incoming>| async move {
+    let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
         let body = request.into_body().collect().await.expect("it works").to_bytes();
         let mut response = Response::new(Full::new(body));
         response.headers_mut().insert("x-secret", http::HeaderValue::from_static("CANARY-answer"));

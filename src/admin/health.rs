@@ -57,7 +57,7 @@ impl<F: Fn() -> Vitals + Send + Sync + 'static> Health<F> {
     /// The service. It answers `GET` and `HEAD` of `/livez`, `/readyz` (`?verbose`), `/startupz` and `/metrics`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let health = Arc::new(self);
-        tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+        hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
             let answer = health.answer(&request).unwrap_or_else(Refusal::into_response);
             std::future::ready(Ok::<_, Infallible>(answer))
         })

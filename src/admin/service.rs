@@ -106,7 +106,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
     /// `PUT …/tokens` and `POST …/revive`; `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let admin = Arc::new(self);
-        tower::service_fn(move |request: Request<Incoming>| {
+        hyper::service::service_fn(move |request: Request<Incoming>| {
             let admin = Arc::clone(&admin);
             async move { Ok::<_, Infallible>(admin.answer(request).await) }
         })

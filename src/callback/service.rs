@@ -66,7 +66,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Callback<S, E, C> {
     /// The service. It answers `GET /start/{ticket}` and `GET` of the callback's path.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let callback = Arc::new(self);
-        tower::service_fn(move |request: Request<Incoming>| {
+        hyper::service::service_fn(move |request: Request<Incoming>| {
             let callback = Arc::clone(&callback);
             async move { Ok::<_, Infallible>(callback.answer(&request).await) }
         })

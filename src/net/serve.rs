@@ -12,13 +12,12 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
 use super::bind::{Accepted, Accepting};
 use super::callers::Room;
@@ -166,9 +165,9 @@ async fn pause(listener: &Listener, error: &io::Error, shutdown: &Shutdown) -> b
     }
 }
 
-/// What [`serve`] asks of a service, under one name: any cloneable tower service from requests to responses. An error of
-/// the service closes the connection without an answer; one that always answers has [`std::convert::Infallible`] there.
-/// Implemented for all that fit.
+/// What [`serve`] asks of a service, under one name: any cloneable service of hyper from requests to responses, such as
+/// [`hyper::service::service_fn`] makes. An error of the service closes the connection without an answer; one that always
+/// answers has [`std::convert::Infallible`] there. Implemented for all that fit.
 pub trait Application:
     Service<
         Request<Incoming>,
@@ -291,7 +290,7 @@ impl Protocols {
         let heard = Heard::default();
         let io = Impatient::new(io, self.settings.write_stall_timeout, heard.clone());
         let peer = |certificate| self.settings.tells_peer.then_some(Peer { address, certificate });
-        let plain = WithPeer { peer: peer(None), inner: TowerToHyperService::new(service) };
+        let plain = WithPeer { peer: peer(None), inner: service };
         let soft = self.shutdown.soft();
         match &self.tls {
             Some(acceptor) => {
@@ -378,16 +377,13 @@ const MAX_RESETS_OURS: usize = 1024;
 /// Puts the [`Peer`], where it is to be told, among the extensions of every request.
 struct WithPeer<S> {
     peer: Option<Peer>,
-    inner: TowerToHyperService<S>,
+    inner: S,
 }
 
-impl<S> hyper::service::Service<Request<Incoming>> for WithPeer<S>
-where
-    S: Service<Request<Incoming>> + Clone,
-{
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = <TowerToHyperService<S> as hyper::service::Service<Request<Incoming>>>::Future;
+    type Future = S::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if let Some(peer) = &self.peer {

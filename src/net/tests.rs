@@ -217,7 +217,7 @@ impl Server {
         let shutdown = Shutdown::new();
         let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (tell, wait) = (Arc::clone(&arrived), Arc::clone(&go_on));
-        let service = tower::service_fn(move |request: Request<Incoming>| {
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
             async move {
                 if request.uri().path() == "/wait" {

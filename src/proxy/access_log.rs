@@ -60,7 +60,7 @@ impl<'p> Call<'p> {
     }
 
     /// The head of the answer is known. What is given back says that its body is not yet through.
-    pub(super) fn answered(mut self, outcome: Outcome) -> Underway {
+    pub(super) fn answered(&mut self, outcome: Outcome) -> Underway {
         self.record(outcome);
         self.underway.take().unwrap_or_else(|| Underway::begin(&self.metrics.calls_in_flight))
     }
@@ -208,7 +208,9 @@ mod tests {
     #[test]
     fn a_call_is_counted_once_by_its_outcome() {
         let metrics = Metrics::new(&mut Registry::default());
-        let underway = Call::begin(&metrics, Method::GET).answered(Outcome::Ours(ProblemType::NoSuchApi));
+        let mut call = Call::begin(&metrics, Method::GET);
+        let underway = call.answered(Outcome::Ours(ProblemType::NoSuchApi));
+        drop(call);
         assert_eq!(count(&metrics, "consentry", "no-such-api"), 1);
         assert_eq!(metrics.calls_in_flight.get(), 1);
         drop(underway);

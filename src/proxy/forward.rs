@@ -32,38 +32,33 @@ use crate::words::clock::Clock;
 use crate::words::ids::ConsentId;
 
 /// What the head of a request to the bank is made of. Not to be shown: the app's own head may hold credentials.
-pub(super) struct Outgoing<'p> {
-    app: Parts,
+pub(super) struct Outgoing<'c> {
+    app: &'c Parts,
     target: PathAndQuery,
     nominated: Vec<HeaderName>,
-    api: &'p ServedApi,
-    route: &'p ServedRoute,
-    via: &'p Via,
-    request_id: Option<(HeaderName, HeaderValue)>,
+    api: &'c ServedApi,
+    route: &'c ServedRoute,
+    via: &'c Via,
+    request_id: Option<&'c (HeaderName, HeaderValue)>,
     draw: [u8; 16],
 }
 
 /// Headers that a request gets on its way: the call's name, `Via`, the trace, the credential, the framing and the host.
 const ADDED: usize = 6;
 
-impl<'p> Outgoing<'p> {
+impl<'c> Outgoing<'c> {
     /// Sees whether the app's head can become ours. `draw` is this call's sixteen random bytes.
     pub(super) fn prepare(
-        app: Parts,
-        (api, route): (&'p ServedApi, &'p ServedRoute),
+        app: &'c Parts,
+        (api, route): (&'c ServedApi, &'c ServedRoute),
         rest: Rest<'_>,
-        via: &'p Via,
-        request_id: Option<(HeaderName, HeaderValue)>,
+        via: &'c Via,
+        request_id: Option<&'c (HeaderName, HeaderValue)>,
         draw: [u8; 16],
     ) -> Result<Self, Refusal> {
         let target = api.base.join(rest).map_err(|_| Refusal::TargetTooLong)?;
         let nominated = hop_by_hop::nominated(&app.headers)?;
         Ok(Self { app, target, nominated, api, route, via, request_id, draw })
-    }
-
-    /// What the app wants done.
-    pub(super) const fn method(&self) -> &Method {
-        &self.app.method
     }
 
     /// The headers but for the credential.
@@ -73,7 +68,7 @@ impl<'p> Outgoing<'p> {
         for (name, value) in &api.set_headers {
             headers.insert(name, value.clone());
         }
-        if let Some((name, value)) = self.request_id.as_ref().filter(|(name, _)| !headers.contains_key(name)) {
+        if let Some((name, value)) = self.request_id.filter(|(name, _)| !headers.contains_key(name)) {
             headers.insert(name, value.clone());
         }
         self.via.append(&mut headers, app.version);
@@ -154,23 +149,23 @@ pub(super) struct Credential<'a> {
 /// Sends the request and gets the bank's answer, the one to be handed back.
 pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
     tokens: &Tokens<S, E, C>,
-    outgoing: Outgoing<'_>,
+    outgoing: &Outgoing<'_>,
     body: RequestBody,
     credential: Option<&Credential<'_>>,
 ) -> Result<Answer, Refusal> {
-    let Outgoing { api, route, .. } = outgoing;
+    let Outgoing { api, route, .. } = *outgoing;
     let resends = body.is_none() && route.resends(&outgoing.app.method);
     let spare = if route.replays { body.again() } else { None };
     let held = credential.map(|credential| &*credential.held);
-    let first = match send(&outgoing, body, held).await {
+    let first = match send(outgoing, body, held).await {
         // In a box, here and below: what one call in a thousand needs would make every call's future larger.
-        Err(UpstreamFault::Lost) if resends => Box::pin(send(&outgoing, RequestBody::Empty, held)).await,
+        Err(UpstreamFault::Lost) if resends => Box::pin(send(outgoing, RequestBody::Empty, held)).await,
         outcome => outcome,
     };
     let answer = first?;
     match credential {
-        Some(credential) if api.signs.concern(answer.head.status) => {
-            Box::pin(heed(tokens, answer, &outgoing, spare, credential)).await
+        Some(credential) if api.signs.concern(answer.response.status()) => {
+            Box::pin(heed(tokens, answer, outgoing, spare, credential)).await
         }
         Some(_) | None => Ok(answer),
     }
@@ -179,8 +174,8 @@ pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
 /// Sends the request once, with this token.
 async fn send(outgoing: &Outgoing<'_>, body: RequestBody, held: Option<&Held>) -> Result<Answer, UpstreamFault> {
     let bearer = held.map(|held| held.bearer.clone());
-    let response = outgoing.api.upstream.send(outgoing.request(bearer.clone(), body)).await?;
-    Ok(Answer::new(response, bearer))
+    let response = outgoing.api.upstream.send(&|body| outgoing.request(bearer.clone(), body), body).await?;
+    Ok(Answer { response, front: None, bearer })
 }
 
 /// Acts on what an answer says about token and consent. `again` is the body, where the request may be sent once more.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::Response;
+use http::request::Parts;
 use hyper::body::{Body as _, Incoming};
 
 use super::Inner;
@@ -24,31 +25,31 @@ use crate::words::token_set::{Needs, Scope};
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
     /// Answers a call. Never fails: whatever goes wrong is a response, too.
-    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
-        let version = request.version();
-        let mut call = Call::begin(&self.metrics, request.method().clone());
+    pub(super) async fn handle(&self, app: &Parts, body: Incoming) -> Response<ResponseBody> {
+        let version = app.version;
+        let mut call = Call::begin(&self.metrics, app.method.clone());
         let Some(_place) = self.places.take() else { return refuse(call, Refusal::Overloaded, version) };
-        match self.answer(request, &mut call).await {
+        match self.answer(app, body, &mut call).await {
             Ok(Answered { answer, api, route }) => {
                 let patience = self.patience(&call);
-                pass_on(call, answer, api, route, patience)
+                pass_on(&mut call, answer, api, route, patience)
             }
             Err(refusal) => refuse(call, refusal, version),
         }
     }
 
     /// The story: guard, target, route, identify, token, forward.
-    async fn answer<'p>(&'p self, request: Request<Incoming>, call: &mut Call<'p>) -> Result<Answered<'p>, Refusal> {
-        self.guard.check(&request)?;
-        self.via.refuse_loop(request.headers())?;
-        let path = CheckedPath::check(request.uri(), self.limits.max_target_bytes)?;
+    async fn answer<'p>(&'p self, app: &Parts, body: Incoming, call: &mut Call<'p>) -> Result<Answered<'p>, Refusal> {
+        self.guard.check_parts(app)?;
+        self.via.refuse_loop(&app.headers)?;
+        let path = CheckedPath::check(&app.uri, self.limits.max_target_bytes)?;
 
         let (api, rest) = self.apis.find(&path).ok_or(Refusal::NoSuchApi)?;
         call.api = Some(api);
         let _place = api.places.take().ok_or_else(|| Refusal::ApiOverloaded(api.name.clone()))?;
         let draw = random_name();
-        call.request_id = request_id(&api.request_id_headers, request.headers(), draw);
-        let (at, found) = match api.choose(request.method(), rest) {
+        call.request_id = request_id(&api.request_id_headers, &app.headers, draw);
+        let (at, found) = match api.choose(&app.method, rest) {
             Choice::Route(at, found) => (at, found),
             Choice::MethodNotAllowed(methods) => return Err(Refusal::MethodNotAllowed(api.name.clone(), methods)),
             Choice::PathNotAllowed => return Err(Refusal::PathNotAllowed(api.name.clone())),
@@ -60,16 +61,15 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
         let consent = match &route.source {
             Source::Consent | Source::Client(..) => {
                 let segment = found.consent_segment.as_deref();
-                identify(&self.consent_header, request.headers(), segment, route.consent.as_ref())
-                    .map_err(unidentified)?
+                identify(&self.consent_header, &app.headers, segment, route.consent.as_ref()).map_err(unidentified)?
             }
             Source::None => None,
         };
         call.consent.clone_from(&consent);
 
-        let (parts, body) = request.into_parts();
+        let call = &*call;
         check_length(&body, &self.limits)?;
-        let outgoing = Outgoing::prepare(parts, (api, route), rest, &self.via, call.request_id.clone(), draw)?;
+        let outgoing = Outgoing::prepare(app, (api, route), rest, &self.via, call.request_id.as_ref(), draw)?;
 
         let (provider, wait) = (&api.provider, self.token_wait);
         let own_key;
@@ -89,7 +89,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
         };
         let mut credential = None;
         if let Some(ask) = ask {
-            let needs = api.needs(route, outgoing.method(), rest);
+            let needs = api.needs(route, &app.method, rest);
             let held = match self.tokens.at_hand(&ask) {
                 Some(held) => held,
                 None => Box::pin(self.obtain(&ask, needs)).await?,
@@ -110,7 +110,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
             }
             body
         };
-        let answer = exchange(&self.tokens, outgoing, body, credential.as_ref()).await?;
+        let answer = exchange(&self.tokens, &outgoing, body, credential.as_ref()).await?;
         Ok(Answered { answer, api, route })
     }
 

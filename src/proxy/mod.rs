@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Request};
 use hyper::body::Incoming;
-use tower::service_fn;
+use hyper::service::service_fn;
 
 pub use body::{BodyFault, ResponseBody};
 pub use plan::ApiFault;
@@ -153,9 +153,10 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
     pub fn service(&self) -> impl Application<Body = ResponseBody> + use<S, E, C> {
         let inner = Arc::clone(&self.inner);
         service_fn(move |request: Request<Incoming>| {
-            let inner = Arc::clone(&inner);
-            // In a box, so that an idle connection does not carry the room for a call.
-            Box::pin(async move { Ok::<_, Infallible>(inner.handle(request).await) })
+            let (inner, (app, body)) = (Arc::clone(&inner), request.into_parts());
+            // In a box, so that an idle connection does not carry the room for a call. The head stays where it is, and
+            // what works on it borrows it: to hand it on would be to copy it each time.
+            Box::pin(async move { Ok::<_, Infallible>(inner.handle(&app, body).await) })
         })
     }
 

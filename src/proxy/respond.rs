@@ -170,30 +170,30 @@ pub(super) fn refuse(mut call: Call<'_>, refusal: Refusal, version: Version) -> 
 
 /// Hands the bank's answer back.
 pub(super) fn pass_on(
-    call: Call<'_>,
+    call: &mut Call<'_>,
     answer: Answer,
     api: &ServedApi,
     route: &ServedRoute,
     patience: Patience,
 ) -> Response<ResponseBody> {
-    let Answer { mut head, front, rest, bearer } = answer;
+    let Answer { mut response, front, bearer } = answer;
     let token = bearer.as_ref().map(|bearer| bearer.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default());
-    let Echoes(echoes) = route.rules.clean_response(&mut head.headers, token.as_slice());
+    let Echoes(echoes) = route.rules.clean_response(response.headers_mut(), token.as_slice());
     for name in echoes {
         api.echoes.inc();
         tracing::error!(api = api.name, header = %name, "The bank repeated the access token in a header; it was dropped.");
     }
-    if location::rewrite(&mut head.headers, &api.base, &api.prefix) == LocationFate::Foreign {
+    if location::rewrite(response.headers_mut(), &api.base, &api.prefix) == LocationFate::Foreign {
         api.foreign_redirects.inc();
     }
-    head.headers.insert(PROXY_STATUS, CONSENTRY);
-    if let Some((name, id)) = call.request_id.as_ref().filter(|(name, _)| !head.headers.contains_key(name)) {
-        head.headers.insert(name, id.clone());
+    response.headers_mut().insert(PROXY_STATUS, CONSENTRY);
+    if let Some((name, id)) = call.request_id.as_ref().filter(|(name, _)| !response.headers().contains_key(name)) {
+        response.headers_mut().insert(name, id.clone());
     }
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
-    let underway = call.answered(Outcome::Bank(head.status));
-    Response::from_parts(head, ResponseBody::bank(front, rest, patience, underway))
+    *response.version_mut() = Version::HTTP_11;
+    response.extensions_mut().clear();
+    let underway = call.answered(Outcome::Bank(response.status()));
+    response.map(|rest| ResponseBody::bank(front, rest, patience, underway))
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

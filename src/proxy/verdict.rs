@@ -7,34 +7,23 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::response::Parts;
-use hyper::Response;
 use hyper::body::Body as _;
 
 use super::body::{Rest, peek};
 use super::plan::Signs;
-use super::upstream::BankBody;
 use crate::words::bank::Matcher;
 
 /// The bank's answer on its way to the app.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) head: Parts,
+    /// Its head, and what is still to come of its body.
+    pub(super) response: Box<Response<Rest>>,
     /// What was read of its body.
     pub(super) front: Option<Bytes>,
-    /// What is still to come of it.
-    pub(super) rest: Rest,
     /// The credential that was sent to get it.
     pub(super) bearer: Option<HeaderValue>,
-}
-
-impl Answer {
-    /// An answer as it comes in, to a request that carried this credential.
-    pub(super) fn new(response: Response<BankBody>, bearer: Option<HeaderValue>) -> Self {
-        let (head, body) = response.into_parts();
-        Self { head, front: None, rest: Rest::Coming(body), bearer }
-    }
 }
 
 /// What an answer means for us.
@@ -55,15 +44,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tells what an answer means. That a consent has ended is looked for first: a refresh would not bring it back.
 pub(super) async fn judge(signs: &Signs, answer: &mut Answer) -> Verdict {
-    let status = answer.head.status;
+    let status = answer.response.status();
     if !signs.concern(status) {
         return Verdict::Passes;
     }
     let all = signs.consent_dead.iter().chain(&signs.token_rejected);
-    let undecided = |matcher: &Matcher| matcher.needs_body() && matcher.head_matches(status, &answer.head.headers);
+    let undecided = |matcher: &Matcher| matcher.needs_body() && matcher.head_matches(status, answer.response.headers());
     let body = if all.into_iter().any(undecided) { read(answer).await } else { None };
     let holds = |matcher: &Matcher| {
-        matcher.head_matches(status, &answer.head.headers)
+        matcher.head_matches(status, answer.response.headers())
             && (!matcher.needs_body() || body.as_deref().is_some_and(|body| matcher.body_matches(body)))
     };
     if signs.consent_dead.iter().any(holds) {
@@ -77,12 +66,12 @@ pub(super) async fn judge(signs: &Signs, answer: &mut Answer) -> Verdict {
 
 /// The whole body, if it is short and can be read as it is.
 async fn read(answer: &mut Answer) -> Option<Bytes> {
-    let Rest::Coming(body) = &answer.rest else { return None };
+    let Rest::Coming(body) = answer.response.body() else { return None };
     let too_long = body.size_hint().lower() > LONGEST as u64;
-    if too_long || is_encoded(&answer.head.headers) {
+    if too_long || is_encoded(answer.response.headers()) {
         return None;
     }
-    let (front, whole) = peek(&mut answer.rest, LONGEST, PATIENCE).await;
+    let (front, whole) = peek(answer.response.body_mut(), LONGEST, PATIENCE).await;
     answer.front.clone_from(&front);
     front.filter(|front| whole && front.len() <= LONGEST)
 }
@@ -109,9 +98,9 @@ mod tests {
                 .into(),
             consent_dead: [matcher(StatusCode::UNAUTHORIZED, "ended"), matcher(StatusCode::FORBIDDEN, "ended")].into(),
         };
-        let mut head = Response::new(()).into_parts().0;
-        head.status = status;
-        let mut answer = Answer { head, front: None, rest: Rest::Ended, bearer: None };
+        let mut response = Box::new(Response::new(Rest::Ended));
+        *response.status_mut() = status;
+        let mut answer = Answer { response, front: None, bearer: None };
         judge(&signs, &mut answer).await
     }
 

@@ -295,7 +295,7 @@ impl<C: Clock> Sandbox<C> {
             ($listener:expr, $settings:expr, $serve:path) => {{
                 let (listener, tls) = $listener;
                 let world = Arc::clone(&self.world);
-                let service = tower::service_fn(move |request: Request<Incoming>| {
+                let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                     let world = Arc::clone(&world);
                     async move {
                         let answer: Result<Response<Wire>, Broken> = $serve(&world, request).await;

@@ -5,6 +5,7 @@
 //! [`target`](super::target)'s business.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Uri, Version};
 
 use super::host::{HostNames, HostPort};
@@ -108,26 +109,31 @@ impl Refused {
 impl RequestGuard {
     /// Checks the head of a request as hyper hands it over, before any header is removed.
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), Refused> {
-        self.check_from(request, check_origin)
+        self.check_from(Head::of(request), check_origin)
+    }
+
+    /// [`RequestGuard::check`] of a head whose body is elsewhere already.
+    pub fn check_parts(&self, parts: &Parts) -> Result<(), Refused> {
+        let Parts { method, uri, version, headers, .. } = parts;
+        self.check_from(Head { method, uri, version: *version, headers }, check_origin)
     }
 
     /// [`RequestGuard::check`] for a listener that other sites send browsers to: a page of another origin may lead there, and
     /// neither embed it nor fetch from it in the background.
     pub fn check_navigation<B>(&self, request: &Request<B>) -> Result<(), Refused> {
-        self.check_from(request, |headers, _| check_fetch(headers))
+        self.check_from(Head::of(request), |headers, _| check_fetch(headers))
     }
 
-    fn check_from<B>(
+    fn check_from(
         &self,
-        request: &Request<B>,
+        Head { method, uri, version, headers }: Head<'_>,
         check_page: impl FnOnce(&HeaderMap, HostPort<'_>) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
-        let headers = request.headers();
         let seen = self.limits.check(headers)?;
-        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        if matches!(*method, Method::CONNECT | Method::TRACE) {
             return Err(Refused::Method);
         }
-        let host = check_host(request.uri(), request.version(), headers, &self.names)?;
+        let host = check_host(uri, version, headers, &self.names)?;
         // Looking a header up costs more than looking at all of them once, and most requests have none of these.
         if seen.of_a_page {
             check_page(headers, host)?;
@@ -143,6 +149,21 @@ impl RequestGuard {
             return Err(Refused::Expectation);
         }
         Ok(())
+    }
+}
+
+/// What is looked at.
+#[derive(Clone, Copy)]
+struct Head<'r> {
+    method: &'r Method,
+    uri: &'r Uri,
+    version: Version,
+    headers: &'r HeaderMap,
+}
+
+impl<'r> Head<'r> {
+    fn of<B>(request: &'r Request<B>) -> Self {
+        Self { method: request.method(), uri: request.uri(), version: request.version(), headers: request.headers() }
     }
 }
 

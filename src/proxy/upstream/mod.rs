@@ -29,7 +29,7 @@ use self::connect::{Connector, Stream, speaks_http2};
 use self::fault::classify;
 pub(super) use self::fault::{NoConnection, UpstreamFault};
 use self::pool::{Line, Pool};
-use super::body::RequestBody;
+use super::body::{RequestBody, Rest};
 use super::settings::{Api, Limits};
 use crate::http::upstream_uri::UpstreamBase;
 use crate::net::tls::TlsError;
@@ -50,6 +50,11 @@ pub(super) struct Upstream {
     connect_timeout: Duration,
     response_timeout: Duration,
 }
+
+/// Makes the request that is sent, all of it but for its authority.
+pub(super) trait Make: Fn(RequestBody) -> Request<RequestBody> + Sync {}
+
+impl<F: Fn(RequestBody) -> Request<RequestBody> + Sync> Make for F {}
 
 /// What a connection buffers in each direction.
 const BUFFER: usize = 64 * 1024;
@@ -83,10 +88,10 @@ impl Upstream {
     }
 
     /// Sends a request and waits for the head of its answer. The time for it begins anew while the request's body still
-    /// moves: an upload may take as long as it takes.
-    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<BankBody>, UpstreamFault> {
-        let watch = request.body().watch();
-        let mut sending = std::pin::pin!(self.exchange(request));
+    /// moves: an upload may take as long as it takes. `make` makes the head: once, and again where it had not left.
+    pub(super) async fn send(&self, make: &impl Make, body: RequestBody) -> Result<Box<Response<Rest>>, UpstreamFault> {
+        let watch = body.watch();
+        let mut sending = std::pin::pin!(self.exchange(make, body));
         let mut seen = 0;
         loop {
             match timeout(self.response_timeout, &mut sending).await {
@@ -105,12 +110,12 @@ impl Upstream {
 
     /// Sends a request on an open connection, or on a new one. One that was closed before anything was written on it
     /// gives the request back, and it goes on the next.
-    async fn exchange(&self, mut request: Request<RequestBody>) -> Result<Response<BankBody>, UpstreamFault> {
+    async fn exchange(&self, make: &impl Make, mut body: RequestBody) -> Result<Box<Response<Rest>>, UpstreamFault> {
         while let Some(line) = self.pool.take() {
-            match self.send_on(line, request).await {
+            match self.send_on(line, make, body).await {
                 Ok(response) => return Ok(response),
                 Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => body = unsent.into_body(),
                     None => return Err(classify(failed.error())),
                 },
             }
@@ -119,25 +124,27 @@ impl Upstream {
         let opening = Box::pin(timeout(self.connect_timeout, self.open()));
         let opened = opening.await.unwrap_or(Err(NoConnection::TimedOut));
         let line = opened.map_err(UpstreamFault::Unreachable)?;
-        Box::pin(self.send_on(line, request)).await.map_err(|failed| classify(failed.error()))
+        Box::pin(self.send_on(line, make, body)).await.map_err(|failed| classify(failed.error()))
     }
 
     async fn send_on(
         &self,
         line: Line,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<BankBody>, TrySendError<Request<RequestBody>>> {
+        make: &impl Make,
+        body: RequestBody,
+    ) -> Result<Box<Response<Rest>>, Box<TrySendError<Request<RequestBody>>>> {
+        let mut request = make(body);
         match line {
             Line::Alone(mut line) => {
                 self.address(&mut request, Form::Origin);
-                let response = line.try_send_request(request).await?;
+                let response = line.try_send_request(request).await.map_err(Box::new)?;
                 let line = Borrowed { line, pool: Arc::clone(&self.pool), rack: workers::current() };
-                Ok(response.map(|incoming| BankBody::new(incoming, Some(line))))
+                Ok(Box::new(response.map(|incoming| Rest::Coming(BankBody::new(incoming, Some(line))))))
             }
             Line::Shared(mut line) => {
                 self.address(&mut request, Form::Absolute);
-                let response = line.try_send_request(request).await?;
-                Ok(response.map(|incoming| BankBody::new(incoming, None)))
+                let response = line.try_send_request(request).await.map_err(Box::new)?;
+                Ok(Box::new(response.map(|incoming| Rest::Coming(BankBody::new(incoming, None)))))
             }
         }
     }
@@ -216,7 +223,7 @@ fn note_end(ended: Result<(), hyper::Error>) {
 }
 
 /// Refuses heads that hyper takes and that must not be passed on.
-fn check<B>(response: Response<B>) -> Result<Response<B>, UpstreamFault> {
+fn check<B>(response: Box<Response<B>>) -> Result<Box<Response<B>>, UpstreamFault> {
     if response.status().is_informational() {
         return Err(UpstreamFault::Protocol("it switches protocols unasked"));
     }
