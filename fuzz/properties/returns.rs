@@ -62,8 +62,8 @@ struct Meaning {
 impl Meaning {
     /// By the plainest means: each name is looked for in all of the query.
     fn plainly(query: &str) -> Option<Self> {
-        let (state, issuer) = (only(query, "state")?, only(query, "iss")?);
-        let (kind, answer) = match (only(query, "code")?, only(query, "error")?) {
+        let (state, issuer) = (only(query, "state").ok()?, only(query, "iss").ok()?);
+        let (kind, answer) = match (only(query, "code").ok()?, only(query, "error").ok()?) {
             (Some(code), None) if !code.is_empty() => ("code", code),
             (None, Some(error)) => ("error", error),
             _ => return None,
@@ -82,20 +82,23 @@ impl Meaning {
 
     /// The same, with every byte escaped.
     fn written(&self) -> String {
-        let escaped = |value: &str| value.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+        let escaped = |value: &str| value.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
         self.values().map(|(name, value)| format!("{name}={}", escaped(value))).collect::<Vec<_>>().join("&")
     }
 }
 
-/// The value of the only parameter of this name, or that there is none; `None` for two, and for one that cannot be decoded.
-fn only(query: &str, name: &str) -> Option<Option<String>> {
+/// There are two, or one that cannot be decoded.
+struct Unclear;
+
+/// The value of the only parameter of this name, if there is one.
+fn only(query: &str, name: &str) -> Result<Option<String>, Unclear> {
     let with_value = format!("{name}=");
     let mut values =
         query.split('&').filter_map(|pair| if pair == name { Some("") } else { pair.strip_prefix(&with_value) });
     match (values.next(), values.next()) {
-        (None, _) => Some(None),
-        (Some(value), None) => decoded(value).map(Some),
-        (Some(_), Some(_)) => None,
+        (None, _) => Ok(None),
+        (Some(value), None) => decoded(value).map(Some).ok_or(Unclear),
+        (Some(_), Some(_)) => Err(Unclear),
     }
 }
 

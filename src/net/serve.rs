@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tower::Service;
+use tower::util::BoxCloneService;
 
 use super::bind::{Accepted, Accepting};
 use super::callers::Room;
@@ -191,6 +192,12 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     type Body = B;
+}
+
+/// The same service behind a pointer. Services of one body are then of one type, so that what serves a connection is compiled once
+/// for all of them: for listeners that have time for it.
+pub fn unhurried<S: Application>(service: S) -> BoxCloneService<Request<Incoming>, Response<S::Body>, S::Error> {
+    BoxCloneService::new(service)
 }
 
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
