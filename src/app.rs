@@ -20,7 +20,7 @@ use crate::config::{Config, StoreConfig, StoreKind};
 use crate::consent::{Desk, DeskSettings, Desks};
 use crate::http::host::NotAHostName;
 use crate::net::dial::DialerError;
-use crate::net::serve::{Bind, BindError, Listener, serve};
+use crate::net::serve::{Bind, BindError, Listener, serve, unhurried};
 use crate::net::shutdown::Shutdown;
 use crate::net::workers;
 use crate::oauth::HttpTokenEndpoint;
@@ -259,7 +259,7 @@ impl App {
         let stop = shutdown.clone();
         tasks.spawn(async move {
             let settings = Health::<VitalsNow>::serve_settings();
-            serve(listener, None, &settings, service.into_service(), stop).await;
+            serve(listener, None, &settings, unhurried(service.into_service()), stop).await;
         });
         let replay = tokens.recover(REPLAY).await;
         if replay != Replay::default() {
@@ -270,12 +270,12 @@ impl App {
         if let Some((listener, service)) = admin {
             let stop = shutdown.clone();
             let settings = AppAdmin::serve_settings();
-            tasks.spawn(async move { serve(listener, None, &settings, service.into_service(), stop).await });
+            tasks.spawn(async move { serve(listener, None, &settings, unhurried(service.into_service()), stop).await });
         }
         if let Some((listener, service)) = callback {
             let stop = shutdown.clone();
             let settings = AppCallback::serve_settings();
-            tasks.spawn(async move { serve(listener, None, &settings, service.into_service(), stop).await });
+            tasks.spawn(async move { serve(listener, None, &settings, unhurried(service.into_service()), stop).await });
         }
         serving.release();
         shutdown.soft().await;

@@ -159,9 +159,8 @@ fn logs_traffic() {
 }
 
 fn logs_traffic_uncapped() {
-    let filter = tracing_subscriber::EnvFilter::new("trace");
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(tracing::Level::TRACE)
         .with_writer(std::io::stderr)
         .finish()
         .try_init()

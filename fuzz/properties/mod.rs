@@ -5,6 +5,7 @@
 
 mod heads;
 mod paths;
+mod returns;
 mod stored;
 mod trip;
 
@@ -12,7 +13,7 @@ mod trip;
 pub(crate) type Property = fn(&[u8]);
 
 /// Every property, by the name of its target and of its folder of kept inputs.
-pub(crate) const ALL: [(&str, Property); 7] = [
+pub(crate) const ALL: [(&str, Property); 8] = [
     ("request_head", heads::request_head),
     ("path", paths::path),
     ("round_trip", trip::round_trip),
@@ -20,4 +21,5 @@ pub(crate) const ALL: [(&str, Property); 7] = [
     ("record", stored::record),
     ("envelope", stored::envelope),
     ("configuration", stored::configuration),
+    ("callback_query", returns::callback_query),
 ];

@@ -17,4 +17,5 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use query::Parameters;
 pub use service::Callback;

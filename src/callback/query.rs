@@ -8,19 +8,19 @@ use crate::words::secrets::AuthorizationCode;
 
 /// The parameters that matter; others are passed over.
 #[derive(Debug)]
-pub(super) struct Parameters {
+pub struct Parameters {
     /// A digest of `state`.
-    pub(super) state: StateDigest,
+    pub state: StateDigest,
     /// `iss` (RFC 9207).
-    pub(super) issuer: Option<String>,
+    pub issuer: Option<String>,
     /// `code` or `error`.
-    pub(super) answer: Answer,
+    pub answer: Answer,
 }
 
 impl Parameters {
     /// `None` for what no bank sends: no `state`, neither or both of `code` and `error`, one of them twice, or escapes that are
     /// none.
-    pub(super) fn parse(query: &str) -> Option<Self> {
+    pub fn parse(query: &str) -> Option<Self> {
         let (mut state, mut code, mut error, mut issuer) = (None, None, None, None);
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
-use super::callers::Room;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+
+use super::callers::Room;
 
 /// An address to listen on: `127.0.0.1:8080`, `[::1]:8080` or `unix:/absolute/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +79,11 @@ enum Socket {
     Unix(std::os::unix::net::UnixListener, Inode),
 }
 
+/// Bytes that the operating system keeps for a peer that does not take them; Linux takes twice as many, for what it needs besides.
+/// Left to itself it keeps megabytes of an answer for each slow reader. Whoever reads large answers is on this machine, where no
+/// more is ever under way.
+const UNREAD: usize = 256 * 1024;
+
 /// One runtime's end of a listener.
 #[derive(Debug)]
 pub(super) enum Accepting {
@@ -110,6 +117,8 @@ impl Listener {
         match bind {
             Bind::Tcp(address) => {
                 let socket = TcpListener::bind(address).await.map_err(refused)?;
+                // Connections have what their listener has.
+                set_socket_send_buffer_size(&socket, UNREAD).map_err(|errno| BindError::Refused(errno.into()))?;
                 let local = Bind::Tcp(socket.local_addr().map_err(BindError::Refused)?);
                 let socket = Socket::Tcp(socket.into_std().map_err(BindError::Refused)?);
                 Ok(Self { local, socket, room: OnceLock::new() })
@@ -248,6 +257,20 @@ mod tests {
         assert!(matches!(listener.local(), Bind::Tcp(address) if address.port() != 0));
         let again = Listener::bind(listener.local()).await;
         assert!(matches!(again, Err(BindError::InUse)));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_is_kept_little() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().expect("valid")).await.expect("binds");
+        let Bind::Tcp(address) = listener.local() else { panic!("{listener:?}") };
+        let _peer = TcpStream::connect(address).await.expect("connects");
+        let accepted = listener.accepting().expect("listens").accept().await.expect("one waits");
+        let Accepted::Tcp(stream, _) = accepted else { panic!("not TCP") };
+        let mut kept = 0;
+        while tokio::time::timeout(std::time::Duration::from_millis(300), stream.writable()).await.is_ok() {
+            kept += stream.try_write(&[0; 16 * 1024]).unwrap_or_default();
+        }
+        assert!(kept < 4 * UNREAD, "{kept}");
     }
 
     #[tokio::test]

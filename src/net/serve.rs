@@ -3,13 +3,11 @@
 //! Read [`serve`] first: it is the accept loop. One task per connection finds out who is at the other end and which
 //! protocol it speaks, and drives it until it ends or the process does. HTTP/2 is off unless asked for.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use http_body::Body;
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
@@ -28,6 +26,7 @@ use super::shutdown::Shutdown;
 use super::streams::Streams;
 use super::tls::thumbprint;
 
+pub use super::application::{Application, Unhurried, unhurried};
 pub use super::bind::{Bind, BindError, Listener, Peer, PeerAddress};
 
 /// The limits of a listener.
@@ -163,33 +162,6 @@ async fn pause(listener: &Listener, error: &io::Error, shutdown: &Shutdown) -> b
         () = shutdown.soft() => false,
         () = tokio::time::sleep(ACCEPT_BACKOFF) => true,
     }
-}
-
-/// What [`serve`] asks of a service, under one name: any cloneable service of hyper from requests to responses, such as
-/// [`hyper::service::service_fn`] makes. An error of the service closes the connection without an answer; one that always
-/// answers has [`std::convert::Infallible`] there. Implemented for all that fit.
-pub trait Application:
-    Service<
-        Request<Incoming>,
-        Response = Response<Self::Body>,
-        Error: Into<Box<dyn Error + Send + Sync>>,
-        Future: Send + 'static,
-    > + Clone
-    + Send
-    + 'static
-{
-    /// The body of its responses.
-    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
-}
-
-impl<S, B> Application for S
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    S::Future: Send + 'static,
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
-{
-    type Body = B;
 }
 
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);

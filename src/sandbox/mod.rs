@@ -142,7 +142,7 @@ use endpoints::{Addresses, Endpoints};
 use settings::SandboxSettings;
 use world::World;
 
-use crate::net::serve::{Bind, BindError, Listener, ServeSettings, serve};
+use crate::net::serve::{Bind, BindError, Listener, ServeSettings, serve, unhurried};
 use crate::net::shutdown::Shutdown;
 use crate::net::tls::{ClientAuth, Roots, TlsError, server_config};
 use crate::words::clock::{Clock, SystemClock};
@@ -302,7 +302,7 @@ impl<C: Clock> Sandbox<C> {
                         answer
                     }
                 });
-                serve(Arc::new(listener), tls, $settings, service, shutdown.clone())
+                serve(Arc::new(listener), tls, $settings, unhurried(service), shutdown.clone())
             }};
         }
         tokio::join!(

@@ -6,11 +6,11 @@
 use std::io::{self, IsTerminal as _};
 
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry};
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +51,12 @@ pub fn init(format: LineFormat, filter: &str, env: impl Fn(&str) -> Option<Strin
     subscriber(Line::of(format, terminal, colours), filter, io::stderr).try_init().map_err(|_| LogError::Twice)
 }
 
-fn choose(configured: &str, env: impl Fn(&str) -> Option<String>) -> Result<EnvFilter, LogError> {
+fn choose(configured: &str, env: impl Fn(&str) -> Option<String>) -> Result<Targets, LogError> {
     let set = |name: &'static str| env(name).filter(|value| !value.trim().is_empty()).map(|value| (name, value));
     let (from, text) = set("CONSENTRY_LOG")
         .or_else(|| set("RUST_LOG"))
         .unwrap_or_else(|| ("the configuration's log level", configured.to_owned()));
-    EnvFilter::builder().parse(text).map_err(|why| LogError::Filter { from, why })
+    text.parse().map_err(|why| LogError::Filter { from, why })
 }
 
 /// A [`LineFormat`] with everything decided.
@@ -75,7 +75,7 @@ impl Line {
     }
 }
 
-fn subscriber<W>(line: Line, filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<W>(line: Line, filter: Targets, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -139,7 +139,7 @@ mod tests {
 
     fn logged(line: Line, filter: &str, happening: impl FnOnce()) -> String {
         let lines = Lines::default();
-        let subscriber = subscriber(line, EnvFilter::new(filter), lines.clone());
+        let subscriber = subscriber(line, filter.parse().unwrap(), lines.clone());
         tracing::subscriber::with_default(subscriber, happening);
         lines.text()
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::service::serve_settings;
@@ -90,8 +92,9 @@ impl Server {
         let log = Log::default();
         let writer = log.clone();
         let subscriber =
-            tracing_subscriber::fmt().with_env_filter("consentry=trace").with_writer(move || writer.clone());
-        let logging = subscriber.finish().set_default();
+            tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+        let filter = Targets::new().with_target("consentry", tracing::Level::TRACE);
+        let logging = subscriber.finish().with(filter).set_default();
         let listener = Listener::bind(bind).await.unwrap();
         let (address, shutdown) = (listener.local().to_string(), Shutdown::new());
         let ending = shutdown.clone();

@@ -19,7 +19,7 @@ mod store;
 
 use std::collections::BTreeMap;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::fault::At;
 use super::nearest::nearest;
@@ -95,7 +95,7 @@ fn log(raw: Option<&RawLog>, at: &At<'_>) -> Option<LogSettings> {
         }
     };
     let level = raw.and_then(|raw| raw.level.as_deref()).unwrap_or(LogSettings::LEVEL);
-    if EnvFilter::builder().parse(level).is_err() {
+    if level.parse::<Targets>().is_err() {
         at.key("level")
             .fault("it is not a log filter: a level (info) or levels by module (info,consentry::token=debug)");
     }

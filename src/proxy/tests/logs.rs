@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::bank::{Bank, OK, Say};
 use super::house::Plan;
@@ -15,8 +16,13 @@ use crate::words::ids::ConsentId;
 async fn a_call_leaves_one_line_without_secrets_ids_or_paths() {
     let log = Log::default();
     // The tests' runtime has one thread, so this hears the proxy's tasks as well.
-    let filter = EnvFilter::new("consentry=trace,hyper=off");
-    let subscriber = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(log.clone()).finish();
+    let filter = "consentry=trace,hyper=off".parse::<Targets>().expect("a filter");
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .finish()
+        .with(filter);
     let hearing = tracing::subscriber::set_default(subscriber);
     let bank = Bank::saying(&[
         OK,
