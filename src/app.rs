@@ -53,6 +53,7 @@ pub struct App {
     health: (Arc<Listener>, Health<VitalsNow>),
     admin: Option<(Arc<Listener>, AppAdmin)>,
     callback: Option<(Arc<Listener>, AppCallback)>,
+    readiness: Readiness,
     serving: Latch,
     reached: Latch,
     renewals: Vec<Watched>,
@@ -212,10 +213,23 @@ impl App {
             frozen: told.frozen().into_iter().map(|(provider, reason)| (provider, reason.as_str())).collect(),
             draining: ending_told.is_draining(),
         };
-        let health = Health::new(readiness, Arc::new(registry), Box::new(vitals) as VitalsNow);
+        let health = Health::new(readiness.clone(), Arc::new(registry), Box::new(vitals) as VitalsNow);
         let (proxy, health) = ((proxy_listener, proxy), (health_listener, health));
         let grace = ending.grace;
-        Ok(Self { tokens, proxy, health, admin, callback, serving, reached, renewals, metrics, shutdown, grace })
+        Ok(Self {
+            tokens,
+            proxy,
+            health,
+            admin,
+            callback,
+            readiness,
+            serving,
+            reached,
+            renewals,
+            metrics,
+            shutdown,
+            grace,
+        })
     }
 
     /// Where it listens, with the real ports.
@@ -228,10 +242,16 @@ impl App {
         }
     }
 
+    /// Whether everything has happened that has to before it serves.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
     /// Serves until the shutdown begins and everything under way has finished, or the grace period is over.
     pub async fn run(self) {
-        let Self { tokens, proxy, health, admin, callback, serving, reached, renewals, metrics, shutdown, grace } =
-            self;
+        let Self {
+            tokens, proxy, health, admin, callback, serving, reached, renewals, metrics, shutdown, grace, ..
+        } = self;
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
         let following = tokio::spawn(async move { follower.follow().await });
@@ -255,11 +275,13 @@ impl App {
             }
         });
         // The health listener first: probes are answered while spills are replayed.
+        // And the last: whoever looks on is told how far the end is.
         let (listener, service) = health;
-        let stop = shutdown.clone();
-        tasks.spawn(async move {
+        let over = Shutdown::new();
+        let last = over.clone();
+        let answering = tokio::spawn(async move {
             let settings = Health::<VitalsNow>::serve_settings();
-            serve(listener, None, &settings, unhurried(service.into_service()), stop).await;
+            serve(listener, None, &settings, unhurried(service.into_service()), last).await;
         });
         let replay = tokens.recover(REPLAY).await;
         if replay != Replay::default() {
@@ -299,6 +321,9 @@ impl App {
         reaching.abort();
         watching.abort();
         renewing.abort();
+        over.force();
+        // A panic in it has been told of, and there is nothing more to answer.
+        let _ended = answering.await;
     }
 }
 

@@ -59,7 +59,7 @@ FAULTS = [
     (BOARD, "sum by (pod) (consentry_tokens", "sum by (replica) (consentry_tokens", "rules and dashboard"),
     (BOARD, "sum by (pod) (consentry_tokens", "sum by (pod (consentry_tokens", "rules and dashboard"),
     ("deploy/monitoring/pod-monitor.yaml", "interval: 30s", "intervall: 30s", "the operator's"),
-    (UNIT, "Type=exec", "Type=notify", "systemd"),
+    (UNIT, "Type=notify", "Type=exec", "systemd"),
     (UNIT, "ProtectSystem=strict", "ProtectSystem=strictly", "systemd"),
     (UNIT, "CapabilityBoundingSet=\n", "", "systemd"),
     (UNIT, "TimeoutStopSec=130", "TimeoutStopSec=90", "systemd"),

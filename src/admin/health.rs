@@ -2,7 +2,7 @@
 //!
 //! It answers as long as the runtime turns, and says of the rest only what an orchestrator can do something about. A
 //! store or a bank that is away shows in `/readyz?verbose` and in the metrics, not in a status: taking the app out of
-//! service would mend neither.
+//! service would mend neither. A process that is ending is not ready, and answers here until the last of it is through.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -68,7 +68,8 @@ impl<F: Fn() -> Vitals + Send + Sync + 'static> Health<F> {
         let resource: fn(&Self) -> Response<Full<Bytes>> = match request.uri().path() {
             "/livez" => |_| text(StatusCode::OK, PLAIN, "alive\n".to_owned()),
             "/readyz" if verbose => Self::ready_verbosely,
-            "/readyz" | "/startupz" => Self::ready,
+            "/readyz" => Self::ready,
+            "/startupz" => Self::started,
             "/metrics" => Self::metrics,
             _ => return Err(Refusal::new(AdminProblem::NoSuchResource, "nothing is here")),
         };
@@ -80,6 +81,13 @@ impl<F: Fn() -> Vitals + Send + Sync + 'static> Health<F> {
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
+        if (self.vitals)().draining {
+            return text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready, ending\n".to_owned());
+        }
+        self.started()
+    }
+
+    fn started(&self) -> Response<Full<Bytes>> {
         let missing = self.readiness.missing();
         if missing.is_empty() {
             text(StatusCode::OK, PLAIN, "ready\n".to_owned())
@@ -90,10 +98,13 @@ impl<F: Fn() -> Vitals + Send + Sync + 'static> Health<F> {
 
     fn ready_verbosely(&self) -> Response<Full<Bytes>> {
         let missing = self.readiness.missing();
-        let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let first = if missing.is_empty() { "ready".to_owned() } else { "not ready".to_owned() };
-        let waiting = if missing.is_empty() { "nothing".to_owned() } else { missing.join(", ") };
         let Vitals { store_linked, tokens_under_way, spills_waiting, frozen, draining } = (self.vitals)();
+        let (status, first) = if missing.is_empty() && !draining {
+            (StatusCode::OK, "ready")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+        };
+        let waiting = if missing.is_empty() { "nothing".to_owned() } else { missing.join(", ") };
         let link = if store_linked { "up" } else { "down" };
         let spills = spills_waiting.map_or_else(|| "off".to_owned(), |waiting| waiting.to_string());
         let frozen: Vec<_> = frozen.iter().map(|(provider, why)| format!("{} ({why})", provider.as_str())).collect();

@@ -20,6 +20,14 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// The body, or null where it is not JSON.
     pub(super) body: Value,
+    bytes: Bytes,
+}
+
+impl Answer {
+    /// The body as text.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
 }
 
 /// Why nothing came back.
@@ -99,7 +107,7 @@ impl<'a> Call<'a> {
         let status = response.status();
         let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
-        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null), bytes: body })
     }
 }
 

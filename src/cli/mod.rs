@@ -9,7 +9,10 @@ mod consent;
 mod demo;
 mod ending;
 mod exit;
+mod health;
 mod keygen;
+mod manual;
+mod notify;
 mod out;
 mod provider;
 mod run;
@@ -51,8 +54,16 @@ enum Command {
     Provider(provider::Arguments),
     /// Look at where tokens are kept.
     Store(store::Arguments),
+    /// Say whether the process that runs with a configuration is ready; fail unless it is.
+    Health(health::Arguments),
+    /// Wait until the process that runs with a configuration is ready.
+    Wait(health::Wait),
     /// Print a new key for sealing tokens.
     Keygen,
+    /// Print a script that has a shell complete these commands.
+    Completions(manual::Completions),
+    /// Print the manual page.
+    Man(manual::Man),
     /// Run the imitated banks alone, to develop against.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Arguments),
@@ -72,6 +83,13 @@ pub fn main() -> ExitCode {
         Command::Consent(arguments) => consent::run(arguments, cli.json),
         Command::Provider(arguments) => provider::run(arguments, cli.json),
         Command::Store(arguments) => store::run(arguments, cli.json),
+        Command::Health(arguments) => health::run(&arguments, cli.json),
+        Command::Wait(arguments) => health::wait(&arguments),
+        Command::Completions(arguments) => {
+            manual::completions(&arguments);
+            Ok(())
+        }
+        Command::Man(arguments) => manual::man(&arguments),
         Command::Keygen => {
             keygen::run(cli.json);
             Ok(())

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::exit::Failure;
-use super::{runtime, signals};
+use super::{notify, runtime, signals};
 use crate::admin::Writes;
 use crate::app::{App, StartError};
 use crate::config::{Config, LogFormat, LogSettings, Warning};
@@ -40,6 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             callback = at.callback.map(|bind| bind.to_string()),
             "Listening."
         );
+        tokio::spawn(notify::tell(app.readiness(), shutdown.clone()));
         tokio::spawn(signals::listen(shutdown));
         app.run().await;
         Ok(())

@@ -49,6 +49,9 @@ mod proving;
 // The command line and the demo.
 mod commanding;
 
+// What waits for the process, watches it or is told by it.
+mod attending;
+
 // The steps of the refresh protocol, the same against every store.
 mod store_contract;
 

@@ -1,7 +1,7 @@
 //! The health listener.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use super::Server;
 use crate::admin::Readiness;
@@ -19,7 +19,6 @@ async fn probes_follow_the_latches_and_say_more_when_asked() {
         assert!(answer.body.contains("store reached") && !answer.body.contains("bound"), "{answer:?}");
     }
     store.release();
-    draining.store(true, Ordering::Relaxed);
     for probe in ["/readyz", "/startupz", "/livez", "/readyz?verbose=1", "/readyz?a&verbose"] {
         assert_eq!(server.ask("GET", probe, &[], "").await.status, 200, "{probe}");
     }
@@ -31,12 +30,25 @@ async fn probes_follow_the_latches_and_say_more_when_asked() {
         "tokens under way: 2",
         "spills waiting: 3",
         "frozen: bank (operator)",
-        "draining: yes",
+        "draining: no",
     ] {
         assert!(verbose.lines().any(|told| told == line), "{line}: {verbose}");
     }
     let head = server.ask("HEAD", "/readyz", &[], "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+#[tokio::test]
+async fn a_process_that_is_ending_is_not_ready_and_still_alive() {
+    let draining = Arc::new(AtomicBool::new(true));
+    let server = Server::health(Readiness::new([]).0, draining).await;
+    let answer = server.ask("GET", "/readyz", &[], "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (503, "not ready, ending\n"));
+    let verbose = server.ask("GET", "/readyz?verbose", &[], "").await;
+    assert!(verbose.status == 503 && verbose.body.contains("draining: yes"), "{verbose:?}");
+    for probe in ["/livez", "/startupz"] {
+        assert_eq!(server.ask("GET", probe, &[], "").await.status, 200, "{probe}");
+    }
 }
 
 #[tokio::test]

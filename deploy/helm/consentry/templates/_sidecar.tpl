@@ -23,7 +23,9 @@ checksum/consentry-config: {{ .Values.config | sha256sum }}
   {{- if .Values.sidecar.native }}
   restartPolicy: Always
   {{- else }}
-  lifecycle: {preStop: {exec: {command: [/busybox/sleep, {{ .Values.sidecar.stopDelay | quote }}]}}}
+  lifecycle:
+    postStart: {exec: {command: [/usr/local/bin/consentry, wait, --timeout, "300", --config, /etc/consentry/consentry.yaml]}}
+    preStop: {exec: {command: [/busybox/sleep, {{ .Values.sidecar.stopDelay | quote }}]}}
   {{- end }}
   args: [run, --config, /etc/consentry/consentry.yaml]
   {{- with .Values.sidecar.env }}
