@@ -9,7 +9,7 @@ use http::{Method, Request, Uri};
 
 /// The checks of a listener on this machine.
 pub(super) fn guard() -> RequestGuard {
-    RequestGuard { names: HostNames::loopback(None), limits: HeadLimits::default() }
+    RequestGuard::new(HostNames::loopback(None), HeadLimits::default())
 }
 
 /// What an API that has a key of its own is sent of these headers; `None` where they are refused.

@@ -72,7 +72,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         writes: Writes,
     ) -> Result<Self, NotAHostName> {
         let names = HostNames::parse(settings.hosts.iter().map(String::as_str))?;
-        let guard = RequestGuard { names: HostNames::loopback(None).and(names), limits: HeadLimits::default() };
+        let guard = RequestGuard::new(HostNames::loopback(None).and(names), HeadLimits::default());
         let limits = Limits { body: BodyLimits::default(), whole: Duration::from_secs(30) };
         Ok(Self {
             tokens,

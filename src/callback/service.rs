@@ -54,7 +54,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Callback<S, E, C> {
         // Whatever terminates TLS before this listener may or may not name a port.
         let host = public.host().ok_or_else(not_a_name)?;
         let names = settings.hosts.iter().map(String::as_str).chain([host]);
-        let guard = RequestGuard { names: HostNames::parse(names)?, limits: HeadLimits::default() };
+        let guard = RequestGuard::new(HostNames::parse(names)?, HeadLimits::default());
         Ok(Self { tokens, clock, guard, asking })
     }
 

@@ -205,6 +205,23 @@ struct Protocols {
     shutdown: Shutdown,
 }
 
+/// Drives a connection of hyper's to its end, and has it take nothing more on once there is `enough`. Its two kinds share no
+/// trait.
+macro_rules! drive {
+    ($connection:expr, $enough:expr) => {{
+        let mut connection = std::pin::pin!($connection);
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = $enough => {
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await
+            }
+        };
+        ended.map_err(Ended::Http)
+    }};
+}
+
 impl Protocols {
     fn new(
         settings: &ServeSettings,
@@ -231,7 +248,7 @@ impl Protocols {
         }
     }
 
-    fn http2(&self, streams: Streams) -> http2::Builder<Streams> {
+    fn http2_builder(&self, streams: Streams) -> http2::Builder<Streams> {
         let mut http2 = http2::Builder::new(streams);
         http2
             .timer(TokioTimer::new())
@@ -263,73 +280,82 @@ impl Protocols {
         let io = Impatient::new(io, self.settings.write_stall_timeout, heard.clone());
         let peer = |certificate| self.settings.tells_peer.then_some(Peer { address, certificate });
         let plain = WithPeer { peer: peer(None), inner: service };
-        let soft = self.shutdown.soft();
         match &self.tls {
-            Some(acceptor) => {
-                let handshake = tokio::select! {
-                    () = soft => return Ok(()),
-                    done = tokio::time::timeout(self.settings.tls_handshake_timeout, acceptor.accept(io)) => done,
-                };
-                let stream = handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
-                let (_, session) = stream.get_ref();
-                let is_h2 = session.alpn_protocol() == Some(b"h2");
-                let certificate =
-                    session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(thumbprint(leaf)));
-                let service = WithPeer { peer: peer(certificate), ..plain };
-                self.http(stream, is_h2, service, heard).await
-            }
-            None if self.http2 => {
-                let peeked = tokio::select! {
-                    () = soft => return Ok(()),
-                    done = tokio::time::timeout(self.settings.idle_timeout, preface::peek(io)) => done,
-                };
-                let (is_h2, stream) = peeked.map_err(|_| Ended::PrefaceTimeout)?.map_err(Ended::Preface)?;
-                self.http(stream, is_h2, plain, heard).await
-            }
-            None => self.http(io, false, plain, heard).await,
+            // In boxes: a connection of the plainest kind would carry the room for these as long as it lives.
+            Some(acceptor) => Box::pin(self.over_tls(acceptor, io, plain, peer, heard)).await,
+            None if self.http2 => Box::pin(self.either(io, plain, heard)).await,
+            None => self.http1(io, plain, heard).await,
         }
     }
 
-    /// Speaks HTTP until the connection ends; at the soft shutdown the request under way is the last.
-    async fn http<I, S>(&self, io: I, is_h2: bool, service: WithPeer<S>, heard: Heard) -> Result<(), Ended>
+    async fn over_tls<I, S>(
+        &self,
+        acceptor: &TlsAcceptor,
+        io: I,
+        plain: WithPeer<S>,
+        peer: impl FnOnce(Option<Arc<str>>) -> Option<Peer>,
+        heard: Heard,
+    ) -> Result<(), Ended>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Application,
     {
-        // hyper's two kinds of connection share no trait, so the same few lines stand here for each.
-        macro_rules! drive {
-            ($connection:expr, $enough:expr) => {{
-                let mut connection = std::pin::pin!($connection);
-                let ended = tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => ended,
-                    () = $enough => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.as_mut().await
-                    }
-                };
-                ended.map_err(Ended::Http)
-            }};
-        }
+        let handshake = tokio::select! {
+            () = self.shutdown.soft() => return Ok(()),
+            done = tokio::time::timeout(self.settings.tls_handshake_timeout, acceptor.accept(io)) => done,
+        };
+        let stream = handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
+        let (_, session) = stream.get_ref();
+        let is_h2 = session.alpn_protocol() == Some(b"h2");
+        let certificate = session.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(thumbprint(leaf)));
+        let service = WithPeer { peer: peer(certificate), ..plain };
         match (self.http2, is_h2) {
-            (true, true) => {
-                let streams = Streams::new(self.tracker.clone(), self.shutdown.clone());
-                let count = streams.count();
-                let enough = async {
-                    tokio::select! {
-                        () = self.shutdown.soft() => {}
-                        () = count.stand_still(self.settings.idle_timeout) => {}
-                    }
-                };
-                drive!(self.http2(streams).serve_connection(TokioIo::new(io), service), enough)
-            }
+            (true, true) => self.http2(stream, service).await,
             (false, true) => Err(Ended::Http2Off),
-            (_, false) => {
-                let mut http1 = self.http1.clone();
-                http1.timer(HeadTimer::new(self.settings.header_read_timeout, heard));
-                drive!(http1.serve_connection(TokioIo::new(io), service), self.shutdown.soft())
-            }
+            (_, false) => self.http1(stream, service, heard).await,
         }
+    }
+
+    /// In clear text, HTTP/2 is told from HTTP/1.1 by its first bytes.
+    async fn either<I, S>(&self, io: I, service: WithPeer<S>, heard: Heard) -> Result<(), Ended>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Application,
+    {
+        let peeked = tokio::select! {
+            () = self.shutdown.soft() => return Ok(()),
+            done = tokio::time::timeout(self.settings.idle_timeout, preface::peek(io)) => done,
+        };
+        let (is_h2, stream) = peeked.map_err(|_| Ended::PrefaceTimeout)?.map_err(Ended::Preface)?;
+        if is_h2 { self.http2(stream, service).await } else { self.http1(stream, service, heard).await }
+    }
+
+    /// Speaks HTTP/1.1 until the connection ends; at the soft shutdown the request under way is the last.
+    async fn http1<I, S>(&self, io: I, service: WithPeer<S>, heard: Heard) -> Result<(), Ended>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Application,
+    {
+        let mut http1 = self.http1.clone();
+        http1.timer(HeadTimer::new(self.settings.header_read_timeout, heard));
+        drive!(http1.serve_connection(TokioIo::new(io), service), self.shutdown.soft())
+    }
+
+    /// The same over HTTP/2, where all requests under way are the last, or one that is idle for too long.
+    async fn http2<I, S>(&self, io: I, service: WithPeer<S>) -> Result<(), Ended>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Application,
+    {
+        let streams = Streams::new(self.tracker.clone(), self.shutdown.clone());
+        let count = streams.count();
+        let enough = async {
+            tokio::select! {
+                () = self.shutdown.soft() => {}
+                () = count.stand_still(self.settings.idle_timeout) => {}
+            }
+        };
+        drive!(self.http2_builder(streams).serve_connection(TokioIo::new(io), service), enough)
     }
 }
 

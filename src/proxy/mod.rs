@@ -124,10 +124,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
             };
             table.push((prefix, served.map_err(|fault| ProxyError::Api { api: name, fault })?));
         }
-        let guard = RequestGuard {
-            names: names(&bind, &hosts)?,
-            limits: HeadLimits { lines: limits.max_headers, bytes: limits.max_head_bytes },
-        };
+        let head = HeadLimits { lines: limits.max_headers, bytes: limits.max_head_bytes };
+        let guard = RequestGuard::new(names(&bind, &hosts)?, head);
         let apis = PrefixTable::new(table)?;
         let via = Via::new(PSEUDONYM)?;
         let (metrics, places) = (Arc::new(metrics), Places::new(limits.max_in_flight));

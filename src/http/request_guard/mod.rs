@@ -4,6 +4,8 @@
 //! doubled `chunked`, bytes outside ASCII. Each is answered here, once, for HTTP/1 and HTTP/2 alike. The path is
 //! [`target`](super::target)'s business.
 
+use std::sync::OnceLock;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
@@ -14,10 +16,11 @@ use crate::words::problem::ProblemType;
 /// The checks of one listener.
 #[derive(Clone, Debug)]
 pub struct RequestGuard {
-    /// The names it answers to.
-    pub names: HostNames,
-    /// How large a head it takes.
-    pub limits: HeadLimits,
+    names: HostNames,
+    limits: HeadLimits,
+    /// The first `Host` that was one of the names. Most apps send the same each time, and whether it is one depends on
+    /// nothing else, so that it need not be read again.
+    familiar: OnceLock<Box<[u8]>>,
 }
 
 /// Limits of a request's head, the target aside.
@@ -107,6 +110,11 @@ impl Refused {
 }
 
 impl RequestGuard {
+    /// A listener that answers to these names, and takes heads as large as this.
+    pub const fn new(names: HostNames, limits: HeadLimits) -> Self {
+        Self { names, limits, familiar: OnceLock::new() }
+    }
+
     /// Checks the head of a request as hyper hands it over, before any header is removed.
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), Refused> {
         self.check_from(Head::of(request), check_origin)
@@ -124,6 +132,10 @@ impl RequestGuard {
         self.check_from(Head::of(request), |headers, _| check_fetch(headers))
     }
 
+    fn is_familiar(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        self.familiar.get().is_some_and(|familiar| sole_host(uri, headers) == Some(familiar))
+    }
+
     fn check_from(
         &self,
         Head { method, uri, version, headers }: Head<'_>,
@@ -133,10 +145,15 @@ impl RequestGuard {
         if matches!(*method, Method::CONNECT | Method::TRACE) {
             return Err(Refused::Method);
         }
-        let host = check_host(uri, version, headers, &self.names)?;
         // Looking a header up costs more than looking at all of them once, and most requests have none of these.
-        if seen.of_a_page {
-            check_page(headers, host)?;
+        if seen.of_a_page || !self.is_familiar(uri, headers) {
+            let host = check_host(uri, version, headers, &self.names)?;
+            if seen.of_a_page {
+                check_page(headers, host)?;
+            }
+            if let Some(text) = sole_host(uri, headers) {
+                self.familiar.get_or_init(|| text.into());
+            }
         }
         if seen.of_framing {
             check_framing(headers)?;
@@ -150,6 +167,13 @@ impl RequestGuard {
         }
         Ok(())
     }
+}
+
+/// What a request names as its host in one `Host` line and nowhere else.
+fn sole_host<'r>(uri: &Uri, headers: &'r HeaderMap) -> Option<&'r [u8]> {
+    let mut lines = headers.get_all(header::HOST).iter();
+    let line = lines.next().filter(|_| uri.scheme().is_none() && uri.authority().is_none())?;
+    lines.next().is_none().then(|| line.as_bytes())
 }
 
 /// What is looked at.

@@ -5,12 +5,19 @@ use super::*;
 type Lines<'a> = &'a [(&'static str, &'a [u8])];
 
 fn check(method: Method, uri: &str, version: Version, lines: Lines<'_>) -> Result<(), Refused> {
-    let guard = RequestGuard { names: HostNames::loopback(None), limits: HeadLimits { lines: 6, bytes: 200 } };
+    let fresh = RequestGuard::new(HostNames::loopback(None), HeadLimits { lines: 6, bytes: 200 });
+    let seasoned = fresh.clone();
+    let usual = Request::builder().uri("/").header("host", "localhost:8080").body(()).expect("a request");
+    assert_eq!(seasoned.check(&usual), Ok(()));
+    assert_eq!(seasoned.familiar.get().map(|host| &**host), Some(&b"localhost:8080"[..]));
     let mut request = Request::builder().method(method).uri(uri).version(version);
     for (name, value) in lines {
         request = request.header(*name, HeaderValue::from_bytes(value).expect("a header value"));
     }
-    guard.check(&request.body(()).expect("a request"))
+    let request = request.body(()).expect("a request");
+    let checked = fresh.check(&request);
+    assert_eq!(seasoned.check(&request), checked, "whatever came before");
+    checked
 }
 
 fn get(lines: Lines<'_>) -> Result<(), Refused> {
@@ -142,7 +149,7 @@ fn each_refusal_has_the_status_the_table_gives_it() {
 
 #[test]
 fn other_sites_may_lead_a_browser_where_navigations_are_expected_and_no_further() {
-    let guard = RequestGuard { names: HostNames::loopback(None), limits: HeadLimits::default() };
+    let guard = RequestGuard::new(HostNames::loopback(None), HeadLimits::default());
     let navigate = |lines: Lines<'_>| {
         let mut request = Request::builder().uri("/callback").header("host", "localhost:8090");
         for (name, value) in lines {
