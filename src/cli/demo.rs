@@ -50,6 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         settings.plain_pages = true;
         let callback = known_port(8_090)?;
         settings.abn_amro.redirect_uris = vec![format!("http://localhost:{callback}/callback")];
+        settings.norsk_gjeld.redirect_uris.clone_from(&settings.abn_amro.redirect_uris);
         let sandbox = Sandbox::start(settings).await.map_err(|error| sandbox_failed(&error))?;
         sandbox.write_files(&folder.0).map_err(|error| sandbox_failed(&error))?;
         let endpoints = sandbox.endpoints().clone();
@@ -211,6 +212,7 @@ providers:
   norsk-gjeld:
     profile: norsk-gjeld-preprod
     token_endpoint: {nogi_token}
+    authorization_endpoint: {nogi_authorize}
     client_id: {nogi_client}
     client_auth: {{method: client_secret_basic, secret: {{file: norsk-gjeld.secret}}}}
     ca_file: ca.pem
@@ -244,6 +246,7 @@ log: {{level: warn}}
         abn_client = abn.client_id,
         abn_api = abn.api,
         nogi_token = nogi.token_endpoint,
+        nogi_authorize = nogi.authorization_endpoint,
         nogi_client = nogi.client_id,
         nogi_api = nogi.api,
     )

@@ -210,6 +210,16 @@ async fn the_demo_starts_at_once_and_everything_it_prints_works() {
         shell(&format!("curl -s -o /dev/null -w '%{{redirect_url}}' {}", started["start_url"].as_str().unwrap()));
     assert!(shell(&format!("curl -s '{sent}'")).contains("<form"), "the bank's first page is behind {sent}");
 
+    // The other bank as well: nothing may lead off this machine.
+    let other = curls[5]
+        .replace("abn-amro", "norsk-gjeld")
+        .replace("\"}", "\", \"scope\": \"debt.unsecured.presentation.30\"}");
+    let started: Value = serde_json::from_str(&shell(&other)).unwrap();
+    let start_url = started["start_url"].as_str().unwrap_or_else(|| panic!("{other}: {started}"));
+    let sent = shell(&format!("curl -s -o /dev/null -w '%{{redirect_url}}' {start_url}"));
+    assert!(sent.starts_with("http://127.0.0.1:") || sent.starts_with("http://localhost:"), "{sent}");
+    assert!(shell(&format!("curl -s '{sent}'")).contains("<form"), "the bank's first page is behind {sent}");
+
     let admin = commands.iter().find_map(|line| line.strip_prefix("admin")).unwrap().trim();
     let url = admin.split_whitespace().collect::<String>();
     let view = App::new().get(&url, &[]).await;
