@@ -40,6 +40,8 @@ where
         })?;
         threads.push(ended);
     }
+    // What it holds, such as a listener, ends with the threads: nobody is to wait at a socket that nothing accepts from.
+    drop(serve);
     for ended in threads {
         // The sender is dropped, by the end or by a panic; nothing is ever sent.
         let _ended = ended.await;

@@ -52,6 +52,9 @@ mod commanding;
 // What waits for the process, watches it or is told by it.
 mod attending;
 
+// An end under load.
+mod draining;
+
 // The steps of the refresh protocol, the same against every store.
 mod store_contract;
 
