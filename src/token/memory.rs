@@ -5,6 +5,7 @@
 //! the newest it has seen of each record, tokens sealed and unopened, and puts it back where the store shows less.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Core, loss};
@@ -25,7 +26,7 @@ pub(super) struct Memory {
     /// When it was seen. The access token's life is counted from here.
     seen: BootInstant,
     /// Its refresh token may have been spent: nobody knew.
-    doubtful: bool,
+    doubtful: AtomicBool,
     /// Who was last seen to spend its refresh token.
     spender: Option<AttemptId>,
 }
@@ -51,6 +52,10 @@ impl Memory {
             What::Tokens(restore) => restore.version,
             What::Ended { version, .. } => *version,
         }
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Acquire)
     }
 
     /// Whether the store, showing `snapshot`, has forgotten something. Generations are compared within a grant, and dates
@@ -122,7 +127,9 @@ impl Memories {
             })),
             (None, false) => return Recollection::Current,
         };
-        let doubtful = snapshot.state == RecordState::Uncertain;
+        // That the store shows it no more explains nothing: it may have been forgotten since.
+        let in_doubt = snapshot.state.is_usable() && self.is_in_doubt(key, snapshot.version);
+        let doubtful = AtomicBool::new(snapshot.state == RecordState::Uncertain || in_doubt);
         let spends = snapshot.state == RecordState::Armed;
         let spender = if spends { snapshot.holder.clone() } else { self.spender(key, snapshot.version) };
         self.0.insert(key.clone(), Arc::new(Memory { what, seen: taken, doubtful, spender }));
@@ -133,9 +140,20 @@ impl Memories {
     pub(super) fn obtained(&self, key: &TokenKey, restore: Restore, now: BootInstant) {
         if matches!(key, TokenKey::Consent(_)) {
             let what = What::Tokens(Box::new(restore));
-            let memory = Memory { what, seen: now, doubtful: false, spender: None };
+            let memory = Memory { what, seen: now, doubtful: AtomicBool::default(), spender: None };
             self.0.insert(key.clone(), Arc::new(memory));
         }
+    }
+
+    /// Takes note that this version's refresh token may have been spent. Before the store is told: it may forget that at once.
+    pub(super) fn doubt(&self, key: &TokenKey, version: Version) {
+        if let Some(memory) = self.0.get(key).filter(|memory| memory.version() == version) {
+            memory.doubtful.store(true, Ordering::Release);
+        }
+    }
+
+    fn is_in_doubt(&self, key: &TokenKey, version: Version) -> bool {
+        self.0.get(key).is_some_and(|memory| memory.version() == version && memory.is_doubtful())
     }
 
     /// Whom this process saw spend the refresh token of this version, and last.
@@ -242,7 +260,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
         match self.store.read(key).await? {
             Some(snapshot) => match self.memories.learn(key, &snapshot, taken) {
                 Recollection::Behind(memory, shown) => self.bring_back(key, &memory, Some(shown)).await?,
-                Recollection::Current if memory.doubtful && memory.version() == snapshot.version => {
+                Recollection::Current if memory.is_doubtful() && memory.version() == snapshot.version => {
                     let reassert = Reassert { base: snapshot.version, holder: None };
                     self.store.reassert(key, &reassert).await.map(drop)?;
                 }
@@ -392,6 +410,23 @@ mod tests {
         assert_eq!(memories.spender(&key(), first.next()), None);
         memories.learn(&key(), &snapshot(first.next(), 1), BootInstant::default());
         assert_eq!(memories.spender(&key(), first.next()), None);
+    }
+
+    #[test]
+    fn a_doubt_lasts_as_long_as_the_version_whatever_a_store_shows_that_may_have_forgotten_it() {
+        let (memories, first) = (Memories::new(10), Version::first(GrantId::random()));
+        memories.doubt(&key(), first);
+        assert!(!memories.is_in_doubt(&key(), first), "nothing is known of it");
+        memories.learn(&key(), &snapshot(first, 1), BootInstant::default());
+        memories.doubt(&key(), first.next());
+        assert!(!memories.is_in_doubt(&key(), first), "it was another version's");
+        memories.doubt(&key(), first);
+        for state in [RecordState::Active, RecordState::Leased, RecordState::Armed, RecordState::Uncertain] {
+            memories.learn(&key(), &Snapshot { state, ..snapshot(first, 1) }, BootInstant::default());
+            assert!(memories.is_in_doubt(&key(), first), "{state:?}");
+        }
+        memories.learn(&key(), &snapshot(first.next(), 1), BootInstant::default());
+        assert!(!memories.is_in_doubt(&key(), first.next()));
     }
 
     #[test]

@@ -292,12 +292,13 @@ impl<'a> Story<'a> {
         let answered = self.when(|what| matches!(what, What::Answered { request: of } if *of == request));
         let given_up = self.when(|what| matches!(what, What::HungUp { request: of } if *of == request));
         let broke = self.when(|what| matches!(what, What::LineBroke { request: of } if *of == request));
+        let began = self.last_intent(taken.by, taken.at).map_or(taken.at, |(at, _)| at);
+        // The request may have been on its way still, or the bank thinking, when its line was cut.
         let line = format!("r{}: connections to the bank break", taken.by.replica);
-        let cut = self.between(taken.at, died).any(|what| matches!(what, What::Machine(text) if *text == line));
+        let cut = self.between(began, died).any(|what| matches!(what, What::Machine(text) if *text == line));
         let over = answered.map_or(died, |answered| answered.min(died));
         // It may have died while the bank was still thinking, and no process after it is told.
         let killed = self.killed(taken.by, 0).is_some_and(|(at, _)| at <= died);
-        let began = self.last_intent(taken.by, taken.at).map_or(taken.at, |(at, _)| at);
         if taken.told != Told::Whole || killed || cut || broke.is_some() || over.saturating_sub(began) > PATIENCE {
             return Ok(Cause::W1);
         }

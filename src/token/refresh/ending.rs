@@ -65,6 +65,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             FailTo::Uncertain | FailTo::ReauthorizationRequired => true,
             FailTo::Released | FailTo::Active { .. } | FailTo::Alternate => false,
         };
+        if to == FailTo::Uncertain {
+            self.core.memories.doubt(&self.errand.key, self.lease.base);
+        }
         match self.spent.spending.end(tell).await {
             Told::Yes => true,
             Told::No => false,
