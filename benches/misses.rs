@@ -53,7 +53,8 @@ async fn main() {
         Size { consents: 200, callers: 20, calls: 300 }
     };
     let (bank, redis, url) = (Bank::start().await, RedisServer::start().await, serve().await);
-    let replica = || before(Replica::with_redis(&bank, &redis), &bank, &url);
+    let quiet = "level: \"info,consentry::access=off\"";
+    let replica = || Replica::with_redis(&bank, &redis).before(&bank, &url).change("level: info", quiet);
 
     let (first, second) = (replica(), replica());
     let importer = Arc::new(first.start().await);
@@ -102,17 +103,6 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     Ok(response)
-}
-
-/// The replica before this process' bank.
-fn before(replica: Replica, bank: &Bank, url: &str) -> Replica {
-    let abn = &bank.endpoints["abn_amro"];
-    let client_auth = "client_auth: {method: tls_client_auth, certificate: {file: tpp.crt}, key: {file: tpp.key}}";
-    replica
-        .change(abn["token_endpoint"].as_str().unwrap(), &format!("{url}/token"))
-        .change(abn["api"].as_str().unwrap(), &format!("{url}/api"))
-        .change(client_auth, "client_auth: {method: none}")
-        .change("level: info", "level: \"info,consentry::access=off\"")
 }
 
 async fn import(sidecar: &Arc<Sidecar>, kind: &'static str, count: usize, life: u64) {

@@ -26,14 +26,15 @@ pub(super) struct Wait {
     #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
     config: PathBuf,
     /// Give up after so many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    timeout: u32,
 }
 
 /// Says how it stands, and fails unless it is ready.
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let (config, _) = load(&arguments.config)?;
-    let told = runtime()?.block_on(ask(&config.health.bind, "/readyz?verbose", PATIENCE))?;
+    let told = runtime()?.block_on(ask(&config.health.bind, "/readyz?verbose", PATIENCE));
+    let told = told.map_err(|error| Failure::Unavailable(error.to_string()))?;
     if json {
         out::say_json(&serde_json::json!({ "ready": told.ready, "told": told.text }));
     } else {
@@ -45,7 +46,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
 /// Returns when it is ready.
 pub(super) fn wait(arguments: &Wait) -> Result<(), Failure> {
     let (config, _) = load(&arguments.config)?;
-    let patience = Duration::from_secs(arguments.timeout);
+    let patience = Duration::from_secs(arguments.timeout.into());
     runtime()?.block_on(until_ready(&config.health.bind, patience))
 }
 
@@ -56,8 +57,7 @@ async fn until_ready(bind: &Bind, patience: Duration) -> Result<(), Failure> {
         let missing = match ask(bind, "/readyz", left.clamp(SHORTEST, PATIENCE)).await {
             Ok(told) if told.ready => return Ok(()),
             Ok(told) => told.text,
-            Err(Failure::Unavailable(why)) => why,
-            Err(other) => return Err(other),
+            Err(error) => error.to_string(),
         };
         if Instant::now() >= until {
             return Err(Failure::Unavailable(format!("it was not ready within {} s: {missing}", patience.as_secs())));
@@ -72,11 +72,9 @@ struct Told {
     text: String,
 }
 
-async fn ask(bind: &Bind, path: &str, patience: Duration) -> Result<Told, Failure> {
-    match Call::new(Method::GET, path).within(patience).send(bind).await {
-        Ok(answer) => Ok(Told { ready: answer.status.is_success(), text: answer.text().trim_end().to_owned() }),
-        Err(error @ (CallError::NotRunning(_) | CallError::Failed(..))) => Err(Failure::Unavailable(error.to_string())),
-    }
+async fn ask(bind: &Bind, path: &str, patience: Duration) -> Result<Told, CallError> {
+    let answer = Call::new(Method::GET, path).within(patience).send(bind).await?;
+    Ok(Told { ready: answer.status.is_success(), text: answer.text().trim_end().to_owned() })
 }
 
 /// How long one answer may take.

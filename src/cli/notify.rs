@@ -14,9 +14,12 @@ use crate::net::shutdown::Shutdown;
 /// Tells of readiness, of what it waits for until then, and of the end.
 pub(super) async fn tell(readiness: Readiness, shutdown: Shutdown) {
     let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return };
-    let Ok(manager) = Manager::at(name.as_encoded_bytes()) else {
-        tracing::warn!("NOTIFY_SOCKET names no socket that takes anything.");
-        return;
+    let manager = match Manager::at(name.as_encoded_bytes()) {
+        Ok(manager) => manager,
+        Err(error) => {
+            tracing::warn!(%error, "NOTIFY_SOCKET names no socket that takes anything.");
+            return;
+        }
     };
     let mut told = Vec::new();
     while !readiness.is_ready() {

@@ -25,8 +25,9 @@ pub(super) struct Memory {
     what: What,
     /// When it was seen. The access token's life is counted from here.
     seen: BootInstant,
-    /// Its refresh token may have been spent: nobody knew.
-    doubtful: AtomicBool,
+    /// Its refresh token may have been spent: nobody knew. Shared by all that was seen of one version, so that a doubt is not
+    /// lost to a look that began before it.
+    doubtful: Arc<AtomicBool>,
     /// Who was last seen to spend its refresh token.
     spender: Option<AttemptId>,
 }
@@ -128,8 +129,11 @@ impl Memories {
             (None, false) => return Recollection::Current,
         };
         // That the store shows it no more explains nothing: it may have been forgotten since.
-        let in_doubt = snapshot.state.is_usable() && self.is_in_doubt(key, snapshot.version);
-        let doubtful = AtomicBool::new(snapshot.state == RecordState::Uncertain || in_doubt);
+        let known = self.0.get(key).filter(|memory| memory.version() == snapshot.version && snapshot.state.is_usable());
+        let doubtful = known.map(|memory| Arc::clone(&memory.doubtful)).unwrap_or_default();
+        if snapshot.state == RecordState::Uncertain {
+            doubtful.store(true, Ordering::Release);
+        }
         let spends = snapshot.state == RecordState::Armed;
         let spender = if spends { snapshot.holder.clone() } else { self.spender(key, snapshot.version) };
         self.0.insert(key.clone(), Arc::new(Memory { what, seen: taken, doubtful, spender }));
@@ -140,7 +144,7 @@ impl Memories {
     pub(super) fn obtained(&self, key: &TokenKey, restore: Restore, now: BootInstant) {
         if matches!(key, TokenKey::Consent(_)) {
             let what = What::Tokens(Box::new(restore));
-            let memory = Memory { what, seen: now, doubtful: AtomicBool::default(), spender: None };
+            let memory = Memory { what, seen: now, doubtful: Arc::default(), spender: None };
             self.0.insert(key.clone(), Arc::new(memory));
         }
     }
@@ -150,10 +154,6 @@ impl Memories {
         if let Some(memory) = self.0.get(key).filter(|memory| memory.version() == version) {
             memory.doubtful.store(true, Ordering::Release);
         }
-    }
-
-    fn is_in_doubt(&self, key: &TokenKey, version: Version) -> bool {
-        self.0.get(key).is_some_and(|memory| memory.version() == version && memory.is_doubtful())
     }
 
     /// Whom this process saw spend the refresh token of this version, and last.
@@ -412,21 +412,35 @@ mod tests {
         assert_eq!(memories.spender(&key(), first.next()), None);
     }
 
+    fn is_in_doubt(memories: &Memories, version: Version) -> bool {
+        memories.0.get(&key()).is_some_and(|memory| memory.version() == version && memory.is_doubtful())
+    }
+
     #[test]
     fn a_doubt_lasts_as_long_as_the_version_whatever_a_store_shows_that_may_have_forgotten_it() {
         let (memories, first) = (Memories::new(10), Version::first(GrantId::random()));
         memories.doubt(&key(), first);
-        assert!(!memories.is_in_doubt(&key(), first), "nothing is known of it");
+        assert!(!is_in_doubt(&memories, first), "nothing is known of it");
         memories.learn(&key(), &snapshot(first, 1), BootInstant::default());
         memories.doubt(&key(), first.next());
-        assert!(!memories.is_in_doubt(&key(), first), "it was another version's");
+        assert!(!is_in_doubt(&memories, first), "it was another version's");
         memories.doubt(&key(), first);
         for state in [RecordState::Active, RecordState::Leased, RecordState::Armed, RecordState::Uncertain] {
             memories.learn(&key(), &Snapshot { state, ..snapshot(first, 1) }, BootInstant::default());
-            assert!(memories.is_in_doubt(&key(), first), "{state:?}");
+            assert!(is_in_doubt(&memories, first), "{state:?}");
         }
         memories.learn(&key(), &snapshot(first.next(), 1), BootInstant::default());
-        assert!(!memories.is_in_doubt(&key(), first.next()));
+        assert!(!is_in_doubt(&memories, first.next()));
+    }
+
+    #[test]
+    fn a_doubt_that_comes_while_a_look_is_under_way_is_kept() {
+        let (memories, first) = (Memories::new(10), Version::first(GrantId::random()));
+        memories.learn(&key(), &snapshot(first, 1), BootInstant::default());
+        let before = memories.0.get(&key()).expect("learned");
+        memories.learn(&key(), &snapshot(first, 1), BootInstant::default());
+        before.doubtful.store(true, Ordering::Release);
+        assert!(is_in_doubt(&memories, first));
     }
 
     #[test]

@@ -66,10 +66,15 @@ impl Replica {
 
     /// In front of a bank that says whatever it is told to, at `/token` and under `/api`.
     pub(crate) fn before_rogue(self, bank: &Bank, rogue: &Rogue) -> Self {
+        self.before(bank, &rogue.url(""))
+    }
+
+    /// In front of a bank at this address that asks for no certificate, at `/token` and under `/api`.
+    pub(crate) fn before(self, bank: &Bank, url: &str) -> Self {
         let abn = &bank.endpoints["abn_amro"];
         let client_auth = "client_auth: {method: tls_client_auth, certificate: {file: tpp.crt}, key: {file: tpp.key}}";
-        self.change(abn["token_endpoint"].as_str().unwrap(), &rogue.url("/token"))
-            .change(abn["api"].as_str().unwrap(), &rogue.url("/api"))
+        self.change(abn["token_endpoint"].as_str().unwrap(), &format!("{url}/token"))
+            .change(abn["api"].as_str().unwrap(), &format!("{url}/api"))
             .change(client_auth, "client_auth: {method: none}")
     }
 
