@@ -6,12 +6,11 @@
 //! do: the token endpoint, the spill, the store's last word.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::disown::disown;
 use super::keep::Since;
 use super::recover::serve_from;
-use super::{Core, Tokens, VaultError, fault};
+use super::{Core, Tokens, UnderWay, VaultError, fault};
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillEntry, SpilledTokens};
 use crate::store::{CommitOutcome, Store};
@@ -36,7 +35,7 @@ pub struct Given<'a> {
     /// What came.
     pub set: &'a TokenSet,
     /// How long the request and its answer were on their way.
-    pub under_way: Duration,
+    pub under_way: UnderWay,
     /// What the consent covers.
     pub scope: Option<Scope>,
     /// When it ends, where that is known.
@@ -94,7 +93,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             }
         };
         let nothing_said = Said::default();
-        let since = Some(Since { armed_at: None, read_at: core.clock.boot() });
+        let since = Some(Since { armed_at: None, read_at: given.under_way.read_at });
         let (spilled, committed) = tokio::join!(spilling, core.commit_once(&key, &entry, &nothing_said, since));
         let Ok(outcome) = committed else {
             core.count_store_error("seed");
@@ -156,8 +155,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
             refresh: sealed,
             refresh_fingerprint: refresh.map(|token| self.vault.fingerprint(given.provider, token)).transpose()?,
             spent: None,
-            // The bank may have counted from any moment since the code was sent; see `keep`.
-            remaining: set.expires_in.saturating_sub(given.under_way.min(set.expires_in / 2)),
+            remaining: given.under_way.remaining(set.expires_in),
             life: set.expires_in,
             scope: given.scope.clone(),
             bank_consent_id: None,

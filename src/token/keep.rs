@@ -16,7 +16,7 @@ use super::ask::Errand;
 use super::cache::Held;
 use super::flight::{Cockpit, Flights, Outcome};
 use super::timing::{jittered, soft_window, spread};
-use super::{Core, VaultError, fault, loss};
+use super::{Core, UnderWay, VaultError, fault, loss};
 use crate::oauth::TokenEndpoint;
 use crate::store::spill::{SpillContent, SpillDirectory, SpillEntry, SpillError, SpillHandle, SpilledTokens};
 use crate::store::{Commit, CommitOutcome, RestoreOutcome, SeedOutcome, Snapshot, Store, StoreError};
@@ -35,7 +35,7 @@ pub(super) struct Obtained<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) set: &'a TokenSet,
     /// How long the request and its answer were on their way.
-    pub(super) under_way: Duration,
+    pub(super) under_way: UnderWay,
     /// Just before the intent was written.
     pub(super) armed_at: Option<BootInstant>,
     /// The refresh token that was sent.
@@ -55,12 +55,9 @@ pub(super) struct Since {
 }
 
 impl Obtained<'_> {
-    /// What is left of the access token's life. The bank may have counted from any moment since the request was sent, so all
-    /// of that is taken off, but half the life at most: a bank that is slower than its tokens live would else be asked for
-    /// one after the other, none of them ever used.
+    /// What was left of the access token's life when it had been read.
     fn remaining(&self) -> Duration {
-        let life = self.set.expires_in;
-        life.saturating_sub(self.under_way.min(life / 2))
+        self.under_way.remaining(self.set.expires_in)
     }
 }
 
@@ -72,7 +69,7 @@ pub(super) async fn keep<S: Store, E: TokenEndpoint, C: Clock>(
     obtained: Obtained<'_>,
 ) -> Outcome {
     fault::point("after-reply").await;
-    let (epoch, read_at) = (core.link.epoch(), core.clock.boot());
+    let (epoch, read_at) = (core.link.epoch(), obtained.under_way.read_at);
     let entry = match core.to_spill(errand, &obtained) {
         Ok(entry) => entry,
         Err(error) => {

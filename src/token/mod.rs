@@ -5,7 +5,7 @@
 //! right, refreshes (`refresh`: arm, spend once; `keep`: spill and commit). `known` is what is known of a consent without
 //! a token of it. [`timing`] holds the protocol's constants, `follow` keeps the cache in step with the store, `recover`
 //! replays at start what an earlier process could not commit. `grant` keeps what a customer has just consented to, and
-//! `disown` revokes what came too late. `standing` is how providers stand, and how they are frozen. What became of a token
+//! `disown` revokes what came too late; `under_way` is how long an answer took. `standing` is how providers stand, and how they are frozen. What became of a token
 //! is told in [`TokenError`].
 
 mod ask;
@@ -34,6 +34,7 @@ mod storeless;
 #[cfg(test)]
 mod tests;
 pub mod timing;
+mod under_way;
 mod vault;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ pub use error::TokenError;
 pub use grant::{Given, Kept};
 pub use recover::Replay;
 pub use standing::StandingError;
+pub use under_way::{UnderWay, timed};
 pub use vault::{Vault, VaultError};
 
 use crate::oauth::TokenEndpoint;

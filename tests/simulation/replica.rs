@@ -225,8 +225,19 @@ pub(crate) async fn import(tokens: &SimulatedTokens, consent: usize, refresh: &s
     // A replica of the store that lags may take it too long the first time.
     for _ in 0..20 {
         if let Ok(SeedOutcome::Created(_)) = tokens.store().seed(&key, &seed).await {
-            return;
+            // As the program does after an import: this process remembers the consent, whatever the store forgets.
+            return remember(tokens, &key).await;
         }
     }
     panic!("before any fault, a consent cannot be imported");
+}
+
+async fn remember(tokens: &SimulatedTokens, key: &TokenKey) {
+    let TokenKey::Consent(consent) = key else { return };
+    for _ in 0..20 {
+        if tokens.remember(consent).await.is_ok() {
+            return;
+        }
+    }
+    panic!("before any fault, a consent cannot be read");
 }

@@ -1,8 +1,8 @@
 //! From a browser that came back to the end of its attempt: connect, claim, send once, keep, settle.
 
 use std::time::Duration;
-
 use tokio::sync::oneshot;
+
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Arrival, Ending, count, over, store_unavailable, under_way};
@@ -15,7 +15,7 @@ use crate::store::{
     Attempt, AttemptStage, Attempts, Claim, ClaimOutcome, ClaimTo, End, EndOutcome, EventKind, RecordState, Settle,
     StoreError, Tell,
 };
-use crate::token::{Given, Kept, Tokens};
+use crate::token::{Given, Kept, Tokens, UnderWay, timed};
 use crate::words::clock::Clock;
 use crate::words::ids::{AttemptId, BrowserDigest, StateDigest, TokenKey};
 use crate::words::metrics::OutcomeLabels;
@@ -79,18 +79,16 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<'_, S, E, C> {
         }
         self.tokens.claimed().await;
         let request = TokenRequest::AuthorizationCode { code, redirect_uri, verifier: verifier.as_ref() };
-        let sent = Instant::now();
-        let Reply { outcome, said, .. } = timeout(self.tokens.timing().send, endpoint.send(connection, &request))
-            .await
-            .unwrap_or_else(|_| TokenOutcome::Unknown { why: "no_answer" }.into());
-        let under_way = sent.elapsed();
+        let exchange = timeout(self.tokens.timing().send, endpoint.send(connection, &request));
+        let (reply, under_way) = timed(self.clock, exchange).await;
+        let Reply { outcome, said, .. } = reply.unwrap_or_else(|_| TokenOutcome::Unknown { why: "no_answer" }.into());
         let word = self.keep(outcome, under_way).await;
-        self.tokens.metrics().token_request_seconds.observe(under_way.as_secs_f64());
+        self.tokens.metrics().token_request_seconds.observe(under_way.whole.as_secs_f64());
         self.end(Outcome { word, said }).await
     }
 
     /// What an answer means for the attempt. Only a token set changes anything besides it.
-    async fn keep(&self, outcome: TokenOutcome, under_way: Duration) -> String {
+    async fn keep(&self, outcome: TokenOutcome, under_way: UnderWay) -> String {
         let Attempt { consent, provider, grant, .. } = &self.attempt;
         let counted = |outcome| {
             let provider = provider.as_str().to_owned();
@@ -120,7 +118,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Errand<'_, S, E, C> {
         word.to_owned()
     }
 
-    async fn granted(&self, set: &TokenSet, under_way: Duration) -> &'static str {
+    async fn granted(&self, set: &TokenSet, under_way: UnderWay) -> &'static str {
         let Attempt { consent, provider, grant, scope: asked, .. } = &self.attempt;
         let life = asked.as_ref().and_then(|asked| self.bank.rules.life(asked)).or(self.bank.consent_life);
         let given = Given {

@@ -12,7 +12,7 @@ use crate::store::{Arm, ArmOutcome, FailTo, Store, StoreError};
 use crate::token::ask::{FIRST_POLL, hold};
 use crate::token::flight::Outcome;
 use crate::token::timing::{jittered, min_ttl};
-use crate::token::{TokenError, fault};
+use crate::token::{TokenError, fault, timed};
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::secrets::RefreshToken;
 use crate::words::token_set::Scope;
@@ -64,9 +64,9 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
             }
         };
         fault::point("after-arm").await;
-        let (started, asked) = (Instant::now(), self.core.clock.boot());
-        let reply = self.spend(endpoint, connection, &request).await;
-        let moments = Moments { armed, sent: asked };
+        let started = Instant::now();
+        let (reply, under_way) = timed(&self.core.clock, self.spend(endpoint, connection, &request)).await;
+        let moments = Moments { armed, under_way };
         Tried::Answered { reply, spent, moments, took: Took { connecting, answering: started.elapsed() } }
     }
 

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Core;
 use super::ask::{Errand, Round};
 use super::flight::{Cockpit, Outcome};
 use super::permit::REFUSED_ONCE;
 use super::spending::Spent;
+use super::{Core, UnderWay};
 use crate::oauth::{NotSent, Reply, TokenEndpoint};
 use crate::store::{FailTo, Lease, Lesson, Snapshot, Store};
 use crate::words::clock::{BootInstant, Clock};
@@ -66,13 +66,13 @@ struct Took {
     answering: Duration,
 }
 
-/// When what happened, by the boot clock.
+/// When what happened.
 #[derive(Clone, Copy)]
 struct Moments {
     /// Just before the intent was written; `None` for a client token.
     armed: Option<BootInstant>,
-    /// Just before the request was sent.
-    sent: BootInstant,
+    /// From the request to its answer.
+    under_way: UnderWay,
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {

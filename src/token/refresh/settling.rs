@@ -31,7 +31,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Refresh<'_, S, E, C> {
                     base: self.lease.base,
                     snapshot: &self.snapshot,
                     set: &set,
-                    under_way: self.core.clock.boot().since(moments.sent),
+                    under_way: moments.under_way,
                     armed_at: moments.armed,
                     spent,
                     forced: self.errand.rejected.is_some(),
