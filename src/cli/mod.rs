@@ -15,6 +15,7 @@ mod manual;
 mod notify;
 mod out;
 mod provider;
+mod reload;
 mod run;
 mod running;
 #[cfg(feature = "sandbox")]

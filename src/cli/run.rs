@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::exit::Failure;
-use super::{notify, runtime, signals};
+use super::{notify, reload, runtime, signals};
 use crate::admin::Writes;
 use crate::app::{App, StartError};
-use crate::config::{Config, LogFormat, LogSettings, Warning};
+use crate::config::{Config, Files, LogFormat, LogSettings, Warning};
 use crate::net::descriptors;
 use crate::net::shutdown::Shutdown;
 use crate::proxy::settings::Limits;
@@ -27,6 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     bound_connections(&mut config.proxy.limits);
+    let files = Files::of(&arguments.config, &config);
     runtime()?.block_on(async {
         let shutdown = Shutdown::new();
         let app = App::start(config, Writes::Guarded, shutdown.clone()).await.map_err(|error| failed(&error))?;
@@ -42,6 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         );
         tokio::spawn(notify::tell(app.readiness(), shutdown.clone()));
         tokio::spawn(signals::listen(shutdown));
+        tokio::spawn(reload::watch(files, app.replaceable(), app.metrics()));
         app.run().await;
         Ok(())
     })

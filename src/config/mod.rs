@@ -3,8 +3,8 @@
 //! [`Config::load`] reads one YAML file in three steps: `tree` finds repeated keys, `shape` fits what is there into
 //! the structs of `raw`, key by key, and `parse` makes settings of them. No step stops at its first complaint: they
 //! gather in `fault`, and each gets its line and column from `locate`. [`check()`] does the same for `consentry
-//! check`, and never gives a configuration out. `renewal` reads certificates again while they are in use, and `secret_renewal` secrets and
-//! keys of our clients.
+//! check`, and never gives a configuration out. `reload` reads all of it again when a file has changed, and `difference` tells what is another than
+//! before. `renewal` reads certificates again while they are in use, and `secret_renewal` secrets and keys of our clients.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -23,11 +23,13 @@ use crate::token::settings::TokenSettings;
 use crate::words::ids::ProviderId;
 
 mod check;
+mod difference;
 mod fault;
 mod locate;
 mod nearest;
 mod parse;
 mod raw;
+mod reload;
 pub mod renewal;
 mod secret_renewal;
 mod shape;
@@ -37,7 +39,9 @@ mod tree;
 pub mod value;
 
 pub use check::{Report, check};
+pub use difference::Change;
 pub use fault::{Fault, Faults, Place, Warning, YamlPath};
+pub use reload::{Files, FilesRead, Reloaded};
 
 /// Everything the program is told. Every field is checked and meaningful.
 #[derive(Debug)]
@@ -151,8 +155,7 @@ impl Config {
     /// begin at the file's folder. Either there is a configuration and perhaps warnings, or all faults at once.
     pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), Faults> {
         let text = read(path)?;
-        let folder = path.parent().unwrap_or_else(|| Path::new(""));
-        Self::parse(&text, folder, &env)
+        Self::parse(&text, folder_of(path), &env)
     }
 
     fn parse(text: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<(Self, Vec<Warning>), Faults> {
@@ -168,6 +171,10 @@ impl Config {
             config.ok_or_else(|| Faults::of_file("it is not understood, and which part is not known", None))?;
         Ok((config, warnings))
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new(""))
 }
 
 fn read(path: &Path) -> Result<String, Faults> {

@@ -4,9 +4,11 @@
 //! a minute or so after a secret has changed. The files are read again every half a minute. A pair that fits together and
 //! whose dates hold is shown from the next handshake on; with any other the one that was goes on, and an alarm says so.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -42,10 +44,37 @@ pub enum Watched {
     Secret(SecretRenewal),
 }
 
-/// Keeps what is watched up to date for as long as it is polled.
-pub async fn watch<C: Clock>(mut renewals: Vec<Watched>, clock: C, metrics: Metrics) {
-    while !renewals.is_empty() {
-        sleep(paced(EVERY)).await;
+impl Watched {
+    /// Where the configuration names it.
+    pub(super) fn path(&self) -> &YamlPath {
+        match self {
+            Self::Certificate(renewal) => &renewal.path,
+            Self::Secret(renewal) => renewal.path(),
+        }
+    }
+
+    /// The files that it is in.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Certificate(renewal) => vec![&renewal.certificate, &renewal.key],
+            Self::Secret(renewal) => vec![renewal.file()],
+        }
+    }
+}
+
+/// Keeps what is watched up to date for as long as it is polled. What comes through `more` takes the place of what came
+/// that way before, and stands beside what was watched from the start.
+pub async fn watch<C: Clock>(first: Vec<Watched>, mut more: mpsc::Receiver<Vec<Watched>>, clock: C, metrics: Metrics) {
+    let count = first.len();
+    let mut renewals = first;
+    loop {
+        tokio::select! {
+            Some(others) = more.recv() => {
+                renewals.truncate(count);
+                renewals.extend(others);
+            }
+            () = sleep(paced(EVERY)) => {}
+        }
         let now = clock.wall();
         let looking = spawn_blocking(move || {
             for renewal in &mut renewals {
@@ -58,18 +87,25 @@ pub async fn watch<C: Clock>(mut renewals: Vec<Watched>, clock: C, metrics: Metr
         });
         let Ok(looked) = looking.await else { return };
         renewals = looked;
-        for renewal in &renewals {
-            match renewal {
-                Watched::Certificate(renewal) => {
-                    let labels = CertificateLabels { certificate: renewal.path.to_string() };
-                    metrics.certificates_refused.get_or_create(&labels).set(i64::from(renewal.told.is_some()));
-                }
-                Watched::Secret(renewal) => {
-                    let labels = SecretLabels { secret: renewal.path().to_string() };
-                    metrics.secrets_refused.get_or_create(&labels).set(i64::from(renewal.is_refused()));
-                }
-            }
+        tell(&renewals, &metrics);
+    }
+}
+
+/// A certificate may be watched twice, for two configurations that were in use one after the other.
+fn tell(renewals: &[Watched], metrics: &Metrics) {
+    let (mut certificates, mut secrets) = (BTreeMap::new(), BTreeMap::new());
+    for renewal in renewals {
+        let name = renewal.path().to_string();
+        match renewal {
+            Watched::Certificate(renewal) => *certificates.entry(name).or_insert(false) |= renewal.told.is_some(),
+            Watched::Secret(renewal) => *secrets.entry(name).or_insert(false) |= renewal.is_refused(),
         }
+    }
+    for (certificate, refused) in certificates {
+        metrics.certificates_refused.get_or_create(&CertificateLabels { certificate }).set(i64::from(refused));
+    }
+    for (secret, refused) in secrets {
+        metrics.secrets_refused.get_or_create(&SecretLabels { secret }).set(i64::from(refused));
     }
 }
 

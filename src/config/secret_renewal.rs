@@ -4,7 +4,7 @@
 //! was read twice with a moment between, so that a file which is just being written is not taken for a secret. What cannot be
 //! a secret or a key is not taken over: the one that was goes on, and an alarm says so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -53,6 +53,11 @@ impl SecretRenewal {
     /// Where the configuration names it.
     pub(super) const fn path(&self) -> &YamlPath {
         &self.path
+    }
+
+    /// Where it is.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Whether its file holds nothing that can be used.

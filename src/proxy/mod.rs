@@ -30,6 +30,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{HeaderName, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -53,12 +54,12 @@ use crate::words::clock::Clock;
 use crate::words::ids::ProviderId;
 use crate::words::metrics::Metrics;
 
-/// The request path, ready to be served. Cheap to clone.
+/// The request path, ready to be served. Cheap to clone; a change of settings reaches every clone.
 pub struct Proxy<S, E, C> {
-    inner: Arc<Inner<S, E, C>>,
+    current: Arc<ArcSwap<Inner<S, E, C>>>,
 }
 
-/// What every call is answered from.
+/// What a call is answered from, from its beginning to its end.
 struct Inner<S, E, C> {
     guard: RequestGuard,
     via: Via,
@@ -72,6 +73,8 @@ struct Inner<S, E, C> {
     /// turned away at once: in a queue it would wait behind banks that do not answer.
     places: Places,
     tokens: Tokens<S, E, C>,
+    /// By what the answers of each provider are recognised.
+    behaviours: Arc<BTreeMap<ProviderId, BankBehaviour>>,
     metrics: Arc<Metrics>,
     clock: C,
 }
@@ -110,6 +113,68 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         metrics: Metrics,
         clock: C,
     ) -> Result<Self, ProxyError> {
+        let inner = Inner::new(settings, tokens, Arc::new(behaviours.clone()), Arc::new(metrics), clock)?;
+        Ok(Self { current: Arc::new(ArcSwap::from_pointee(inner)) })
+    }
+
+    /// Answers calls that begin from now on by other settings; those under way end as they began. Providers, and what the
+    /// listener was told when it was opened ([`Proxy::serve_settings`], [`Proxy::workers`]), stay as they are. After an
+    /// error everything does.
+    pub fn replace(&self, settings: ProxySettings) -> Result<(), ProxyError> {
+        let current = self.current.load_full();
+        let (behaviours, metrics) = (Arc::clone(&current.behaviours), Arc::clone(&current.metrics));
+        let inner = Inner::new(settings, current.tokens.clone(), behaviours, metrics, current.clock.clone())?;
+        self.current.store(Arc::new(inner));
+        Ok(())
+    }
+
+    /// Answers calls. It never fails: every failure is a response. A panic in it ends the task of its connection (over
+    /// HTTP/2: of its stream) and nothing else.
+    pub fn service(&self) -> impl Application<Body = ResponseBody> + use<S, E, C> {
+        let current = Arc::clone(&self.current);
+        service_fn(move |request: Request<Incoming>| {
+            let (inner, (app, body)) = (current.load_full(), request.into_parts());
+            // In a box, so that an idle connection does not carry the room for a call. The head stays where it is, and
+            // what works on it borrows it: to hand it on would be to copy it each time.
+            Box::pin(async move { Ok::<_, Infallible>(inner.handle(&app, body).await) })
+        })
+    }
+
+    /// How many threads are to serve calls, at least one.
+    pub fn workers(&self) -> usize {
+        self.current.load().workers.max(1)
+    }
+
+    /// The limits of the listener. Its limits on heads are wider than ours, so that a head that is a little too large
+    /// is answered with a problem; hyper's own answers are bare.
+    pub fn serve_settings(&self) -> ServeSettings {
+        let current = self.current.load();
+        let limits = &current.limits;
+        ServeSettings {
+            max_connections: limits.max_connections,
+            max_connections_per_caller: limits.max_connections_per_caller,
+            header_read_timeout: limits.header_read_timeout,
+            idle_timeout: limits.idle_timeout,
+            write_stall_timeout: limits.body_idle_timeout,
+            max_headers: limits.max_headers.max(MOST_HEADERS_IN_PLACE.min(limits.max_headers.saturating_mul(2))),
+            max_head_bytes: limits.max_head_bytes.saturating_mul(2).saturating_add(limits.max_target_bytes),
+            http2: current.http2,
+            // Nothing depends on who calls: whoever reaches the listener may.
+            tells_peer: false,
+            max_streams: limits.max_streams,
+            ..ServeSettings::default()
+        }
+    }
+}
+
+impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
+    fn new(
+        settings: ProxySettings,
+        tokens: Tokens<S, E, C>,
+        behaviours: Arc<BTreeMap<ProviderId, BankBehaviour>>,
+        metrics: Arc<Metrics>,
+        clock: C,
+    ) -> Result<Self, ProxyError> {
         let ProxySettings { bind, hosts, http2, consent_header, apis, token_wait, workers, limits } = settings;
         if !is_free(&consent_header) || consent_header == http::header::AUTHORIZATION {
             return Err(ProxyError::ConsentHeader(consent_header));
@@ -128,8 +193,8 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
         let guard = RequestGuard::new(names(&bind, &hosts)?, head);
         let apis = PrefixTable::new(table)?;
         let via = Via::new(PSEUDONYM)?;
-        let (metrics, places) = (Arc::new(metrics), Places::new(limits.max_in_flight));
-        let inner = Inner {
+        let places = Places::new(limits.max_in_flight);
+        Ok(Self {
             guard,
             via,
             apis,
@@ -140,59 +205,22 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
             workers,
             places,
             tokens,
+            behaviours,
             metrics,
             clock,
-        };
-        Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// Answers calls. It never fails: every failure is a response. A panic in it ends the task of its connection (over
-    /// HTTP/2: of its stream) and nothing else.
-    pub fn service(&self) -> impl Application<Body = ResponseBody> + use<S, E, C> {
-        let inner = Arc::clone(&self.inner);
-        service_fn(move |request: Request<Incoming>| {
-            let (inner, (app, body)) = (Arc::clone(&inner), request.into_parts());
-            // In a box, so that an idle connection does not carry the room for a call. The head stays where it is, and
-            // what works on it borrows it: to hand it on would be to copy it each time.
-            Box::pin(async move { Ok::<_, Infallible>(inner.handle(&app, body).await) })
         })
-    }
-
-    /// How many threads are to serve calls, at least one.
-    pub fn workers(&self) -> usize {
-        self.inner.workers.max(1)
-    }
-
-    /// The limits of the listener. Its limits on heads are wider than ours, so that a head that is a little too large
-    /// is answered with a problem; hyper's own answers are bare.
-    pub fn serve_settings(&self) -> ServeSettings {
-        let limits = &self.inner.limits;
-        ServeSettings {
-            max_connections: limits.max_connections,
-            max_connections_per_caller: limits.max_connections_per_caller,
-            header_read_timeout: limits.header_read_timeout,
-            idle_timeout: limits.idle_timeout,
-            write_stall_timeout: limits.body_idle_timeout,
-            max_headers: limits.max_headers.max(MOST_HEADERS_IN_PLACE.min(limits.max_headers.saturating_mul(2))),
-            max_head_bytes: limits.max_head_bytes.saturating_mul(2).saturating_add(limits.max_target_bytes),
-            http2: self.inner.http2,
-            // Nothing depends on who calls: whoever reaches the listener may.
-            tells_peer: false,
-            max_streams: limits.max_streams,
-            ..ServeSettings::default()
-        }
     }
 }
 
 impl<S, E, C> Clone for Proxy<S, E, C> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { current: Arc::clone(&self.current) }
     }
 }
 
 impl<S, E, C> fmt::Debug for Proxy<S, E, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy").field("limits", &self.inner.limits).finish_non_exhaustive()
+        f.debug_struct("Proxy").field("limits", &self.current.load().limits).finish_non_exhaustive()
     }
 }
 

@@ -129,6 +129,10 @@ pub struct Metrics {
     pub certificates_refused: Family<CertificateLabels, Gauge>,
     /// 1 while the file of a secret or signing key holds nothing that can be used, and the one that was goes on.
     pub secrets_refused: Family<SecretLabels, Gauge>,
+    /// Configurations that were read again, by what came of it.
+    pub reloads: Family<KindLabels, Counter>,
+    /// 1 while the configuration's files say something that is not in use.
+    pub config_stale: Gauge,
 }
 
 impl Metrics {
@@ -161,6 +165,8 @@ impl Metrics {
             tokens_cached: Gauge::default(),
             certificates_refused: Family::default(),
             secrets_refused: Family::default(),
+            reloads: Family::default(),
+            config_stale: Gauge::default(),
         };
         registry.register("calls", "Calls answered by the proxy listener", metrics.calls.clone());
         registry.register_with_unit(
@@ -265,6 +271,12 @@ impl Metrics {
             "secret_renewal_refused",
             "1 while the file of a secret or signing key cannot be used and the one that was goes on",
             metrics.secrets_refused.clone(),
+        );
+        registry.register("config_reloads", "Configurations read again, by what came of it", metrics.reloads.clone());
+        registry.register(
+            "config_stale",
+            "1 while the configuration's files say something that is not in use",
+            metrics.config_stale.clone(),
         );
         metrics
     }

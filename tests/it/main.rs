@@ -55,6 +55,9 @@ mod attending;
 // An end under load.
 mod draining;
 
+// Another configuration while it runs.
+mod reloading;
+
 // The steps of the refresh protocol, the same against every store.
 mod store_contract;
 

@@ -1,4 +1,4 @@
-//! A replica of the program: the real token path, put together as `app.rs` does, on a machine of the simulation.
+//! A replica of the program: the real token path, put together as `app/mod.rs` does, on a machine of the simulation.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

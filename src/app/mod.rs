@@ -5,13 +5,18 @@
 //! [`App::run`]: replay what an earlier process left, serve, and end in two stages. Softly, nothing new is taken on and
 //! what is under way finishes, refreshes above all; after the grace period, hard.
 
+mod reload;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+
+pub use reload::Replaceable;
 
 use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
 use crate::callback::Callback;
@@ -57,6 +62,7 @@ pub struct App {
     serving: Latch,
     reached: Latch,
     renewals: Vec<Watched>,
+    more_renewals: (mpsc::Sender<Vec<Watched>>, mpsc::Receiver<Vec<Watched>>),
     metrics: Metrics,
     shutdown: Shutdown,
     grace: Duration,
@@ -226,6 +232,7 @@ impl App {
             serving,
             reached,
             renewals,
+            more_renewals: mpsc::channel(1),
             metrics,
             shutdown,
             grace,
@@ -247,10 +254,32 @@ impl App {
         self.readiness.clone()
     }
 
+    /// What can be replaced while it runs.
+    pub fn replaceable(&self) -> Replaceable {
+        Replaceable { proxy: self.proxy.1.clone(), renewals: self.more_renewals.0.clone() }
+    }
+
+    /// Where its counts are.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     /// Serves until the shutdown begins and everything under way has finished, or the grace period is over.
     pub async fn run(self) {
         let Self {
-            tokens, proxy, health, admin, callback, serving, reached, renewals, metrics, shutdown, grace, ..
+            tokens,
+            proxy,
+            health,
+            admin,
+            callback,
+            serving,
+            reached,
+            renewals,
+            more_renewals,
+            metrics,
+            shutdown,
+            grace,
+            ..
         } = self;
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
@@ -263,7 +292,7 @@ impl App {
         let reuniting = tokio::spawn(async move { reuniter.reunite().await });
         let watcher = tokens.clone();
         let watching = tokio::spawn(async move { watcher.watch_freezes(FREEZES_EVERY).await });
-        let renewing = tokio::spawn(renewal::watch(renewals, SystemClock, metrics));
+        let renewing = tokio::spawn(renewal::watch(renewals, more_renewals.1, SystemClock, metrics));
         let reacher = tokens.clone();
         let reaching = tokio::spawn(async move {
             match reacher.store() {
