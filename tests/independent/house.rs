@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -17,7 +19,7 @@ use crate::browser::Browser;
 use crate::server::Server;
 use crate::support::authority::Authority;
 use crate::support::client::{Answer, request};
-use crate::support::redis::{RedisServer, free_port};
+use crate::support::redis::RedisServer;
 use crate::support::sidecar::{ADMIN_KEY, Replica, Sidecar};
 
 const DONE: &str = "https://app.example/done";
@@ -80,6 +82,15 @@ pub(crate) const POST: Client = Client {
 pub(crate) const PUBLIC: Client =
     Client { name: "public", id: "public", proof: "none", auth: "method: none", certificate: None };
 
+/// The server takes its requests pushed, and no others.
+pub(crate) const PUSHED: Client = Client {
+    name: "pushed",
+    id: "pushed",
+    proof: "private_key_jwt",
+    auth: "method: private_key_jwt, signing_key: {file: es256.key}",
+    certificate: None,
+};
+
 pub(crate) const CLIENTS: [Client; 7] = [ES256, PS256, MTLS, ALONE, BASIC, POST, PUBLIC];
 
 pub(crate) struct House {
@@ -92,7 +103,7 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn new() -> Self {
-        let (authority, port) = (Authority::new(), free_port());
+        let (authority, port) = (Authority::new(), callback_port());
         let files = authority.server_files("localhost");
         let (certificate, key) = authority.issue("tpp.example");
         let alone = rcgen::generate_simple_self_signed(vec!["tpp.example".to_owned()]).unwrap();
@@ -111,6 +122,12 @@ impl House {
         let redirect_uri = format!("http://localhost:{port}/callback");
         let (server, redis) = tokio::join!(Server::start(files.path(), &redirect_uri, LIFE), RedisServer::start());
         Self { server, redis, authority, files, port }
+    }
+
+    /// A replica that pushes its requests at this provider.
+    pub(crate) fn pushing(&self, replica: Replica, client: &Client) -> Replica {
+        let (line, issuer) = (format!("pkce: required # {}", client.name), &self.server.issuer);
+        replica.change(&line, &format!("{line}\n    pushed_authorization_request_endpoint: {issuer}/request"))
     }
 
     /// A replica that customers come to.
@@ -145,7 +162,7 @@ providers:
 "#,
             redis.port(),
         );
-        for Client { name, id, auth, .. } in CLIENTS {
+        for Client { name, id, auth, .. } in CLIENTS.iter().chain([&PUSHED]) {
             let id = json!(id);
             let _ = write!(
                 yaml,
@@ -164,7 +181,7 @@ providers:
             );
         }
         yaml.push_str("apis:\n");
-        for Client { name, certificate, .. } in CLIENTS {
+        for Client { name, certificate, .. } in CLIENTS.iter().chain([&PUSHED]) {
             let shown = certificate.map(|file| {
                 format!(", client_certificate: {{certificate: {{file: {file}.crt}}, key: {{file: {file}.key}}}}")
             });
@@ -217,6 +234,16 @@ pub(crate) async fn revoke(sidecar: &Sidecar, consent: &str) -> Answer {
     let key = format!("Bearer {ADMIN_KEY}");
     let url = sidecar.admin_url(&format!("/v1/consents/{consent}"));
     sidecar.app.send(request(Method::DELETE, &url, &[("authorization", &key)], Bytes::new())).await
+}
+
+/// A port for customers, of those that the system gives to nobody who does not name one: it is told to the server long before
+/// a replica listens there.
+pub(crate) fn callback_port() -> u16 {
+    static LAST: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % 10_000).unwrap();
+    let next = || 20_000 + (offset + LAST.fetch_add(1, Ordering::Relaxed)) % 10_000;
+    let ports = std::iter::repeat_with(next).take(10_000);
+    ports.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 pub(crate) fn p256() -> String {

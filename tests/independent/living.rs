@@ -9,8 +9,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::house::{CLIENTS, Client, House, MTLS, call, revoke};
-use crate::support::redis::free_port;
+use crate::house::{CLIENTS, Client, House, MTLS, call, callback_port, revoke};
 use crate::support::sidecar::Sidecar;
 
 /// How many refreshes each consent lives through.
@@ -48,8 +47,8 @@ async fn call_until_renewed(house: &House, sidecars: &[Sidecar]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_our_client_proves_itself_by_a_consent_is_granted_renewed_once_each_time_and_revoked() {
     let house = House::new().await;
-    let homes =
-        [house.replica(), house.replica_at(free_port())].map(|replica| replica.change("level: info", "level: trace"));
+    let homes = [house.replica(), house.replica_at(callback_port())]
+        .map(|replica| replica.change("level: info", "level: trace"));
     let sidecars = [homes[0].start().await, homes[1].start().await];
     for client in &CLIENTS {
         house.grant(&sidecars[0], client, &format!("of-{}", client.name)).await;

@@ -23,5 +23,8 @@ mod browser;
 // Consents that are granted, renewed and revoked.
 mod living;
 
+// Requests that are pushed to the server before a browser is sent there.
+mod pushing;
+
 // What the server refuses, and what comes of it.
 mod refusing;

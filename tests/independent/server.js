@@ -107,7 +107,7 @@ provider.use(async (ctx, next) => {
   const body = typeof ctx.body === 'object' ? ctx.body : {};
   if (['token', 'revocation', 'pushed_authorization_request'].includes(route)) {
     Object.assign(line, {
-      proof: proof(ctx, params), grant_type: params.grant_type, presented: params.refresh_token ?? params.token,
+      proof: proof(ctx, ctx.oidc.body ?? {}), grant_type: params.grant_type, presented: params.refresh_token ?? params.token,
       issued: body.refresh_token, id_token: body.id_token && true, error: body.error, error_description: body.error_description,
     });
   }
