@@ -23,8 +23,8 @@ use crate::support::redis::RedisServer;
 use crate::support::sidecar::{ADMIN_KEY, Replica, Sidecar};
 
 const DONE: &str = "https://app.example/done";
-/// How long access tokens live, in seconds.
-pub(crate) const LIFE: u32 = 4;
+/// How long access tokens live, in seconds. The server rounds down to whole seconds when they end, so it may be one less.
+pub(crate) const LIFE: u32 = 6;
 
 /// One of our registrations at the server, which is a provider and an api of the same name here.
 pub(crate) struct Client {
