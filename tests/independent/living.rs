@@ -1,7 +1,7 @@
 //! Consents that are granted by a customer, renewed for as long as somebody calls, and revoked.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -10,38 +10,66 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::house::{CLIENTS, Client, House, MTLS, PS256, call, callback_port, revoke};
+use crate::support::client::Answer;
 use crate::support::sidecar::Sidecar;
 
 /// How many refreshes each consent lives through.
 const GENERATIONS: usize = 4;
 
+/// What apps were answered.
+#[derive(Default)]
+struct Answers {
+    over: AtomicBool,
+    served: AtomicUsize,
+    /// Told to come again, since the server did not take a connection in time: on a machine that is busy with other things.
+    later: AtomicUsize,
+    surprises: Mutex<Vec<String>>,
+}
+
+impl Answers {
+    fn take(&self, name: &str, answer: &Answer) {
+        if answer.status == StatusCode::OK && answer.json()["sub"] == "customer" {
+            self.served.fetch_add(1, Ordering::Relaxed);
+        } else if answer.problem() == "token-endpoint-unavailable" {
+            self.later.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.surprises.lock().unwrap().push(format!("{name}: {answer:?}"));
+        }
+    }
+}
+
 /// Apps of both replicas call, all the while, until the server has renewed every consent so often.
 async fn call_until_renewed(house: &House, sidecars: &[Sidecar]) {
-    let over = Arc::new(AtomicBool::new(false));
+    let answers = Arc::<Answers>::default();
     let mut apps = JoinSet::new();
     for sidecar in sidecars {
         for Client { name, .. } in CLIENTS {
-            let (app, url, over) = (sidecar.app.clone(), sidecar.url(&format!("/{name}/me")), Arc::clone(&over));
+            let (app, url, answers) = (sidecar.app.clone(), sidecar.url(&format!("/{name}/me")), Arc::clone(&answers));
             apps.spawn(async move {
-                while !over.load(Ordering::Relaxed) {
-                    let consent = format!("of-{name}");
-                    let header = [("consent-id", consent.as_str())];
+                let consent = format!("of-{name}");
+                let header = [("consent-id", consent.as_str())];
+                while !answers.over.load(Ordering::Relaxed) {
                     let (one, other) = tokio::join!(app.get(&url, &header), app.get(&url, &header));
-                    for answer in [one, other] {
-                        assert_eq!(answer.status, StatusCode::OK, "{name}: {answer:?}");
-                        assert_eq!(answer.json()["sub"], "customer", "{name}");
-                    }
+                    answers.take(name, &one);
+                    answers.take(name, &other);
                     sleep(Duration::from_millis(50)).await;
                 }
             });
         }
     }
-    let renewed = async || CLIENTS.iter().all(|client| house.server.refreshes(client.id).len() >= GENERATIONS);
+    let renewed = async || {
+        let is_done = |client: &Client| house.server.refreshes(client.id).len() >= GENERATIONS;
+        CLIENTS.iter().all(is_done) || !answers.surprises.lock().unwrap().is_empty()
+    };
     sidecars[0].until_within(90, "every consent is renewed", renewed).await;
-    over.store(true, Ordering::Relaxed);
+    answers.over.store(true, Ordering::Relaxed);
     while let Some(app) = apps.join_next().await {
         app.unwrap();
     }
+    let surprises = answers.surprises.lock().unwrap();
+    assert!(surprises.is_empty(), "{}", surprises.join("\n"));
+    let [served, later] = [&answers.served, &answers.later].map(|count| count.load(Ordering::Relaxed));
+    assert!(later * 20 <= served, "{later} calls were put off, and {served} served");
 }
 
 #[tokio::test(flavor = "multi_thread")]
