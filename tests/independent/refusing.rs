@@ -1,10 +1,12 @@
 //! What the server refuses, and that no consent is lost by it unless the server ends it.
 
+use std::fs;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::browser::Visit;
-use crate::house::{BASIC, ES256, House, PUBLIC, call, ended, p256, start};
+use crate::house::{BASIC, ES256, House, MTLS, PUBLIC, call, ended, p256, start};
 use crate::support::sidecar::Sidecar;
 
 async fn state(sidecar: &Sidecar, consent: &str) -> Value {
@@ -12,11 +14,11 @@ async fn state(sidecar: &Sidecar, consent: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signing_key_or_a_secret_that_the_server_does_not_know_is_told_to_the_operator_and_costs_no_consent() {
+async fn a_key_a_secret_or_a_certificate_that_the_server_does_not_know_is_told_to_the_operator_and_costs_no_consent() {
     let house = House::new().await;
     let right = house.replica();
     let sidecar = right.start().await;
-    for client in [&ES256, &BASIC] {
+    for client in [&ES256, &BASIC, &MTLS] {
         house.grant(&sidecar, client, client.name).await;
     }
     drop(sidecar);
@@ -24,8 +26,12 @@ async fn a_signing_key_or_a_secret_that_the_server_does_not_know_is_told_to_the_
     let wrong = house.replica();
     wrong.secret("es256.key", &p256());
     wrong.secret("basic.secret", "another");
+    for kind in ["crt", "key"] {
+        let other = fs::read_to_string(wrong.home().join(format!("alone.{kind}"))).unwrap();
+        wrong.secret(&format!("tpp.{kind}"), &other);
+    }
     let sidecar = wrong.start().await;
-    for client in [&ES256, &BASIC] {
+    for client in [&ES256, &BASIC, &MTLS] {
         let told = async || call(&sidecar, client, client.name).await.problem() == "provider-misconfigured";
         sidecar.until("the token has expired and cannot be renewed", told).await;
         assert_eq!(state(&sidecar, client.name).await, "active");
@@ -35,7 +41,7 @@ async fn a_signing_key_or_a_secret_that_the_server_does_not_know_is_told_to_the_
     drop(sidecar);
 
     let sidecar = right.start().await;
-    for client in [&ES256, &BASIC] {
+    for client in [&ES256, &BASIC, &MTLS] {
         let served = async || call(&sidecar, client, client.name).await.status == StatusCode::OK;
         sidecar.until_within(30, "the back-off is over", served).await;
         let granted = house.server.refreshes(client.id);

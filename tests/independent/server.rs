@@ -109,7 +109,9 @@ fn install(folder: &Path) {
         .current_dir(folder)
         .stdin(Stdio::null())
         .output()
-        .expect("npm is missing, which brings the authorization server: install it (Debian: apt-get install npm)");
+        .expect(
+            "npm is missing, which brings the authorization server: install it (Debian: apt-get install nodejs npm)",
+        );
     let said = String::from_utf8_lossy(&npm.stderr);
     assert!(
         npm.status.success(),
