@@ -15,7 +15,7 @@ use super::page::{Page, redirect};
 use super::query::Parameters;
 use super::settings::CallbackSettings;
 use crate::consent::settings::AskSettings;
-use crate::consent::{ATTEMPT_LIFE, Arrival, Departure, Return, Stay, attempt_of, come_back, depart};
+use crate::consent::{ATTEMPT_LIFE, Arrival, Departure, Held, Return, Stay, attempt_of, come_back, depart};
 use crate::http::host::{HostNames, NotAHostName};
 use crate::http::request_guard::{HeadLimits, RequestGuard};
 use crate::http::target::CheckedPath;
@@ -106,7 +106,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Callback<S, E, C> {
         let ticket = Ticket::new(ticket);
         let secure = self.asking.is_secure();
         let presented = cookie::find(headers, &cookie::name(&attempt_of(&ticket), secure));
-        let Departure { url, state, browser } =
+        let Departure { to, state, browser } =
             depart(&self.tokens, &self.asking, &ticket, presented).await.map_err(|stay| match stay {
                 Stay::Unknown => Page::Unknown,
                 Stay::Foreign => Page::Foreign,
@@ -116,7 +116,12 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Callback<S, E, C> {
             })?;
         let name = cookie::name(&state, secure);
         let line = cookie::set(&name, &browser, secure, ATTEMPT_LIFE).ok_or(Page::Misconfigured)?;
-        let mut response = redirect(&url).ok_or(Page::Misconfigured)?;
+        // Whoever has to wait comes again with the same cookie: to any other the attempt is closed from now on.
+        let mut response = match to {
+            Ok(url) => redirect(&url).ok_or(Page::Misconfigured)?,
+            Err(Held::BankUnavailable) => Page::Unavailable.into_response(Language::of(headers)),
+            Err(Held::Refused) => Page::Misconfigured.into_response(Language::of(headers)),
+        };
         response.headers_mut().insert(header::SET_COOKIE, line);
         Ok(response)
     }

@@ -159,6 +159,7 @@ raw! {
         token_endpoint: String,
         revocation_endpoint: String,
         authorization_endpoint: String,
+        pushed_authorization_request_endpoint: String,
         authorize_parameters: BTreeMap<String, String>,
         default_scope: RawWords,
         pkce: String,

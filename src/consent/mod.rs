@@ -9,6 +9,7 @@
 //! [`start()`] opens an attempt and [`depart()`] sends the customer's browser to the bank; [`come_back()`] exchanges the code
 //! that it brings. A refresh token is spent by `token` alone.
 
+mod depart;
 mod desk;
 mod exchange;
 mod history;
@@ -31,6 +32,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use depart::{Departure, Held, Stay, attempt_of, depart};
 pub use desk::{BankCall, CallPath, CallToken, Desk, DeskSettings, Desks, NotACallPath};
 pub use exchange::{Answer, Arrival, Ending, Return, come_back};
 pub use history::{EventView, HistoryView, history};
@@ -42,4 +44,4 @@ pub use request::{ImportRequest, Received, RequestError};
 pub use revive::{ReviveError, Which, revive};
 pub use revoke::{AtBank, RevokeError, RevokeRequest, Revoked, revoke};
 pub use show::{ConsentView, ShowError, show};
-pub use start::{ATTEMPT_LIFE, Departure, StartError, StartRequest, Started, Stay, attempt_of, depart, start};
+pub use start::{ATTEMPT_LIFE, StartError, StartRequest, Started, start};

@@ -1,9 +1,9 @@
-//! Starts a consent: the app asks, and the customer's browser goes to the bank.
+//! Starts a consent: the app asks, and is told where to send the customer's browser.
 //!
-//! [`start`] opens an attempt beside the consent's record and gives out an address with a ticket in it. [`depart`] is what
-//! becomes of a visit to that address: the first browser that comes is tied to the attempt and sent to the bank. The ticket
-//! is in nobody's store; the `state` that goes through the bank is a digest of it, and the attempt is kept under a digest of
-//! that, so that neither the bank nor whoever reads the store can make an address out of what it sees.
+//! [`start`] opens an attempt beside the consent's record and gives out an address with a ticket in it. What becomes of a
+//! visit to that address is in `depart`. The ticket is in nobody's store; the `state` that goes through the bank is a digest
+//! of it, and the attempt is kept under a digest of that, so that neither the bank nor whoever reads the store can make an
+//! address out of what it sees.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,12 +22,12 @@ use super::scopes::ScopeFault;
 use super::settings::AskSettings;
 use super::show::json;
 use crate::oauth::TokenEndpoint;
-use crate::oauth::authorize::{AuthorizeRequest, new_verifier};
-use crate::store::{Attempts, Await, AwaitOutcome, Bind, BindOutcome, Open, RecordState, StoreError};
+use crate::oauth::authorize::new_verifier;
+use crate::store::{Attempts, Await, AwaitOutcome, Open, RecordState, StoreError};
 use crate::token::{Tokens, VaultError};
 use crate::words::clock::{Clock, WallTime};
-use crate::words::ids::{BrowserDigest, ConsentId, GrantId, ProviderId, StateDigest, TokenKey, Version, hex, random};
-use crate::words::secrets::{BrowserKey, Ticket};
+use crate::words::ids::{ConsentId, GrantId, ProviderId, StateDigest, TokenKey, Version, hex, random};
+use crate::words::secrets::Ticket;
 use crate::words::token_set::Scope;
 
 /// How long an attempt waits for the customer's next step.
@@ -195,84 +195,8 @@ pub async fn start<S: Attempts, E: TokenEndpoint, C: Clock>(
     })
 }
 
-/// A browser on its way to the bank.
-pub struct Departure {
-    /// Where it is sent.
-    pub url: String,
-    /// Which attempt it is.
-    pub state: StateDigest,
-    /// What it has to present when it comes back.
-    pub browser: BrowserKey,
-}
-
-impl fmt::Debug for Departure {
-    /// The address holds the state.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Departure({:?})", self.state)
-    }
-}
-
-/// Why a browser is not sent to the bank.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stay {
-    /// There is no such attempt, or its time is over.
-    Unknown,
-    /// Another browser came first.
-    Foreign,
-    /// It was there, and came back.
-    Used,
-    /// The store does not answer.
-    StoreUnavailable,
-    /// The attempt's provider is no longer configured, or the attempt does not open.
-    Misconfigured,
-}
-
-/// Which attempt a ticket is for, so that what its browser presents can be found.
-pub fn attempt_of(ticket: &Ticket) -> StateDigest {
-    StateDigest::of(&state_of(ticket))
-}
-
-/// A browser comes with a ticket, and with what it was given before, if it was here before.
-pub async fn depart<S: Attempts, E: TokenEndpoint, C: Clock>(
-    tokens: &Tokens<S, E, C>,
-    asking: &AskSettings,
-    ticket: &Ticket,
-    presented: Option<BrowserKey>,
-) -> Result<Departure, Stay> {
-    let state = state_of(ticket);
-    let digest = StateDigest::of(&state);
-    let browser = presented.unwrap_or_else(|| new_secret(BrowserKey::new));
-    let bind = Bind { browser: BrowserDigest::of(browser.expose()), life: ATTEMPT_LIFE };
-    let attempt = match persist(|| tokens.store().bind(&digest, &bind)).await {
-        Ok(BindOutcome::Bound(attempt)) => attempt,
-        Ok(BindOutcome::Foreign) => return Err(Stay::Foreign),
-        Ok(BindOutcome::Used(_)) => return Err(Stay::Used),
-        Ok(BindOutcome::Unknown) => return Err(Stay::Unknown),
-        Err(error) => {
-            tracing::warn!(%error, "A browser that was to be sent to a bank had to be turned away.");
-            return Err(Stay::StoreUnavailable);
-        }
-    };
-    let Some(bank) = asking.providers.get(&attempt.provider) else { return Err(Stay::Misconfigured) };
-    let key = TokenKey::Consent(attempt.consent.clone());
-    let opened = tokens.vault().open_verifier(&key, &attempt.provider, attempt.grant, &attempt.verifier);
-    let verifier = opened.map_err(|error| {
-        tracing::error!(consent = ?attempt.consent, %error, "An attempt does not open.");
-        Stay::Misconfigured
-    })?;
-    let redirect_uri = asking.redirect_uri();
-    let scope = attempt.scope.as_ref();
-    let url = bank.authorization.url(&AuthorizeRequest {
-        redirect_uri: &redirect_uri,
-        scope,
-        state: &state,
-        verifier: &verifier,
-    });
-    Ok(Departure { url, state: digest, browser })
-}
-
 /// What goes through the bank for a ticket.
-fn state_of(ticket: &Ticket) -> String {
+pub(super) fn state_of(ticket: &Ticket) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"consentry state\0");
     context.update(ticket.expose().as_bytes());
@@ -280,7 +204,7 @@ fn state_of(ticket: &Ticket) -> String {
 }
 
 /// 32 random bytes as text.
-fn new_secret<T>(wrap: impl Fn(String) -> T) -> T {
+pub(super) fn new_secret<T>(wrap: impl Fn(String) -> T) -> T {
     wrap(URL_SAFE_NO_PAD.encode([random(), random()].as_flattened()))
 }
 
@@ -293,6 +217,7 @@ fn new_consent_id() -> Result<ConsentId, StartError> {
 mod tests {
     use serde_json::json;
 
+    use super::super::depart::attempt_of;
     use super::*;
 
     fn parse(json: &serde_json::Value) -> Result<StartRequest, RequestError> {

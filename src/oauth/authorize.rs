@@ -6,11 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use aws_lc_rs::digest;
+use zeroize::Zeroizing;
 
 use super::request::field;
 use super::settings::{Authorization, Pkce};
 use crate::words::ids::random;
-use crate::words::secrets::CodeVerifier;
+use crate::words::secrets::{CodeVerifier, RequestUri};
 use crate::words::token_set::Scope;
 
 /// What one attempt adds to a bank's authorization endpoint.
@@ -44,21 +45,46 @@ impl Authorization {
         let mut query = String::with_capacity(512);
         field("response_type", "code", &mut query);
         field("client_id", &self.client_id, &mut query);
-        field("redirect_uri", request.redirect_uri, &mut query);
+        self.ask(request, &mut query);
+        self.address(&query)
+    }
+
+    /// What is pushed to the bank before the browser is sent there (RFC 9126 §2.1): the same but for our name, which goes with
+    /// our credentials.
+    pub fn form(&self, request: &AuthorizeRequest<'_>) -> Zeroizing<String> {
+        let mut form = Zeroizing::new(String::with_capacity(512));
+        field("response_type", "code", &mut form);
+        self.ask(request, &mut form);
+        form
+    }
+
+    /// The URL that the browser is sent to where the bank has the request already (RFC 9126 §4).
+    pub fn url_of_pushed(&self, request_uri: &RequestUri) -> String {
+        let mut query = String::with_capacity(128);
+        field("client_id", &self.client_id, &mut query);
+        field("request_uri", request_uri.expose(), &mut query);
+        self.address(&query)
+    }
+
+    fn ask(&self, request: &AuthorizeRequest<'_>, into: &mut String) {
+        field("redirect_uri", request.redirect_uri, into);
         if let Some(scope) = request.scope {
-            field("scope", scope.as_str(), &mut query);
+            field("scope", scope.as_str(), into);
         }
-        field("state", request.state, &mut query);
+        field("state", request.state, into);
         match self.pkce {
             Pkce::Required | Pkce::Allowed => {
-                field("code_challenge", &challenge(request.verifier), &mut query);
-                field("code_challenge_method", "S256", &mut query);
+                field("code_challenge", &challenge(request.verifier), into);
+                field("code_challenge_method", "S256", into);
             }
             Pkce::Never => {}
         }
         for (name, value) in &self.parameters {
-            field(name, value, &mut query);
+            field(name, value, into);
         }
+    }
+
+    fn address(&self, query: &str) -> String {
         let endpoint = self.endpoint.to_string();
         let joint = if self.endpoint.query().is_some() { '&' } else { '?' };
         format!("{endpoint}{joint}{query}")
@@ -165,6 +191,29 @@ mod tests {
         assert!(built.starts_with("https://bank.example/authorize?tenant=a&response_type=code&"), "{built}");
         assert!(built.contains("client_id=us%26state%3Dx") && built.contains("p%26q=1%26state%3Dy"), "{built}");
         assert!(built.contains("state=s%26scope%3Dz") && !built.contains('#'), "{built}");
+    }
+
+    #[test]
+    fn what_is_pushed_is_all_of_it_but_our_name_and_the_browser_carries_that_and_the_bank_s_name_for_it() {
+        let bank = bank("https://bank.example/authorize?tenant=a", "us&x", &[("prompt", "login")], Pkce::Required);
+        let (scope, verifier) = (Scope::parse("a b").expect("a scope"), CodeVerifier::new(VERIFIER));
+        let request = AuthorizeRequest {
+            redirect_uri: "https://us.example/cb",
+            scope: Some(&scope),
+            state: "s",
+            verifier: &verifier,
+        };
+        let pushed: Vec<_> = bank.form(&request).split('&').map(str::to_owned).collect();
+        let named = bank.url(&request);
+        let mut named: Vec<_> = named.split_once("tenant=a&").expect("a query").1.split('&').collect();
+        named.retain(|part| *part != "client_id=us%26x");
+        assert_eq!(pushed, named);
+        let name = RequestUri::new("urn:ietf:params:oauth:request_uri:6&state=t");
+        assert_eq!(
+            bank.url_of_pushed(&name),
+            "https://bank.example/authorize?tenant=a&client_id=us%26x\
+             &request_uri=urn%3Aietf%3Aparams%3Aoauth%3Arequest_uri%3A6%26state%3Dt"
+        );
     }
 
     #[test]

@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::request::{build, build_revocation};
+use super::pushed::{Push, read_push};
+use super::request::{build, build_push, build_revocation};
 use super::response::{Body, Reading, classify, is_whole_object, read_revocation, said};
 use super::settings::Registration;
 use super::{NotSent, Reply, Revocation, RevocationRequest, TokenEndpoint, TokenOutcome, TokenRequest};
@@ -42,6 +43,8 @@ const MOST_HEADERS: usize = 1_000;
 
 /// How long the answer to a revocation may take. It may be asked for again.
 const REVOKING: Duration = Duration::from_secs(10);
+/// How long an authorization request may take to be pushed. A customer waits for it, and may ask again.
+const PUSHING: Duration = Duration::from_secs(10);
 
 /// How long the end of the message may take once everything it has to say is there. Hanging up at once would be rude to a
 /// bank that is just about to end it properly.
@@ -54,6 +57,8 @@ pub struct HttpTokenEndpoint<C> {
     dialer: Dialer,
     /// Where tokens are revoked, where the bank offers that.
     revocation: Option<Courier>,
+    /// Where authorization requests are pushed, where they are.
+    pushing: Option<Courier>,
     default_expires_in: Duration,
     trust_5xx: bool,
     clock: C,
@@ -86,10 +91,12 @@ impl<C: Clock> HttpTokenEndpoint<C> {
         let Registration { token_endpoint, roots, reachable, .. } = &registration;
         let identity = registration.identity.as_deref();
         let dialer = Dialer::new(token_endpoint, roots, identity, *reachable, UNACKNOWLEDGED)?;
-        let revocation = registration.revocation_endpoint.as_ref();
-        let revocation = revocation.map(|url| Courier::new(url, roots, identity, *reachable)).transpose()?;
+        let courier =
+            |url: &Option<_>| url.as_ref().map(|url| Courier::new(url, roots, identity, *reachable)).transpose();
+        let revocation = courier(&registration.revocation_endpoint)?;
+        let pushing = courier(&registration.pushed_authorization_request_endpoint)?;
         let BankBehaviour { default_expires_in, trust_5xx, .. } = *behaviour;
-        Ok(Self { registration, dialer, revocation, default_expires_in, trust_5xx, clock })
+        Ok(Self { registration, dialer, revocation, pushing, default_expires_in, trust_5xx, clock })
     }
 
     async fn open(&self) -> Result<Box<dyn Stream>, NotSent> {
@@ -191,6 +198,21 @@ impl<C: Clock> TokenEndpoint for HttpTokenEndpoint<C> {
             Err(Undelivered::NoAnswer(_)) => {
                 Revocation::Unknown { why: FailureClass::ConnectionLost, said: Said::default() }
             }
+        }
+    }
+
+    fn takes_pushed(&self) -> bool {
+        self.pushing.is_some()
+    }
+
+    async fn push(&self, form: &str) -> Push {
+        let impossible = || Push::Refused { why: FailureClass::RequestImpossible, said: Said::default() };
+        let Some(courier) = &self.pushing else { return impossible() };
+        let Ok(built) = build_push(&self.registration, form, self.clock.wall()) else { return impossible() };
+        match courier.ask(built, PUSHING).await {
+            Ok(answer) => read_push(&answer),
+            Err(Undelivered::NotSent(_)) => Push::Away { why: FailureClass::Unreachable },
+            Err(Undelivered::NoAnswer(_)) => Push::Away { why: FailureClass::ConnectionLost },
         }
     }
 

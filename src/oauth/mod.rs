@@ -4,12 +4,13 @@
 //! be written between the two, and sending happens once. Every way an answer can turn out is a [`TokenOutcome`]; whether
 //! the refresh token was spent is the question each variant settles. What a person may want to ask the bank about goes
 //! beside it, in a [`Reply`]. [`assertion`] is how a client proves itself by
-//! signing. [`authorize`] builds the address that a customer is sent to; what comes back from there is
-//! a code, which is spent like a refresh token that has no second use.
+//! signing. [`authorize`] builds the address that a customer is sent to, or what is [pushed](Push) to the bank in its place; what
+//! comes back from there is a code, which is spent like a refresh token that has no second use.
 
 pub mod assertion;
 pub mod authorize;
 mod endpoint;
+mod pushed;
 mod request;
 mod response;
 pub mod settings;
@@ -23,6 +24,7 @@ use http::{HeaderMap, StatusCode};
 use zeroize::Zeroizing;
 
 pub use endpoint::{Connection, HttpTokenEndpoint, UNACKNOWLEDGED};
+pub use pushed::Push;
 pub use response::said;
 
 use crate::words::bank::BankBehaviour;
@@ -51,6 +53,17 @@ pub trait TokenEndpoint: Send + Sync + 'static {
     /// Revokes a token. Unlike a refresh it may be repeated.
     fn revoke(&self, _request: &RevocationRequest<'_>) -> impl Future<Output = Revocation> + Send {
         async { Revocation::Unsupported }
+    }
+
+    /// Whether authorization requests are pushed to it, so that browsers carry no more than a name for one (RFC 9126).
+    fn takes_pushed(&self) -> bool {
+        false
+    }
+
+    /// Pushes an authorization request: the form of [`settings::Authorization::form`]. Only where
+    /// [`TokenEndpoint::takes_pushed`]. It may be repeated.
+    fn push(&self, _form: &str) -> impl Future<Output = Push> + Send {
+        async { Push::Refused { why: FailureClass::RequestImpossible, said: Said::default() } }
     }
 
     /// The thumbprint of the client certificate that is presented, if one is (RFC 8705 §3.1).

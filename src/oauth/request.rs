@@ -40,6 +40,23 @@ pub(super) fn build_revocation(
     post(registration, endpoint.ok_or_else(none)?, form, now)
 }
 
+/// An authorization request that is pushed (RFC 9126 §2.1). Our name belongs into it, however we prove ourselves.
+pub(super) fn build_push(
+    registration: &Registration,
+    form: &str,
+    now: WallTime,
+) -> Result<Request<Full<Bytes>>, NotSent> {
+    let mut form = Zeroizing::new(form.to_owned());
+    match &registration.client_auth {
+        ClientAuth::SecretBasic(_) => field("client_id", &registration.client_id, &mut form),
+        // It stands beside what proves us.
+        ClientAuth::TlsClientAuth | ClientAuth::SecretPost(_) | ClientAuth::PrivateKeyJwt(_) | ClientAuth::None => {}
+    }
+    let endpoint = registration.pushed_authorization_request_endpoint.as_ref();
+    let none = || NotSent::Request("there is no endpoint for pushed authorization requests".to_owned());
+    post(registration, endpoint.ok_or_else(none)?, form, now)
+}
+
 /// A form for one of the authorization server's endpoints, with our credentials.
 fn post(
     registration: &Registration,
@@ -164,6 +181,7 @@ mod tests {
             provider: ProviderId::parse("bank").expect("valid"),
             token_endpoint: Uri::from_static("https://bank.example:8443/as/token.oauth2"),
             revocation_endpoint: Some(Uri::from_static("https://bank.example:8443/as/revoke_token.oauth2")),
+            pushed_authorization_request_endpoint: Some(Uri::from_static("https://bank.example:8443/as/par.oauth2")),
             client_id: "TPP test".to_owned(),
             client_auth,
             identity: None,
@@ -247,6 +265,29 @@ mod tests {
         let sent = build_revocation(&registration(auth), &RevocationRequest::Access(&access), NOW).expect("builds");
         assert!(sent.headers()[AUTHORIZATION].is_sensitive());
         assert_eq!(body(sent).await, "token=a+t&token_type_hint=access_token");
+    }
+
+    #[tokio::test]
+    async fn a_pushed_request_names_our_client_once_however_it_proves_itself() {
+        let [_, p256] = keys();
+        let key = Renewable::new(SigningKey::from_pem(p256.as_bytes()).expect("a key"));
+        let secret = || Renewable::new(ClientSecret::new("s"));
+        let audience = "https://bank.example:8443".to_owned();
+        for auth in [
+            ClientAuth::TlsClientAuth,
+            ClientAuth::SecretBasic(secret()),
+            ClientAuth::SecretPost(secret()),
+            ClientAuth::PrivateKeyJwt(Asserting { key, key_id: None, audience, life: Asserting::LIFE }),
+            ClientAuth::None,
+        ] {
+            let what = format!("{auth:?}");
+            let sent = build_push(&registration(auth), "response_type=code&state=s", NOW).expect("builds");
+            assert_eq!(sent.uri(), "/as/par.oauth2");
+            assert_eq!(sent.headers().contains_key(AUTHORIZATION), what.starts_with("SecretBasic"), "{what}");
+            let form = body(sent).await;
+            assert!(form.starts_with("response_type=code&state=s&client_id=TPP+test"), "{form}");
+            assert_eq!(form.matches("client_id=").count(), 1, "{form}");
+        }
     }
 
     #[tokio::test]

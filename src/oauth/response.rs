@@ -127,7 +127,7 @@ pub(super) fn is_whole_object(bytes: &[u8]) -> bool {
 }
 
 /// The JSON value that a body begins with. A byte order mark before it and whatever follows it are passed over.
-fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Result<T> {
+pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Result<T> {
     T::deserialize(&mut serde_json::Deserializer::from_slice(without_mark(bytes)))
 }
 
@@ -137,9 +137,9 @@ fn without_mark(bytes: &[u8]) -> &[u8] {
 }
 
 #[derive(Deserialize)]
-struct ErrorAnswer {
+pub(super) struct ErrorAnswer {
     #[serde(default)]
-    error: String,
+    pub(super) error: String,
 }
 
 /// The members that matter. Of a member that is there twice the last counts, as with most readers of JSON.

@@ -20,6 +20,8 @@ pub struct Registration {
     pub token_endpoint: Uri,
     /// Where tokens are revoked (RFC 7009), where the bank offers that.
     pub revocation_endpoint: Option<Uri>,
+    /// Where authorization requests are pushed (RFC 9126), where they are.
+    pub pushed_authorization_request_endpoint: Option<Uri>,
     /// The name the bank knows us by.
     pub client_id: String,
     /// How we prove that we are that client.

@@ -153,6 +153,7 @@ fn endpoint(
         provider: ProviderId::parse("bank").expect("valid"),
         token_endpoint: format!("{scheme}://127.0.0.1:{port}/token").parse().expect("a URI"),
         revocation_endpoint: None,
+        pushed_authorization_request_endpoint: None,
         client_id: "tpp".to_owned(),
         client_auth: ClientAuth::None,
         identity,

@@ -56,6 +56,10 @@ secret! {
     CodeVerifier
 }
 secret! {
+    /// The name of an authorization request that the bank holds: whoever has it may go on with it, once (RFC 9126 §7.1).
+    RequestUri
+}
+secret! {
     /// What a start address holds: whoever has it may open the attempt that it names, once.
     Ticket
 }

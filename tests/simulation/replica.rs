@@ -132,6 +132,7 @@ fn build(machine: &Arc<Machine>, settings: Settings, pid: Pid) -> SimulatedToken
             provider: provider(name),
             token_endpoint: format!("http://{name}.sim/token").parse().expect("a URI"),
             revocation_endpoint: None,
+            pushed_authorization_request_endpoint: None,
             client_id: "us".to_owned(),
             client_auth: ClientAuth::SecretBasic(Renewable::new(ClientSecret::new("secret"))),
             identity: None,

@@ -46,22 +46,29 @@ impl Replica {
     }
 
     pub(crate) fn new(bank: &Bank, store: &str) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        for file in ["ca.pem", "tpp.crt", "tpp.key"] {
-            fs::copy(bank.files().join(file), home.path().join(file)).unwrap();
-        }
-        let secret = |name: &str, text: &str| {
-            let path = home.path().join(name);
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        };
         let (abn, nogi) = (&bank.endpoints["abn_amro"], &bank.endpoints["norsk_gjeld"]);
-        secret("admin.key", ADMIN_KEY);
-        secret("api.key", abn["api_key"].as_str().unwrap());
-        secret("nogi.secret", nogi["client_secret"].as_str().unwrap());
-        secret("seal.key", "Q0FOQVJZLXNlYWwta2V5LTAxMjM0NTY3ODlhYmNkZWY=");
-        let yaml = configuration(store, abn, nogi);
-        Self { home, yaml, environment: Vec::new(), limits: None }
+        let replica = Self::of(configuration(store, abn, nogi));
+        for file in ["ca.pem", "tpp.crt", "tpp.key"] {
+            fs::copy(bank.files().join(file), replica.home().join(file)).unwrap();
+        }
+        replica.secret("api.key", abn["api_key"].as_str().unwrap());
+        replica.secret("nogi.secret", nogi["client_secret"].as_str().unwrap());
+        replica
+    }
+
+    /// With a configuration of the test's own, and beside it the files `admin.key` and `seal.key`.
+    pub(crate) fn of(yaml: String) -> Self {
+        let replica = Self { home: tempfile::tempdir().unwrap(), yaml, environment: Vec::new(), limits: None };
+        replica.secret("admin.key", ADMIN_KEY);
+        replica.secret("seal.key", "Q0FOQVJZLXNlYWwta2V5LTAxMjM0NTY3ODlhYmNkZWY=");
+        replica
+    }
+
+    /// Writes a file that only its owner may read.
+    pub(crate) fn secret(&self, name: &str, text: &str) {
+        let path = self.home.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     }
 
     /// In front of a bank that says whatever it is told to, at `/token` and under `/api`.

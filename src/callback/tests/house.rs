@@ -17,7 +17,7 @@ use crate::consent::settings::{AskSettings, Asking};
 use crate::consent::{ConsentView, StartRequest, Started, history, show, start};
 use crate::net::serve::Bind;
 use crate::oauth::settings::{Authorization, Pkce};
-use crate::oauth::{NotSent, Reply, TokenEndpoint, TokenOutcome, TokenRequest};
+use crate::oauth::{NotSent, Push, Reply, TokenEndpoint, TokenOutcome, TokenRequest};
 use crate::store::EmbeddedStore;
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::spill::SpillDirectory;
@@ -187,6 +187,9 @@ struct Said {
     next: Mutex<VecDeque<TokenOutcome>>,
     exchanges: Mutex<Vec<(String, String, Option<String>)>>,
     shut: Mutex<bool>,
+    /// What it says to requests that are pushed, and what was; `None` where they are not.
+    pushes: Mutex<Option<VecDeque<Push>>>,
+    pushed: Mutex<Vec<String>>,
     asked: Semaphore,
     gate: Semaphore,
     held: Mutex<bool>,
@@ -198,6 +201,8 @@ impl Default for Bank {
             next: Mutex::default(),
             exchanges: Mutex::default(),
             shut: Mutex::new(false),
+            pushes: Mutex::default(),
+            pushed: Mutex::default(),
             asked: Semaphore::new(0),
             gate: Semaphore::new(0),
             held: Mutex::new(false),
@@ -212,6 +217,15 @@ impl Bank {
 
     pub(super) fn exchanges(&self) -> Vec<(String, String, Option<String>)> {
         self.0.exchanges.lock().expect("no panic").clone()
+    }
+
+    /// From now on requests are pushed to it; it says this to the next.
+    pub(super) fn next_push(&self, push: Push) {
+        self.0.pushes.lock().expect("no panic").get_or_insert_default().push_back(push);
+    }
+
+    pub(super) fn pushed(&self) -> Vec<String> {
+        self.0.pushed.lock().expect("no panic").clone()
     }
 
     /// The next connection is refused.
@@ -253,6 +267,16 @@ impl TokenEndpoint for Bank {
             self.0.gate.acquire().await.expect("open").forget();
         }
         self.0.next.lock().expect("no panic").pop_front().expect("somebody said what it answers").into()
+    }
+
+    fn takes_pushed(&self) -> bool {
+        self.0.pushes.lock().expect("no panic").is_some()
+    }
+
+    async fn push(&self, form: &str) -> Push {
+        self.0.pushed.lock().expect("no panic").push(form.to_owned());
+        let mut pushes = self.0.pushes.lock().expect("no panic");
+        pushes.as_mut().and_then(VecDeque::pop_front).expect("somebody said what it answers")
     }
 
     fn certificate(&self) -> Option<String> {

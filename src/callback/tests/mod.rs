@@ -8,10 +8,13 @@ use http::{Method, Request, StatusCode, header};
 use serde_json::json;
 
 use crate::consent::{StartError, StartRequest, show, start};
-use crate::oauth::{NotSent, TokenOutcome};
+use crate::oauth::{NotSent, Push, TokenOutcome};
 use crate::store::spill::SpillContent;
 use crate::token::TokenError;
 use crate::words::clock::WallTime;
+use crate::words::failure::FailureClass;
+use crate::words::said::Said;
+use crate::words::secrets::RequestUri;
 use crate::words::token_set::Scope;
 use house::{DONE, House, NOW, back_path, challenge, id, location, pair, parameter, text, tokens};
 
@@ -294,6 +297,53 @@ async fn while_the_bank_cannot_be_reached_the_code_waits_for_a_reload() {
     assert_eq!(house.counted("bank_unavailable"), 1);
     house.bank.next(tokens("one"));
     assert!(location(&house.back(&to, "code=x", &cookie).await).ends_with("status=granted"));
+}
+
+#[tokio::test]
+async fn where_requests_are_pushed_the_browser_carries_a_name_for_one_and_each_visit_pushes_anew() {
+    let house = House::new();
+    let started = house.start("c-1", Some(DONE)).await;
+    house.bank.next_push(Push::Taken(RequestUri::new("urn:one")));
+    let (to, cookie) = house.leave(&started).await;
+    assert_eq!(to, "https://bank.example/authorize?client_id=us&request_uri=urn%3Aone");
+    house.bank.next_push(Push::Taken(RequestUri::new("urn:two")));
+    let again = house.get(&started.start_url, &[("cookie", &pair(&cookie))]).await;
+    assert_eq!(location(&again), "https://bank.example/authorize?client_id=us&request_uri=urn%3Atwo");
+    let pushed = house.bank.pushed();
+    assert_eq!(pushed[0], pushed[1]);
+    let pushed = format!("?{}", pushed[0]);
+    house.bank.next(tokens("one"));
+    assert!(location(&house.back(&pushed, "code=x", &cookie).await).ends_with("status=granted"));
+    let (_, redirect_uri, verifier) = house.bank.exchanges().remove(0);
+    assert_eq!(
+        (redirect_uri.as_str(), parameter(&pushed, "scope").as_str()),
+        ("https://us.example/callback", "accounts")
+    );
+    assert_eq!(parameter(&pushed, "code_challenge"), challenge(&verifier.expect("PKCE")));
+}
+
+#[tokio::test]
+async fn a_bank_that_does_not_take_a_pushed_request_costs_a_reload_or_a_word_to_the_operator_and_nothing_else() {
+    let house = House::new();
+    house.grant("c-1", "one").await;
+    let before = house.view("c-1").await;
+    let started = house.start("c-1", Some(DONE)).await;
+    house.bank.next_push(Push::Away { why: FailureClass::Unreachable });
+    let first = house.get(&started.start_url, &[]).await;
+    assert_eq!((first.status(), house.counted("bank_unavailable")), (StatusCode::SERVICE_UNAVAILABLE, 1));
+    let cookie = pair(first.headers()[header::SET_COOKIE].to_str().unwrap());
+    house.bank.next_push(Push::Taken(RequestUri::new("urn:one")));
+    let again = house.get(&started.start_url, &[("cookie", &cookie)]).await;
+    assert!(location(&again).ends_with("request_uri=urn%3Aone"), "a reload of the same browser goes on");
+
+    let another = house.start("c-1", Some(DONE)).await;
+    house.bank.next_push(Push::Refused { why: FailureClass::InvalidClient, said: Said::default() });
+    let refused = house.get(&another.start_url, &[]).await;
+    assert_eq!(refused.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(house.counted("request_refused"), 1);
+    assert_eq!(house.last_event("c-1").await, ("not_granted".to_owned(), Some("invalid_client".to_owned())));
+    assert_eq!(house.view("c-1").await.version(), before.version());
+    assert_eq!(house.token("c-1").await.expect("it serves"), "Bearer access-one");
 }
 
 #[tokio::test]

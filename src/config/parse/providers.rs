@@ -115,9 +115,14 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     let behaviour = behaviour(&raw, at);
     let asking = asking::provider(&raw, client_id.as_deref(), at);
 
-    let revocation_at = at.key("revocation_endpoint");
-    let revocation_endpoint = raw.revocation_endpoint.as_deref();
-    let revocation_endpoint = revocation_endpoint.and_then(|text| revocation_at.take(value::endpoint(text)));
+    let optional = |key: &str, text: Option<&str>| text.and_then(|text| at.key(key).take(value::endpoint(text)));
+    let revocation_endpoint = optional("revocation_endpoint", raw.revocation_endpoint.as_deref());
+    let pushed = raw.pushed_authorization_request_endpoint.as_deref();
+    let pushed_authorization_request_endpoint = optional("pushed_authorization_request_endpoint", pushed);
+    if pushed.is_some() && raw.authorization_endpoint.is_none() {
+        let at = at.key("pushed_authorization_request_endpoint");
+        at.warn("it has no effect without authorization_endpoint, where customers are sent");
+    }
     let is_public_client = matches!(client_auth, Some((ClientAuth::None, _)));
     let request_id_headers =
         behaviour.as_ref().map(|behaviour| behaviour.request_id_headers.clone()).unwrap_or_default();
@@ -144,6 +149,7 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
         provider: id.clone(),
         token_endpoint,
         revocation_endpoint,
+        pushed_authorization_request_endpoint,
         client_id,
         client_auth,
         identity: identity.map(Arc::new),
