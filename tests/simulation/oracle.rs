@@ -292,7 +292,7 @@ impl<'a> Story<'a> {
         let answered = self.when(|what| matches!(what, What::Answered { request: of } if *of == request));
         let given_up = self.when(|what| matches!(what, What::HungUp { request: of } if *of == request));
         let broke = self.when(|what| matches!(what, What::LineBroke { request: of } if *of == request));
-        let began = self.last_intent(taken.by, taken.at).map_or(taken.at, |(at, _)| at);
+        let began = self.began(taken);
         // The request may have been on its way still, or the bank thinking, when its line was cut.
         let line = format!("r{}: connections to the bank break", taken.by.replica);
         let cut = self.between(began, died).any(|what| matches!(what, What::Machine(text) if *text == line));
@@ -345,6 +345,17 @@ impl<'a> Story<'a> {
             }
             _ => None,
         })
+    }
+
+    /// When its intent was first written. A store that forgets is told of it again later, also of one that has ended.
+    fn began(&self, taken: &Taken) -> u64 {
+        let first = self.events.iter().find(|event| match &event.what {
+            What::Wrote { consent, step: "ARM", record, .. } => {
+                *consent == self.consent && record.intent.is_some() && record.intent == taken.attempt
+            }
+            _ => false,
+        });
+        first.map_or(taken.at, |event| event.at)
     }
 
     /// How long a process stood still in that time, in all.
