@@ -67,10 +67,10 @@ impl Customer {
 
     /// Looks at the page that is shown, the first time in dark, too. It has to be in this language and to have this heading.
     pub(crate) async fn sees(&self, language: &str, heading: &str) {
-        let found = self.window.run("return document.querySelector('h1')?.textContent", json!([])).await;
-        let url = self.window.url().await;
-        assert_eq!(found, heading, "{url}");
-        let is_new = self.seen.borrow_mut().insert(format!("{heading} {:?}", self.screen));
+        const SHOWN: &str = "return [document.querySelector('h1')?.textContent, document.body.textContent]";
+        let shown = self.window.run(SHOWN, json!([])).await;
+        assert_eq!(shown[0], heading, "{}", self.window.url().await);
+        let is_new = self.seen.borrow_mut().insert(format!("{:?} {}", self.screen, shown[1]));
         for scheme in if is_new { &["light", "dark"][..] } else { &["light"] } {
             let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
             self.window.tune("Emulation.setEmulatedMedia", media).await;

@@ -75,7 +75,7 @@ for (const field of document.querySelectorAll('input:not([type=hidden])')) {
   if (!label?.textContent.trim()) fault(`${field.name} has no label`);
   if (field.type === 'text') readable(field, field.value);
 }
-for (const target of document.querySelectorAll('button, input[type=text], label:has(input)')) {
+for (const target of document.querySelectorAll('a, button, input[type=text], label:has(input)')) {
   const [style, box] = [getComputedStyle(target), target.getBoundingClientRect()];
   if (box.height < 44) fault(`${target.textContent || target.name} is ${box.height} pixels high`);
   const around = ground(target.parentElement);

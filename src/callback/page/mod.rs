@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-use words::words;
+use words::{again, words};
 
 use super::language::Language;
 use crate::consent::Ending;
@@ -90,12 +90,14 @@ impl Page {
         let (title, text) = words(self, language);
         let (class, mark) = self.mark();
         let tag = language.tag();
+        // An empty reference is the page's own address (RFC 3986 §4.4).
+        let link = again(self, language).map_or_else(String::new, |label| format!("<a href=\"\">{label}</a>\n"));
         let html = format!(
             "<!doctype html>\n<html lang=\"{tag}\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
              <style>{STYLE}</style>\n<main class=\"{class}\">\n\
              <svg viewBox=\"0 0 48 48\" aria-hidden=\"true\"><circle cx=\"24\" cy=\"24\" r=\"21\"/><path d=\"{mark}\"/></svg>\n\
-             <h1>{title}</h1>\n<p>{text}</p>\n</main>\n</html>\n"
+             <h1>{title}</h1>\n<p>{text}</p>\n{link}</main>\n</html>\n"
         );
         let mut response = Response::new(Full::from(html));
         *response.status_mut() = self.status();

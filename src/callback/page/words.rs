@@ -88,13 +88,13 @@ pub(super) const fn words(page: Page, language: Language) -> (&'static str, &'st
             ("Dette svaret kan ikke leses", "Ingenting er endret. Start på nytt i appen.")
         }
         (Page::Unavailable, L::English) => {
-            ("This does not work at the moment", "Nothing is lost. Please load this page again in a moment.")
+            ("This does not work at the moment", "Nothing is lost. Please try again in a moment.")
         }
         (Page::Unavailable, L::Dutch) => {
-            ("Dit werkt op dit moment niet", "Er is niets verloren. Laad deze pagina zo meteen opnieuw.")
+            ("Dit werkt op dit moment niet", "Er is niets verloren. Probeer het zo meteen opnieuw.")
         }
         (Page::Unavailable, L::Norwegian) => {
-            ("Dette virker ikke akkurat nå", "Ingenting er tapt. Last siden på nytt om et øyeblikk.")
+            ("Dette virker ikke akkurat nå", "Ingenting er tapt. Prøv igjen om et øyeblikk.")
         }
         (Page::Misconfigured, L::English) => {
             ("This does not work here", "The operator of this service has to mend something first.")
@@ -113,5 +113,29 @@ pub(super) const fn words(page: Page, language: Language) -> (&'static str, &'st
         }
         (Page::Method | Page::Refused(_), L::Dutch) => ("Dit verzoek wordt niet aanvaard", "Begin opnieuw in de app."),
         (Page::Method | Page::Refused(_), L::Norwegian) => ("Forespørselen godtas ikke", "Start på nytt i appen."),
+    }
+}
+
+/// What a link says that loads the page again. Only one has any use for it.
+pub(super) const fn again(page: Page, language: Language) -> Option<&'static str> {
+    match (page, language) {
+        (Page::Unavailable, Language::English) => Some("Try again"),
+        (Page::Unavailable, Language::Dutch) => Some("Probeer opnieuw"),
+        (Page::Unavailable, Language::Norwegian) => Some("Prøv igjen"),
+        (
+            Page::Granted
+            | Page::Denied
+            | Page::Failed
+            | Page::Working
+            | Page::Foreign
+            | Page::Used
+            | Page::Unknown
+            | Page::Malformed
+            | Page::Misconfigured
+            | Page::NotFound
+            | Page::Method
+            | Page::Refused(_),
+            Language::English | Language::Dutch | Language::Norwegian,
+        ) => None,
     }
 }

@@ -118,7 +118,7 @@ fn begin<C: Clock>(world: &World<C>, head: &Parts, fault: &Fault) -> Answer {
     let mut register = lock(&world.norsk_gjeld);
     let begun = register.visits.begin(world.clock.boot(), sent, visit);
     let mut page = match register.visits.find(world.clock.boot(), &begun.name, Some(&begun.cookie)) {
-        Ok(visit) => screens::log_in(&begun.name, visit, false),
+        Ok(visit) => screens::log_in(&begun.name, visit, None),
         Err(Lost) => lost(&BANK, &head.headers),
     };
     set_cookie(&mut page, COOKIE, &begun.cookie, !world.settings.plain_pages);
@@ -200,7 +200,7 @@ fn step<C: Clock>(world: &World<C>, head: &Parts, name: &str, form: &Form) -> An
             visit.nin = form.get("nin").filter(|nin| is_nin(nin)).map(str::to_owned);
             return match &visit.nin {
                 Some(_) => screens::at("consent", name, visit),
-                None => screens::log_in(name, visit, true),
+                None => screens::log_in(name, visit, form.get("nin").or(Some(""))),
             };
         }
         ("consent", "deny", _) => "consent_denied",

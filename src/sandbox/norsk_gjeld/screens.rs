@@ -15,24 +15,22 @@ pub(super) const BANK: Bank =
 pub(super) fn at(step: &str, name: &str, visit: &Visit) -> Answer {
     match (step, &visit.nin) {
         ("consent", Some(nin)) => consent(name, visit, nin),
-        _ => log_in(name, visit, false),
+        _ => log_in(name, visit, None),
     }
 }
 
-/// Step 1: who the person is. `again` after a number that is none.
-pub(super) fn log_in(name: &str, visit: &Visit, again: bool) -> Answer {
+/// Step 1: who the person is. After what is no number, it is shown again, and that it is wrong.
+pub(super) fn log_in(name: &str, visit: &Visit, wrong: Option<&str>) -> Answer {
     let words = words(visit.language);
     let html = Html::default().markup("<label class=\"field\" for=\"nin\">").text(words.nin_of).markup("</label>");
-    let html = if again {
+    let html = html.each(wrong, |html, _| {
         html.markup("<p class=\"alert\" id=\"wrong\" role=\"alert\">").text(words.wrong).markup("</p>")
-    } else {
-        html
-    };
+    });
     let fields = html
         .markup("<input type=\"text\" id=\"nin\" name=\"nin\" inputmode=\"numeric\" pattern=\"[0-9]{11}\" required ")
-        .markup(if again { "aria-invalid=\"true\" aria-describedby=\"wrong\" " } else { "" })
+        .markup(if wrong.is_some() { "aria-invalid=\"true\" aria-describedby=\"wrong\" " } else { "" })
         .markup("autocomplete=\"off\" value=\"")
-        .text(visit.nin.as_deref().unwrap_or(WITH_DEBT[0]))
+        .text(wrong.or(visit.nin.as_deref()).unwrap_or(WITH_DEBT[0]))
         .markup("\">");
     let (yes, no) = (("next", words.log_in), ("cancel", words.cancel));
     step(name, visit, ("1", "login"), words.log_in, fields, yes, no)
