@@ -1,4 +1,4 @@
-//! A customer at a browser, who has a keyboard and no mouse, and who looks at every page.
+//! A customer at a browser without scripts, who has a keyboard and no mouse, and who looks at every page.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -26,6 +26,14 @@ impl Screen {
             Self::Phone => (390, 844),
         }
     }
+
+    /// How its pages are coloured, and how else they are looked at.
+    const fn schemes(self) -> [&'static str; 2] {
+        match self {
+            Self::Desktop => ["light", "dark"],
+            Self::Phone => ["dark", "light"],
+        }
+    }
 }
 
 /// How long a page may take on a busy machine.
@@ -50,14 +58,16 @@ impl Customer {
 
     pub(crate) async fn sit_at(&mut self, screen: Screen) {
         self.screen = screen;
-        self.sized().await;
+        self.settle().await;
     }
 
-    async fn sized(&self) {
+    async fn settle(&self) {
         let (width, height) = self.screen.size();
         let mobile = matches!(self.screen, Screen::Phone);
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
         self.window.tune("Emulation.setDeviceMetricsOverride", metrics).await;
+        // Scripts of pages do not run; those of the test do.
+        self.window.tune("Emulation.setScriptExecutionDisabled", json!({"value": true})).await;
     }
 
     /// Opens an address, which somebody has given to the customer.
@@ -65,16 +75,18 @@ impl Customer {
         self.window.goto(url).await;
     }
 
-    /// Looks at the page that is shown, the first time in dark, too. It has to be in this language and to have this heading.
+    /// Looks at the page that is shown, the first time in light and in dark. It has to be in this language and to have this heading.
     pub(crate) async fn sees(&self, language: &str, heading: &str) {
         const SHOWN: &str = "return [document.querySelector('h1')?.textContent, document.body.textContent]";
         let shown = self.window.run(SHOWN, json!([])).await;
         assert_eq!(shown[0], heading, "{}", self.window.url().await);
         let is_new = self.seen.borrow_mut().insert(format!("{:?} {}", self.screen, shown[1]));
-        for scheme in if is_new { &["light", "dark"][..] } else { &["light"] } {
+        let (width, _) = self.screen.size();
+        let [own, other] = self.screen.schemes();
+        // It ends as the screen has it: keys are pressed in light on the one, in dark on the other.
+        for scheme in is_new.then_some(other).into_iter().chain([own]) {
             let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
             self.window.tune("Emulation.setEmulatedMedia", media).await;
-            let (width, _) = self.screen.size();
             let faults = self.window.run(include_str!("look.js"), json!([language, width])).await;
             assert_eq!(faults, json!([]), "{heading} on {:?} in {scheme}", self.screen);
             self.keep_picture(heading, scheme).await;
@@ -142,7 +154,7 @@ impl Customer {
     /// A second window of the same browser, on the same screen. Answers with the name of the first.
     pub(crate) async fn open_another(&self) -> String {
         let first = self.window.open_another().await;
-        self.sized().await;
+        self.settle().await;
         first
     }
 

@@ -4,6 +4,7 @@
 //! pipe: it ends with the driver, however the test ends.
 
 use std::process::Command;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,6 @@ use crate::support::program::Program;
 
 /// One chromedriver. What it and its browsers write is in a directory of its own.
 pub(crate) struct Driver {
-    #[expect(dead_code, reason = "it runs as long as this lives")]
     program: Program,
     url: String,
     app: App,
@@ -89,6 +89,19 @@ impl Driver {
         let opened = &answer.json()["value"];
         let id = opened["sessionId"].as_str().unwrap_or_else(|| panic!("no browser: {opened}"));
         Window { app: self.app.clone(), session: format!("{url}/{id}") }
+    }
+}
+
+impl Drop for Driver {
+    /// Browsers that a test has left open write until they have noticed that the driver is gone.
+    fn drop(&mut self) {
+        self.program.kill();
+        for _ in 0..100 {
+            if std::fs::remove_dir_all(self.home.path()).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Browsers that come again, come late, or are somebody else's. None of them changes anything.
 
+use serde_json::json;
+
 use crate::banks::{Bank, Ours, origin};
 use crate::customer::Customer;
 use crate::driver::Driver;
 use crate::support::redis::RedisServer;
+use crate::support::rogue::{Rogue, Then, answer};
 use crate::support::street::Street;
 
 const USED: &str = "You have been at your bank already";
@@ -68,6 +71,29 @@ async fn another_browser_gets_nowhere_with_the_address_the_state_or_the_code_of_
         bank.is_read(&sidecar, consent).await;
     }
     thief.window.close().await;
+    customer.window.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_frames_or_embeds_the_address_of_a_customer_takes_nothing_from_the_customer() {
+    let (street, driver, site) = tokio::join!(Street::new(), Driver::start(), Rogue::start());
+    let sidecar = street.replica().start().await;
+    let customer = Customer::new(driver.open("en").await, "en").await;
+    let victim = Customer::new(driver.open("en").await, "en").await;
+    let start = Bank::AbnAmro.ask(&sidecar, "c").await;
+    let page = format!("<!doctype html><h1>Look</h1><iframe src=\"{start}\"></iframe><img src=\"{start}\">");
+    site.next_api_answer((answer(200, &page), Then::Close));
+    // The page is there when what it embeds was answered.
+    victim.open(&site.url("/look")).await;
+    let embedded = "return performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('/start/'))";
+    assert_eq!(victim.window.run(embedded, json!([])).await, json!([start, start]));
+
+    // Had one of them counted, the first browser would have been the victim's.
+    customer.open(&start).await;
+    Bank::AbnAmro.decide(&customer, true).await;
+    customer.sees("en", Ours::Granted.heading("en")).await;
+    Bank::AbnAmro.is_read(&sidecar, "c").await;
+    victim.window.close().await;
     customer.window.close().await;
 }
 
