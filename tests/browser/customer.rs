@@ -95,11 +95,12 @@ impl Customer {
     }
 
     /// Nothing of a page was refused by its policy, nor failed otherwise. That a page came with an error's status, as some of
-    /// ours do, is logged as well; so is that there is no icon at the bank's or at ours.
+    /// ours do, is logged as well, and so are troubles of the browser's own first page.
     async fn has_no_complaints(&self) {
         let told = |line: &Value| {
             let text = line["message"].as_str().unwrap_or_default();
-            line["source"] == "network" && text.contains("Failed to load resource: the server responded with a status")
+            let status = "Failed to load resource: the server responded with a status";
+            text.starts_with("chrome://") || (line["source"] == "network" && text.contains(status))
         };
         let lines = self.window.console().await;
         let complaints: Vec<_> = lines.iter().filter(|line| !told(line)).collect();
