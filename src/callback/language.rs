@@ -1,6 +1,8 @@
 //! Which language a page is in.
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
+
+use crate::http::accept_language::preferred;
 
 /// The languages that pages are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,21 +13,9 @@ pub(super) enum Language {
 }
 
 impl Language {
-    /// The one that the browser would rather have (RFC 9110 §12.5.4); English where it asks for none of them.
+    /// The one that the browser would rather have; English where it asks for none of them.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let lines = headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
-        let mut best = (0, Self::English);
-        for range in lines.flat_map(|line| line.split(',')).take(MOST) {
-            let (tag, parameter) = range.split_once(';').unwrap_or((range, ""));
-            let primary = tag.trim().split('-').next().unwrap_or_default();
-            let weight = weight(parameter);
-            if let Some(language) = Self::named(primary)
-                && weight > best.0
-            {
-                best = (weight, language);
-            }
-        }
-        best.1
+        preferred(headers, Self::named).unwrap_or(Self::English)
     }
 
     /// The tag for `lang` and `Content-Language`.
@@ -38,58 +28,34 @@ impl Language {
     }
 
     fn named(primary: &str) -> Option<Self> {
-        let is = |known: &[&str]| known.iter().any(|known| primary.eq_ignore_ascii_case(known));
-        if is(&["en"]) {
-            Some(Self::English)
-        } else if is(&["nl"]) {
-            Some(Self::Dutch)
-        } else if is(&["nb", "no", "nn"]) {
-            Some(Self::Norwegian)
-        } else {
-            None
+        match primary {
+            "en" => Some(Self::English),
+            "nl" => Some(Self::Dutch),
+            "nb" | "no" | "nn" => Some(Self::Norwegian),
+            _ => None,
         }
-    }
-}
-
-/// Ranges that are looked at.
-const MOST: usize = 32;
-
-/// `q=0.8` in thousandths; a thousand where there is none or it cannot be read.
-fn weight(parameter: &str) -> u32 {
-    let Some(value) = parameter.trim().strip_prefix("q=") else { return 1_000 };
-    match value.trim().split_once('.') {
-        None if value.trim() == "0" => 0,
-        Some(("0", digits)) if digits.len() <= 3 => format!("{digits:0<3}").parse().unwrap_or(1_000),
-        None | Some(_) => 1_000,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderValue, header};
 
     use super::*;
 
-    fn of(line: &'static str) -> Language {
-        let headers = [(header::ACCEPT_LANGUAGE, HeaderValue::from_static(line))].into_iter().collect();
-        Language::of(&headers)
-    }
-
     #[test]
-    fn the_browsers_first_choice_among_ours_is_taken() {
+    fn norwegian_has_three_names_and_whoever_asks_for_none_of_ours_reads_english() {
         for (line, expected) in [
             ("nl-NL,nl;q=0.9,en;q=0.8", Language::Dutch),
-            ("fr, nl;q=0.5, en;q=0.7", Language::English),
             ("nb-NO", Language::Norwegian),
-            ("NN;q=0.3, de", Language::Norwegian),
+            ("nn", Language::Norwegian),
             ("no", Language::Norwegian),
-            ("en;q=0, nl;q=0.001", Language::Dutch),
-            ("nl;q=0", Language::English),
+            ("en-GB", Language::English),
             ("fr", Language::English),
-            ("*", Language::English),
-            (";;;,=,q", Language::English),
+            ("nl;q=0", Language::English),
         ] {
-            assert_eq!(of(line), expected, "{line}");
+            let headers = [(header::ACCEPT_LANGUAGE, HeaderValue::from_static(line))].into_iter().collect();
+            assert_eq!(Language::of(&headers), expected, "{line}");
         }
         assert_eq!(Language::of(&HeaderMap::new()), Language::English);
     }

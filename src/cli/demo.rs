@@ -137,8 +137,11 @@ fn what_to_try(at: &Addresses, endpoints: &Endpoints, debt_consent: &str) -> Str
     if let Some(admin) = &at.admin {
         let _ = writeln!(
             text,
-            "4. Consent as a customer does. Open the start_url that this prints in a browser, and choose any user:\n\n   \
-             curl -X POST -H 'Content-Type: application/json' -d '{{\"provider\": \"abn-amro\"}}' http://{admin}/v1/consents\n"
+            "4. Consent as a customer does, at \"abn-amro\" or at \"norsk-gjeld\". Open the start_url that this prints in a browser:\n\n   \
+             curl -X POST -H 'Content-Type: application/json' -d '{{\"provider\": \"abn-amro\"}}' http://{admin}/v1/consents\n\n   \
+             With the consent_id that it prints read what was granted, the account or the debt:\n\n   \
+             curl -H 'Consent-ID: CONSENT_ID' {balances}\n   \
+             curl -H 'Consent-ID: CONSENT_ID' http://{proxy}/debt/v1/debt\n"
         );
     }
     let _ = write!(text, "Ctrl-C ends it.");
@@ -230,6 +233,7 @@ apis:
     provider: norsk-gjeld
     ca_file: ca.pem
     routes:
+      - {{match: GET /v1/debt, token: consent}}
       - match: PUT /v1/consent/agreement
         token: client
         audience: https://api-preprod.norskgjeld.no/v1/consent/agreement

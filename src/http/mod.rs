@@ -11,11 +11,12 @@
 //!    [`hop_by_hop`] names, and [`request_id`] and [`trace_context`] say which request this is.
 //! 5. [`upstream_uri`] says where the request goes, from the configuration alone.
 //! 6. [`location`] turns a redirect of the bank back to this proxy; [`retry_after`] and [`media_type`] read its answers.
-//! 7. [`problem`] writes our own answers.
+//! 7. [`problem`] writes our own answers; [`accept_language`] says in which language a browser would rather read a page.
 //!
 //! Every refusal is an enum whose variants are the reasons; `problem()` on it gives the problem type an app is told, and
 //! its text repeats nothing of the request.
 
+pub mod accept_language;
 pub mod forwarding;
 pub mod hop_by_hop;
 pub mod host;

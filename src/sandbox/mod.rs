@@ -37,7 +37,9 @@
 //! `step=authorize&answer=authorize`; `answer=cancel` ends any of them. Where no customer is at hand,
 //! `{"auto_approve": true}` in the settings has the first request answered with a code. Redirect URIs must be
 //! registered, in the settings; `http://localhost:8090/callback` and `https://localhost/auth` are. With `--plain-pages`
-//! the pages come in plain HTTP, for a browser that does not trust `ca.pem`.
+//! the pages come in plain HTTP, for a browser that does not trust `ca.pem`. Both banks' pages begin in the browser's
+//! language where the bank has it, else in English, and a button changes it: `language=nl` or `en` here, `nb` or `en` at
+//! Norsk Gjeldsinformasjon. They need no script and no mouse.
 //!
 //! A code is exchanged once, within 60 seconds, with the redirect URI and verifier that belong to it. One that comes
 //! twice is counted in `code_reuses` and ends the consent.

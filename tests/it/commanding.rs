@@ -190,7 +190,7 @@ async fn the_demo_starts_at_once_and_everything_it_prints_works() {
 
     let commands: Vec<String> = said.replace("\\\n", " ").lines().map(str::trim).map(str::to_owned).collect();
     let curls: Vec<_> = commands.iter().filter(|line| line.starts_with("curl ") || line.starts_with("seq ")).collect();
-    assert_eq!(curls.len(), 6, "{said}");
+    assert_eq!(curls.len(), 8, "{said}");
     let shell = |line: &str| {
         let output = std::process::Command::new("sh").args(["-c", line]).output().unwrap();
         assert!(output.status.success(), "{line}: {}", text(&output.stderr));
@@ -209,6 +209,13 @@ async fn the_demo_starts_at_once_and_everything_it_prints_works() {
     let sent =
         shell(&format!("curl -s -o /dev/null -w '%{{redirect_url}}' {}", started["start_url"].as_str().unwrap()));
     assert!(shell(&format!("curl -s '{sent}'")).contains("<form"), "the bank's first page is behind {sent}");
+
+    // What is granted in a browser is read like this; until then nobody has consented, and at the other bank nobody was asked.
+    let consent = started["consent_id"].as_str().unwrap();
+    for (curl, problem) in curls[6..].iter().zip(["consent-pending", "consent-unknown"]) {
+        let answer: Value = serde_json::from_str(&shell(&curl.replace("CONSENT_ID", consent))).unwrap();
+        assert!(answer["type"].as_str().unwrap().ends_with(problem), "{curl}: {answer}");
+    }
 
     // The other bank as well: nothing may lead off this machine.
     let other = curls[5]

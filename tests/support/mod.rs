@@ -24,3 +24,5 @@ pub(crate) mod rogue;
 pub(crate) mod scripted_redis;
 // A replica of the proxy with a configuration of its own.
 pub(crate) mod sidecar;
+// The customer's way: banks with pages, and replicas that send browsers there.
+pub(crate) mod street;

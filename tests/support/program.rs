@@ -65,7 +65,12 @@ impl Program {
                 return found;
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("it ended with {status} before it said {what}:\n{}", self.output());
+                // What it wrote last may still be on its way here, until both streams have ended.
+                while Arc::strong_count(&self.output) > 1 && Instant::now() < deadline {
+                    sleep(Duration::from_millis(5)).await;
+                }
+                return find(&self.output())
+                    .unwrap_or_else(|| panic!("it ended with {status} before it said {what}:\n{}", self.output()));
             }
             assert!(Instant::now() < deadline, "it never said {what}:\n{}", self.output());
             sleep(Duration::from_millis(5)).await;

@@ -1,14 +1,14 @@
 //! A real `redis-server` process of a test's own: a free port, a directory of its own, nothing written to disk unless
 //! asked for, and gone with the test.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use consentry::store::RedisStore;
 use consentry::store::redis::{RedisAddress, RedisSettings, Servers};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
 /// How long a server may take to come up or go down on a busy machine.
@@ -42,7 +42,7 @@ impl RedisServer {
     pub(crate) async fn start_with(options: RedisOptions) -> Self {
         let mut server =
             Self { child: None, port: free_port(), options: options.0, home: tempfile::tempdir().unwrap() };
-        // Between looking for a free port and binding it somebody else may take it.
+        // Who names a port, and does not ask for any, may still take it.
         for _ in 0..3 {
             if server.try_start().await {
                 return server;
@@ -199,7 +199,14 @@ pub(crate) fn settings_for(servers: impl Into<Servers>) -> RedisSettings {
     }
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on. Until this process ends it is given to nobody who asks for any port, so that it cannot be
+/// taken before it is used: it stays bound here, without anybody listening, which lets those listen who name it.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static KEPT: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    KEPT.lock().unwrap().push(socket);
+    port
 }

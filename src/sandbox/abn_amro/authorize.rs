@@ -12,12 +12,12 @@ use hyper::body::Incoming;
 use super::super::answers::{Answer, Broken, Form, Wire, covers, empty, on_the_wire, only, read_body};
 use super::super::codes::Challenge;
 use super::super::faults::{Fault, Occasion, Target};
-use super::super::pages::{cookie, send_back, set_cookie};
+use super::super::pages::{Language, cookie, lost, refused, send_back, set_cookie};
 use super::super::visits::Lost;
 use super::super::world::{World, lock};
 use super::data::{USERS, User};
 use super::exchange::Approved;
-use super::screens::{self, Language};
+use super::screens::{self, BANK};
 use super::{ACCOUNT_SCOPES, DEFAULT_IBAN, PAYMENT_SCOPES};
 use crate::words::clock::Clock;
 
@@ -91,11 +91,11 @@ fn begin<C: Clock>(world: &World<C>, head: &Parts, fault: &Fault) -> Answer {
     let knobs = lock(&world.abn_amro_knobs).clone();
     let twice = form.repeated(&["client_id", "redirect_uri"]).is_some();
     if twice || form.get("client_id") != Some(world.settings.abn_amro_client_id.as_str()) {
-        return screens::refused("Unknown or invalid client_id");
+        return refused(&BANK, &head.headers, &["Unknown or invalid client_id"]);
     }
     let registered = |uri: &&str| knobs.redirect_uris.iter().any(|own| own == uri);
     let Some(redirect_uri) = form.get("redirect_uri").filter(registered) else {
-        return screens::refused("Invalid redirect_uri");
+        return refused(&BANK, &head.headers, &["Invalid redirect_uri"]);
     };
     let state = form.get("state");
     if let Some(error) = &fault.authorize_error {
@@ -109,13 +109,14 @@ fn begin<C: Clock>(world: &World<C>, head: &Parts, fault: &Fault) -> Answer {
     if knobs.auto_approve {
         return approve(world, &request, DEFAULT_IBAN);
     }
-    let visit = Visit { request, language: Language::English, user: None, iban: None };
+    let language = Language::of_browser(&head.headers, BANK.languages);
+    let visit = Visit { request, language, user: None, iban: None };
     let sent = cookie(&head.headers, COOKIE);
     let mut ledger = lock(&world.abn_amro);
     let begun = ledger.visits.begin(world.clock.boot(), sent, visit);
     let mut page = match ledger.visits.find(world.clock.boot(), &begun.name, Some(&begun.cookie)) {
         Ok(visit) => screens::log_on(&begun.name, visit),
-        Err(Lost) => screens::lost(),
+        Err(Lost) => lost(&BANK, &head.headers),
     };
     set_cookie(&mut page, COOKIE, &begun.cookie, !world.settings.plain_pages);
     page
@@ -169,9 +170,9 @@ fn step<C: Clock>(world: &World<C>, head: &Parts, name: &str, form: &Form) -> An
     let now = world.clock.boot();
     let sent = cookie(&head.headers, COOKIE);
     let mut ledger = lock(&world.abn_amro);
-    let Ok(visit) = ledger.visits.find(now, name, sent) else { return screens::lost() };
+    let Ok(visit) = ledger.visits.find(now, name, sent) else { return lost(&BANK, &head.headers) };
     if let Some(language) = form.get("language") {
-        visit.language = Language::of(language);
+        visit.language = Language::of_button(language, BANK.languages);
         return screens::at(form.get("step"), name, visit);
     }
     if form.get("answer") == Some("cancel") {

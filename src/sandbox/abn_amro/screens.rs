@@ -3,42 +3,13 @@
 //! Every step is a form that is posted to the visit's own path: `step` names the page, `answer` the button, `user` and
 //! `account` are what was chosen.
 
-use http::StatusCode;
-
 use super::super::answers::Answer;
-use super::super::pages::{Html, page};
+use super::super::pages::{Bank, Html, Language, Step};
 use super::authorize::Visit;
 use super::data::USERS;
 
-const BANK: &str = "ABN AMRO";
-
-/// What the customer reads. It is chosen on the pages; no parameter names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Language {
-    Dutch,
-    English,
-}
-
-impl Language {
-    /// The language of a button; English where there is no such button.
-    pub(super) fn of(tag: &str) -> Self {
-        if tag == "nl" { Self::Dutch } else { Self::English }
-    }
-
-    const fn tag(self) -> &'static str {
-        match self {
-            Self::Dutch => "nl",
-            Self::English => "en",
-        }
-    }
-
-    const fn words(self) -> &'static Words {
-        match self {
-            Self::Dutch => &DUTCH,
-            Self::English => &ENGLISH,
-        }
-    }
-}
+/// The language is chosen on the pages; no parameter names it.
+pub(super) const BANK: Bank = Bank { name: "ABN AMRO", class: "abn", languages: &[Language::Dutch, Language::English] };
 
 /// The page of a step, or the last one before it that is not filled in yet.
 pub(super) fn at(step: Option<&str>, name: &str, visit: &Visit) -> Answer {
@@ -51,59 +22,41 @@ pub(super) fn at(step: Option<&str>, name: &str, visit: &Visit) -> Answer {
 
 /// Step 1: who the customer is.
 pub(super) fn log_on(name: &str, visit: &Visit) -> Answer {
-    let words = visit.language.words();
+    let words = words(visit.language);
     let chosen = visit.user.unwrap_or(&USERS[0]);
     let fields = Html::default()
         .markup("<fieldset><legend>")
         .text(words.test_user)
         .markup("</legend>")
-        .each(&USERS, |html, user| {
-            let html = html.markup("<p><input type=\"radio\" name=\"user\" required id=\"").text(user.name);
-            let html = html.markup("\" value=\"").text(user.name);
-            let html = html.markup(if user == chosen { "\" checked>" } else { "\">" });
-            html.markup(" <label for=\"").text(user.name).markup("\">").text(user.holder()).markup("</label></p>")
-        })
+        .each(&USERS, |html, user| html.choice("user", user.name, user.holder(), user == chosen))
         .markup("</fieldset>");
-    step(name, visit, "logon", words.log_on, &fields, ("next", words.log_on))
+    step(name, visit, ("1", "logon"), words.log_on, fields, ("next", words.log_on))
 }
 
 /// Step 2: what is asked for, and for which account.
 fn check(name: &str, visit: &Visit, accounts: &[&'static str]) -> Answer {
-    let words = visit.language.words();
+    let words = words(visit.language);
     let chosen = visit.iban.or(accounts.first().copied());
     let fields = asked(visit)
         .markup("<fieldset><legend>")
         .text(words.account)
         .markup("</legend>")
-        .each(accounts, |html, iban| {
-            let html = html.markup("<p><input type=\"radio\" name=\"account\" required id=\"").text(iban);
-            let html = html.markup("\" value=\"").text(iban);
-            let html = html.markup(if Some(*iban) == chosen { "\" checked>" } else { "\">" });
-            html.markup(" <label for=\"").text(iban).markup("\">").text(iban).markup("</label></p>")
-        })
+        .each(accounts, |html, iban| html.choice("account", iban, &in_fours(iban), Some(*iban) == chosen))
         .markup("</fieldset>");
-    step(name, visit, "check", words.check, &fields, ("next", words.next))
+    step(name, visit, ("2", "check"), words.check, fields, ("next", words.next))
 }
 
 /// Step 3: the customer's word.
 fn authorize(name: &str, visit: &Visit, iban: &str) -> Answer {
-    let words = visit.language.words();
-    let fields = asked(visit)
-        .markup("<p>")
-        .text(words.account)
-        .markup(": <strong>")
-        .text(iban)
-        .markup("</strong></p><p>")
-        .text(words.days)
-        .markup(": ")
-        .text(&visit.request.days.to_string())
-        .markup("</p>");
-    step(name, visit, "authorize", words.authorize, &fields, ("authorize", words.authorize))
+    let words = words(visit.language);
+    let (iban, days) = (in_fours(iban), visit.request.days.to_string());
+    let fields = asked(visit).facts([(words.account, iban.as_str()), (words.days, days.as_str())]);
+    step(name, visit, ("3", "authorize"), words.authorize, fields, ("authorize", words.authorize))
 }
 
 /// Who asks, and for what.
 fn asked(visit: &Visit) -> Html {
-    let words = visit.language.words();
+    let words = words(visit.language);
     let html = Html::default().markup("<p><strong>").text(&visit.request.client_id).markup("</strong> ");
     let html = html.text(words.asks_for).markup("</p><ul>");
     let html = html.each(visit.request.scope.split(' '), |html, scope| {
@@ -116,47 +69,31 @@ fn asked(visit: &Visit) -> Html {
     }
 }
 
-/// A step as a form, with its button, the one that cancels, and the choice of a language.
+/// A step with its button and the one that cancels.
 fn step(
     name: &str,
     visit: &Visit,
-    step: &'static str,
+    (number, step): (&'static str, &'static str),
     title: &'static str,
-    fields: &Html,
-    button: (&'static str, &'static str),
+    fields: Html,
+    yes: (&'static str, &'static str),
 ) -> Answer {
-    let (language, words) = (visit.language, visit.language.words());
-    let form = |html: Html| {
-        let html = html.markup("<form method=\"post\" action=\"/as/").text(name);
-        let html = html.markup("/resume/as/authorization.ping\"><input type=\"hidden\" name=\"step\" value=\"");
-        html.text(step).markup("\">")
-    };
-    let html = form(Html::default())
-        .append(fields)
-        .markup("<button name=\"answer\" value=\"")
-        .text(button.0)
-        .markup("\">")
-        .text(button.1)
-        .markup("</button><button name=\"answer\" value=\"cancel\" formnovalidate>")
-        .text(words.cancel)
-        .markup("</button></form>\n");
-    let html = form(html).markup(match language {
-        Language::Dutch => "<button name=\"language\" value=\"en\" lang=\"en\">English</button></form>",
-        Language::English => "<button name=\"language\" value=\"nl\" lang=\"nl\">Nederlands</button></form>",
-    });
-    page(StatusCode::OK, language.tag(), BANK, title, &html)
+    let action = format!("/as/{name}/resume/as/authorization.ping");
+    let no = ("cancel", words(visit.language).cancel);
+    let (bank, language, number) = (&BANK, visit.language, (number, "3"));
+    Step { bank, language, title, number, name: step, action: &action, fields, yes, no }.page()
 }
 
-/// The request does not come from a client that is known, so nobody is sent anywhere.
-pub(super) fn refused(why: &'static str) -> Answer {
-    page(StatusCode::BAD_REQUEST, "en", BANK, "Error", &Html::default().markup("<p>").text(why).markup("</p>"))
-}
-
-/// The visit is over, or its cookie did not come back.
-pub(super) fn lost() -> Answer {
-    const WHY: &str =
-        "This visit is over, or your browser has not kept the bank's cookie. Begin again where you came from.";
-    page(StatusCode::BAD_REQUEST, "en", BANK, "Error", &Html::default().markup("<p>").text(WHY).markup("</p>"))
+/// An IBAN as people read it (ISO 13616-1).
+fn in_fours(iban: &str) -> String {
+    let mut shown = String::new();
+    for (nth, character) in iban.chars().enumerate() {
+        if nth > 0 && nth % 4 == 0 {
+            shown.push(' ');
+        }
+        shown.push(character);
+    }
+    shown
 }
 
 /// The words of a language.
@@ -187,6 +124,14 @@ impl Words {
             "psd2:account:funds:read" => self.funds,
             _ => self.pay,
         }
+    }
+}
+
+/// There are no pages in Norwegian here.
+const fn words(language: Language) -> &'static Words {
+    match language {
+        Language::Dutch => &DUTCH,
+        Language::English | Language::Norwegian => &ENGLISH,
     }
 }
 

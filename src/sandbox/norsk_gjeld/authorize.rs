@@ -12,12 +12,14 @@ use hyper::body::Incoming;
 use super::super::answers::{Answer, Broken, Form, Wire, empty, on_the_wire, only, read_body};
 use super::super::codes::Challenge;
 use super::super::faults::{Fault, Occasion, Target};
-use super::super::pages::{cookie, send_back, set_cookie};
+use super::super::pages::{Language, cookie, lost, refused, send_back, set_cookie};
+use super::super::visits::Lost;
 use super::super::world::{World, lock};
 use super::data::WITH_DEBT;
 use super::exchange::Approved;
 use super::register::{NotRegistered, Now};
-use super::{DEBT_SCOPES, is_nin, screens};
+use super::screens::{self, BANK};
+use super::{DEBT_SCOPES, is_nin};
 use crate::words::clock::Clock;
 
 const PATH: &str = "/oauth2/auth";
@@ -30,8 +32,9 @@ const SHORTEST_STATE: usize = 8;
 /// A person on the way from one page to the next.
 pub(in crate::sandbox) struct Visit {
     pub(super) request: Wanted,
+    pub(super) language: Language,
     /// Who has logged in.
-    nin: Option<String>,
+    pub(super) nin: Option<String>,
 }
 
 /// An authorization request that is in order.
@@ -91,12 +94,13 @@ fn begin<C: Clock>(world: &World<C>, head: &Parts, fault: &Fault) -> Answer {
     let knobs = lock(&world.norsk_gjeld_knobs).clone();
     let twice = form.repeated(&["client_id", "redirect_uri"]).is_some();
     if twice || form.get("client_id") != Some(world.settings.norsk_gjeld_client_id.as_str()) {
-        return screens::refused("invalid_client", "The requested OAuth 2.0 Client does not exist.");
+        const WHY: &str = "The requested OAuth 2.0 Client does not exist.";
+        return refused(&BANK, &head.headers, &["invalid_client", WHY]);
     }
     let registered = |uri: &&str| knobs.redirect_uris.iter().any(|own| own == uri);
     let Some(redirect_uri) = form.get("redirect_uri").filter(registered) else {
         const WHY: &str = "The 'redirect_uri' parameter does not match any of the OAuth 2.0 Client's registered ones.";
-        return screens::refused("invalid_request", WHY);
+        return refused(&BANK, &head.headers, &["invalid_request", WHY]);
     };
     let state = form.get("state").unwrap_or_default();
     if let Some(error) = &fault.authorize_error {
@@ -110,9 +114,13 @@ fn begin<C: Clock>(world: &World<C>, head: &Parts, fault: &Fault) -> Answer {
         return approve(world, &request, WITH_DEBT[0]);
     }
     let sent = cookie(&head.headers, COOKIE);
-    let visit = Visit { request, nin: None };
-    let begun = lock(&world.norsk_gjeld).visits.begin(world.clock.boot(), sent, visit);
-    let mut page = screens::log_in(&begun.name, false);
+    let visit = Visit { request, language: Language::of_browser(&head.headers, BANK.languages), nin: None };
+    let mut register = lock(&world.norsk_gjeld);
+    let begun = register.visits.begin(world.clock.boot(), sent, visit);
+    let mut page = match register.visits.find(world.clock.boot(), &begun.name, Some(&begun.cookie)) {
+        Ok(visit) => screens::log_in(&begun.name, visit, None),
+        Err(Lost) => lost(&BANK, &head.headers),
+    };
     set_cookie(&mut page, COOKIE, &begun.cookie, !world.settings.plain_pages);
     page
 }
@@ -179,16 +187,20 @@ fn read_scope(text: &str) -> Option<(&'static str, Option<u64>, bool)> {
 fn step<C: Clock>(world: &World<C>, head: &Parts, name: &str, form: &Form) -> Answer {
     let mut register = lock(&world.norsk_gjeld);
     let found = register.visits.find(world.clock.boot(), name, cookie(&head.headers, COOKIE));
-    let Ok(visit) = found else { return screens::lost() };
+    let Ok(visit) = found else { return lost(&BANK, &head.headers) };
     let (step, answer) = (form.get("step").unwrap_or_default(), form.get("answer").unwrap_or_default());
+    if let Some(language) = form.get("language") {
+        visit.language = Language::of_button(language, BANK.languages);
+        return screens::at(step, name, visit);
+    }
     let request = visit.request.clone();
     let error = match (step, answer, &visit.nin) {
         ("login", "cancel", _) => "login_cancelled",
         ("login", _, _) => {
             visit.nin = form.get("nin").filter(|nin| is_nin(nin)).map(str::to_owned);
             return match &visit.nin {
-                Some(nin) => screens::consent(name, &request, nin),
-                None => screens::log_in(name, true),
+                Some(_) => screens::at("consent", name, visit),
+                None => screens::log_in(name, visit, form.get("nin").or(Some(""))),
             };
         }
         ("consent", "deny", _) => "consent_denied",
@@ -198,8 +210,7 @@ fn step<C: Clock>(world: &World<C>, head: &Parts, name: &str, form: &Form) -> An
             drop(register);
             return approve(world, &request, &nin);
         }
-        (_, _, Some(nin)) => return screens::consent(name, &request, nin),
-        (_, _, None) => return screens::log_in(name, false),
+        (_, _, Some(_) | None) => return screens::at("consent", name, visit),
     };
     register.visits.end(name);
     back_with_error(&request.redirect_uri, &request.state, error, "")

@@ -34,7 +34,7 @@ async fn a_customer_logs_on_checks_the_data_and_authorizes() {
     }
     let page = browser.fill_in(&url, &page, "step=check&account=NL91ABNA0417164300&answer=next").await;
     let text = page.text();
-    assert!(text.contains("NL91ABNA0417164300") && text.contains("Days until it ends: 90"), "{text}");
+    assert!(text.contains("NL91 ABNA 0417 1643 00") && text.contains("Days until it ends</dt><dd>90<"), "{text}");
     let back = browser.fill_in(&url, &page, "step=authorize&answer=authorize").await;
     assert_eq!(back.status, StatusCode::FOUND);
     let sent = SentTo::of(&back);

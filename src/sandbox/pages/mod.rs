@@ -3,6 +3,11 @@
 //! A page loads nothing, runs nothing and sits in no frame; its policy says so. The policy leaves out `form-action`:
 //! browsers hold it against every redirect that follows a form, and the last form of a visit leads through the
 //! client's callback to wherever the client sends its customer next.
+//!
+//! `step` is a form of a visit, `language` what its customer reads.
+
+mod language;
+mod step;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -13,7 +18,11 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use language::Words;
+
 use super::answers::{Answer, answer, empty, form_encode};
+pub(super) use language::Language;
+pub(super) use step::Step;
 
 /// HTML under construction. Markup comes from this program alone; whatever else goes in is escaped.
 #[derive(Default)]
@@ -53,38 +62,99 @@ impl Html {
     }
 }
 
-const STYLE: &str = "body{font:1.1em/1.5 system-ui,sans-serif;max-width:38em;margin:2em auto;padding:0 1em}\
-    fieldset{border:1px solid #767676;margin:1em 0}button{font:inherit;padding:.4em 1.2em;margin:.5em .5em 0 0}\
-    input[type=text]{font:inherit;padding:.3em}.made-up{color:#595959}";
+/// Light or dark as the browser would have it; its colours keep to WCAG 2.2 AA in both.
+const STYLE: &str = include_str!("style.css");
 
-/// A page in `language` (a BCP 47 tag). `bank` stands above it, `title` names the step.
-pub(super) fn page(status: StatusCode, language: &'static str, bank: &'static str, title: &str, main: &Html) -> Answer {
-    let html = Html::default()
-        .markup("<!DOCTYPE html>\n<html lang=\"")
-        .text(language)
-        .markup("\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>")
-        .text(title)
-        .markup(" - ")
-        .text(bank)
-        .markup("</title><style>")
-        .markup(STYLE)
-        .markup("</style></head>\n<body><header><p class=\"made-up\">")
-        .text(bank)
-        .markup(", as consentry's sandbox imitates it</p></header>\n<main><h1>")
-        .text(title)
-        .markup("</h1>\n")
-        .append(main)
-        .markup("</main></body></html>\n");
-    let mut page = answer(status, "text/html; charset=utf-8", html.0);
-    let headers = page.headers_mut();
-    headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language));
-    if let Ok(policy) = HeaderValue::from_str(&policy()) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
+/// Whose pages they are.
+pub(super) struct Bank {
+    pub(super) name: &'static str,
+    /// The class that colours them.
+    pub(super) class: &'static str,
+    /// What its pages can be read in.
+    pub(super) languages: &'static [Language],
+}
+
+/// A page.
+struct Sheet {
+    status: StatusCode,
+    bank: &'static Bank,
+    language: Language,
+    /// Which step it is, and of how many.
+    step: Option<(&'static str, &'static str)>,
+    title: &'static str,
+    main: Html,
+    footer: Option<Html>,
+}
+
+impl Sheet {
+    fn answer(self) -> Answer {
+        let Self { status, bank, language, step, title, main, footer } = self;
+        let words = language.words();
+        let html = Html::default()
+            .markup("<!DOCTYPE html>\n<html lang=\"")
+            .text(language.tag())
+            .markup("\"><head><meta charset=\"utf-8\">")
+            .markup("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>")
+            .text(title)
+            .markup(" - ")
+            .text(bank.name)
+            .markup("</title><style>")
+            .markup(STYLE)
+            .markup("</style></head>\n<body class=\"")
+            .text(bank.class)
+            .markup("\"><header><p class=\"bank\">")
+            .text(bank.name)
+            .markup("</p><p class=\"made-up\">")
+            .text(words.imitated)
+            .markup("</p></header>\n<main>")
+            .each(step, |html, (number, all)| {
+                let html = html.markup("<p class=\"step\">").text(words.step).markup(" ").text(number).markup(" ");
+                html.text(words.of).markup(" ").text(all).markup("</p>")
+            })
+            .markup("<h1>")
+            .text(title)
+            .markup("</h1>\n")
+            .append(&main)
+            .markup("</main>\n")
+            .each(footer, |html, footer| html.markup("<footer>").append(&footer).markup("</footer>"))
+            .markup("</body></html>\n");
+        let mut page = answer(status, "text/html; charset=utf-8", html.0);
+        let headers = page.headers_mut();
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
+        if let Ok(policy) = HeaderValue::from_str(&policy()) {
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
+        }
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        page
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    page
+}
+
+/// The request does not come from a client that is known, so nobody is sent anywhere. `why` is for the client's developer,
+/// in the protocol's English.
+pub(super) fn refused(bank: &'static Bank, headers: &HeaderMap, why: &[&str]) -> Answer {
+    let main = Html::default().each(why, |html, line| html.markup("<p lang=\"en\">").text(line).markup("</p>"));
+    told(bank, headers, |words| words.refused, |_| main)
+}
+
+/// The visit is over, or its cookie did not come back.
+pub(super) fn lost(bank: &'static Bank, headers: &HeaderMap) -> Answer {
+    let main = |words: &Words| Html::default().markup("<p>").text(words.lost_how).markup("</p>");
+    told(bank, headers, |words| words.lost, main)
+}
+
+/// A page that nothing follows.
+fn told(
+    bank: &'static Bank,
+    headers: &HeaderMap,
+    title: impl Fn(&Words) -> &'static str,
+    main: impl FnOnce(&Words) -> Html,
+) -> Answer {
+    let language = Language::of_browser(headers, bank.languages);
+    let words = language.words();
+    let (title, main) = (title(words), main(words));
+    Sheet { status: StatusCode::BAD_REQUEST, bank, language, step: None, title, main, footer: None }.answer()
 }
 
 /// The content security policy (CSP level 3) of every page: the one style, by its digest, and nothing else.
@@ -136,16 +206,25 @@ mod tests {
         String::from_utf8_lossy(bytes).into_owned()
     }
 
+    const BANK: Bank = Bank { name: "Bank", class: "bank", languages: &[Language::English] };
+
+    fn step(fields: Html) -> Answer {
+        let (number, yes, no) = (("1", "2"), ("next", "Next"), ("cancel", "Cancel"));
+        let language = Language::English;
+        Step { bank: &BANK, language, title: "a<b", number, name: "step", action: "/\"", fields, yes, no }.page()
+    }
+
     #[test]
     fn nothing_that_came_from_outside_becomes_markup() {
-        let main = Html::default().markup("<p>").text("<script>\"'&").markup("</p>");
-        let page = text(&page(StatusCode::OK, "en", "Bank", "a<b", &main));
-        assert!(page.contains("<p>&lt;script&gt;&quot;&#39;&amp;</p>") && page.contains("<h1>a&lt;b</h1>"), "{page}");
+        let page = text(&step(Html::default().markup("<p>").text("<script>\"'&").markup("</p>")));
+        for shown in ["<p>&lt;script&gt;&quot;&#39;&amp;</p>", "<h1>a&lt;b</h1>", "action=\"/&quot;\""] {
+            assert!(page.contains(shown), "{shown}: {page}");
+        }
     }
 
     #[test]
     fn the_policy_names_the_style_that_the_page_holds() {
-        let page = page(StatusCode::OK, "en", "Bank", "Title", &Html::default());
+        let page = step(Html::default());
         let told = page.headers()[CONTENT_SECURITY_POLICY].to_str().expect("text").to_owned();
         let html = text(&page);
         let style = html.split("<style>").nth(1).and_then(|rest| rest.split("</style>").next()).expect("a style");
