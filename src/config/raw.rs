@@ -185,7 +185,9 @@ raw! {
         token_rejected: Vec<RawMatcher>,
         consent_dead: Vec<RawMatcher>,
         request_id_headers: Vec<String>,
+        psu_headers: Vec<String>,
         scope_rules: Vec<RawScopeRule>,
+        quotas: Vec<RawQuotaRule>,
         consent_api: String,
         revoke_by: RawBankCall,
         consent_info: RawConsentInfo,
@@ -215,6 +217,21 @@ raw! {
         r#match: String,
         needs: RawWords,
         needs_one_of: Vec<RawWords>,
+    }
+
+    struct RawQuotaRule: "a mapping with match: and calls:" {
+        r#match: String,
+        calls: u64,
+        per: String,
+        day_begins: String,
+        continued_by: Vec<String>,
+    }
+
+    struct RawQuota: "a mapping with calls:" {
+        calls: u64,
+        per: String,
+        day_begins: String,
+        continued_by: Vec<String>,
     }
 
     struct RawClientAuth: "a mapping with method:" {
@@ -258,6 +275,7 @@ raw! {
         audience: String,
         scope: RawWords,
         needs: RawWords,
+        quota: RawQuota,
         consent: String,
         single_use: bool,
         replay_on_rejection: bool,

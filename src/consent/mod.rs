@@ -4,7 +4,8 @@
 //! [`ImportRequest`], checked as a whole before anything happens. [`show()`] tells what is stored of a consent, without
 //! its tokens, as a [`ConsentView`]; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
 //! refused refresh token back to be tried again; [`revoke()`] ends a consent at the bank and here. [`Desk`] is what banks offer about
-//! consents themselves, and [`info()`] what they tell there. [`provider()`] tells how a provider stands.
+//! consents themselves, and [`info()`] what they tell there. [`provider()`] tells how a provider stands. A [`Quota`] is how often a bank lets
+//! a consent be used without its customer, and a [`Counter`] counts it.
 //!
 //! [`start()`] opens an attempt and [`depart()`] sends the customer's browser to the bank; [`come_back()`] exchanges the code
 //! that it brings. A refresh token is spent by `token` alone.
@@ -18,6 +19,7 @@ mod info;
 mod members;
 mod persist;
 mod provider;
+mod quota;
 mod request;
 mod revive;
 mod revoke;
@@ -40,6 +42,7 @@ pub use import::{ImportError, Imported, Made, import};
 pub use info::{InfoCall, InfoError, InfoView, info};
 pub use members::Fault;
 pub use provider::{ProviderView, Suspects, provider, providers};
+pub use quota::{Counter, Per, Quota, Spent};
 pub use request::{ImportRequest, Received, RequestError};
 pub use revive::{ReviveError, Which, revive};
 pub use revoke::{AtBank, RevokeError, RevokeRequest, Revoked, revoke};

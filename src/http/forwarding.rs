@@ -53,6 +53,11 @@ impl ForwardRules {
         passing
     }
 
+    /// Whether an app's header of this name goes to the bank, unless its `Connection` names it.
+    pub fn passes(&self, name: &HeaderName) -> bool {
+        !self.stops_request(name.as_str())
+    }
+
     /// Takes off a bank's response everything that ends here. `secrets` are the values that were injected into the
     /// request; a header that repeats one goes too, and is reported.
     pub fn clean_response(&self, headers: &mut HeaderMap, secrets: &[&[u8]]) -> Echoes {

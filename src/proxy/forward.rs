@@ -61,6 +61,17 @@ impl<'c> Outgoing<'c> {
         Ok(Self { app, target, nominated, api, route, via, request_id, draw })
     }
 
+    /// The path at the bank's host.
+    pub(super) fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    /// Whether the bank is told something by the app under this name.
+    pub(super) fn passes_on(&self, name: &HeaderName) -> bool {
+        let told = self.app.headers.get_all(name).iter().any(|value| !value.is_empty());
+        told && !self.nominated.contains(name) && self.route.rules.passes(name)
+    }
+
     /// The headers but for the credential.
     fn headers(&self) -> HeaderMap {
         let Self { app, api, route, .. } = self;
@@ -159,7 +170,11 @@ pub(super) async fn exchange<S: Store, E: TokenEndpoint, C: Clock>(
     let held = credential.map(|credential| &*credential.held);
     let first = match send(outgoing, body, held).await {
         // In a box, here and below: what one call in a thousand needs would make every call's future larger.
-        Err(UpstreamFault::Lost) if resends => Box::pin(send(outgoing, RequestBody::Empty, held)).await,
+        // The bank may have processed the first, whatever becomes of the second.
+        Err(UpstreamFault::Lost) if resends => match Box::pin(send(outgoing, RequestBody::Empty, held)).await {
+            Err(UpstreamFault::Unreachable(_)) => Err(UpstreamFault::Lost),
+            again => again,
+        },
         outcome => outcome,
     };
     let answer = first?;

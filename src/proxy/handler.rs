@@ -13,32 +13,33 @@ use super::forward::{Credential, Outgoing, STALE, check_length, exchange, reques
 use super::identify::{Unidentified, identify};
 use super::plan::{ServedApi, ServedRoute, Source};
 use super::respond::{Example, Refusal, pass_on, refuse};
+use super::upstream::UpstreamFault;
 use super::verdict::Answer;
 use crate::http::route::Choice;
 use crate::http::target::CheckedPath;
 use crate::oauth::TokenEndpoint;
-use crate::store::Store;
+use crate::store::Quotas;
 use crate::token::{Ask, Held};
 use crate::words::clock::Clock;
-use crate::words::ids::{TokenKey, random_name};
+use crate::words::ids::{CallId, TokenKey, random_name};
 use crate::words::token_set::{Needs, Scope};
 
-impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
+impl<S: Quotas, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
     /// Answers a call. Never fails: whatever goes wrong is a response, too.
     pub(super) async fn handle(&self, app: &Parts, body: Incoming) -> Response<ResponseBody> {
         let version = app.version;
         let mut call = Call::begin(&self.metrics, app.method.clone());
         let Some(_place) = self.places.take() else { return refuse(call, Refusal::Overloaded, version) };
         match self.answer(app, body, &mut call).await {
-            Ok(Answered { answer, api, route }) => {
+            Ok(Answered { answer, api, route, remaining }) => {
                 let patience = self.patience(&call);
-                pass_on(&mut call, answer, api, route, patience)
+                pass_on(&mut call, answer, (api, route), remaining, patience)
             }
             Err(refusal) => refuse(call, refusal, version),
         }
     }
 
-    /// The story: guard, target, route, identify, token, forward.
+    /// The story: guard, target, route, identify, token, count, forward.
     async fn answer<'p>(&'p self, app: &Parts, body: Incoming, call: &mut Call<'p>) -> Result<Answered<'p>, Refusal> {
         self.guard.check_parts(app)?;
         self.via.refuse_loop(&app.headers)?;
@@ -110,8 +111,19 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
             }
             body
         };
-        let answer = exchange(&self.tokens, &outgoing, body, credential.as_ref()).await?;
-        Ok(Answered { answer, api, route })
+        // In a box, here and below: few calls are counted, and every call would carry the room for it.
+        let counted = match (api.quota(route, &app.method, rest), &consent) {
+            (Some(quota), Some(consent)) => {
+                let call = CallId::from_random(draw);
+                Box::pin(self.count((api, quota), (app, &outgoing), consent, call)).await?
+            }
+            (Some(_) | None, _) => None,
+        };
+        let outcome = exchange(&self.tokens, &outgoing, body, credential.as_ref()).await;
+        if let (Err(Refusal::Upstream(UpstreamFault::Unreachable(_))), Some(counted)) = (&outcome, &counted) {
+            Box::pin(self.uncount(api, counted)).await;
+        }
+        Ok(Answered { answer: outcome?, api, route, remaining: counted.map(|counted| counted.remaining) })
     }
 
     /// A token that is not at hand. Nothing is spent for a call that its consent does not cover.
@@ -145,4 +157,6 @@ struct Answered<'p> {
     answer: Answer,
     api: &'p ServedApi,
     route: &'p ServedRoute,
+    /// How many more calls of its kind the quota has room for, where it was counted.
+    remaining: Option<u32>,
 }

@@ -7,7 +7,7 @@
 //! bank's answer or a problem of ours becomes a response. Beside them: `plan` is what is prepared once, `upstream` the
 //! connections to one API, `verdict` reads from an answer what it says about token and consent, `body` carries both
 //! bodies, `access_log` counts and logs each call once, and `places` is the room there is for
-//! calls, in all and to one API.
+//! calls, in all and to one API. `quota` counts a call of a customer who is not there.
 
 mod access_log;
 mod body;
@@ -16,6 +16,7 @@ mod handler;
 mod identify;
 mod places;
 mod plan;
+mod quota;
 mod respond;
 pub mod settings;
 #[cfg(test)]
@@ -41,13 +42,14 @@ pub use plan::ApiFault;
 use self::places::Places;
 use self::plan::{ServedApi, is_free};
 use self::settings::{Limits, ProxySettings};
+use crate::consent::Counter;
 use crate::http::host::{HostNames, NotAHostName};
 use crate::http::prefix::{DuplicatePrefix, PrefixTable};
 use crate::http::request_guard::{HeadLimits, RequestGuard};
 use crate::http::via::{NotAPseudonym, Via};
 use crate::net::serve::{Application, Bind, ServeSettings};
 use crate::oauth::TokenEndpoint;
-use crate::store::Store;
+use crate::store::Quotas;
 use crate::token::Tokens;
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::Clock;
@@ -75,6 +77,7 @@ struct Inner<S, E, C> {
     tokens: Tokens<S, E, C>,
     /// By what the answers of each provider are recognised.
     behaviours: Arc<BTreeMap<ProviderId, BankBehaviour>>,
+    counter: Counter,
     metrics: Arc<Metrics>,
     clock: C,
 }
@@ -104,7 +107,7 @@ pub enum ProxyError {
     Via(#[from] NotAPseudonym),
 }
 
-impl<S: Store, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
+impl<S: Quotas, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
     /// Prepares the request path. `behaviours` says of every provider by what its answers are recognised.
     pub fn new(
         settings: ProxySettings,
@@ -206,6 +209,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
             places,
             tokens,
             behaviours,
+            counter: Counter::default(),
             metrics,
             clock,
         })

@@ -11,8 +11,9 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::access_log::Answered;
 use super::places::Places;
-use super::settings::{Api, Limits, Route, ScopeRule, TokenSource};
+use super::settings::{Api, Limits, QuotaRule, Route, ScopeRule, TokenSource};
 use super::upstream::Upstream;
+use crate::consent::Quota;
 use crate::http::forwarding::ForwardRules;
 use crate::http::hop_by_hop::is_hop_by_hop;
 use crate::http::prefix::{PathPrefix, Rest};
@@ -35,6 +36,7 @@ pub(super) struct ServedApi {
     pub(super) provider: ProviderId,
     pub(super) set_headers: Box<[(HeaderName, HeaderValue)]>,
     pub(super) request_id_headers: Box<[HeaderName]>,
+    pub(super) psu_headers: Box<[HeaderName]>,
     pub(super) signs: Signs,
     pub(super) upstream: Upstream,
     pub(super) answered: Answered,
@@ -45,6 +47,7 @@ pub(super) struct ServedApi {
     pub(super) foreign_redirects: Counter,
     routes: Box<[ServedRoute]>,
     scope_rules: Box<[ScopeRule]>,
+    quotas: Box<[QuotaRule]>,
 }
 
 /// A route, ready to be taken.
@@ -53,6 +56,7 @@ pub(super) struct ServedRoute {
     matcher: RouteMatch,
     pub(super) source: Source,
     needs: Option<Needs>,
+    quota: Option<Quota>,
     pub(super) consent: Option<ConsentId>,
     pub(super) rules: ForwardRules,
     /// Whether a call that the bank rejected for its token may be sent again.
@@ -91,6 +95,9 @@ pub enum ApiFault {
     /// A header that frames or routes the message, or that carries the token.
     #[error("the header {0} cannot be set")]
     Header(HeaderName),
+    /// A header that says that the customer is there, which only the app can know.
+    #[error("the header {0} says that the customer is there, and is the app's to send")]
+    PsuHeader(HeaderName),
     /// A value that would split the header.
     #[error("the value of the header {0} is not usable: {1}")]
     HeaderValue(HeaderName, NotAHeaderValue),
@@ -114,8 +121,14 @@ impl ServedApi {
             if !is_free(name) || (*name == header::AUTHORIZATION && carries_token) {
                 return Err(ApiFault::Header(name.clone()));
             }
+            if behaviour.psu_headers.contains(name) {
+                return Err(ApiFault::PsuHeader(name.clone()));
+            }
             let value = secret.to_header_value().map_err(|error| ApiFault::HeaderValue(name.clone(), error))?;
             set_headers.push((name.clone(), value));
+        }
+        if let Some(name) = behaviour.request_id_headers.iter().find(|name| behaviour.psu_headers.contains(name)) {
+            return Err(ApiFault::PsuHeader(name.clone()));
         }
         let upstream = Upstream::new(&api, limits)?;
         let injected: Vec<_> = set_headers.iter().map(|(name, _)| name.clone()).collect();
@@ -137,12 +150,14 @@ impl ServedApi {
             provider: api.provider,
             set_headers: set_headers.into(),
             request_id_headers: behaviour.request_id_headers.clone().into(),
+            psu_headers: behaviour.psu_headers.clone().into(),
             signs: Signs {
                 token_rejected: behaviour.token_rejected.clone().into(),
                 consent_dead: behaviour.consent_dead.clone().into(),
             },
             upstream,
             scope_rules: api.scope_rules.into(),
+            quotas: api.quotas.into(),
         })
     }
 
@@ -160,6 +175,19 @@ impl ServedApi {
             (Some(needs), _) => Some(needs),
             (None, Source::Consent) => self.scope_rules.iter().find(is_it).map(|rule| &rule.needs),
             (None, Source::Client(..) | Source::None) => None,
+        }
+    }
+
+    /// How often a consent may be used by this route without its customer: what the route says, else what the bank says of
+    /// such calls.
+    pub(super) fn quota<'a>(&'a self, route: &'a ServedRoute, method: &Method, rest: Rest<'_>) -> Option<&'a Quota> {
+        let is_it = |rule: &&QuotaRule| {
+            rule.matcher.allows(method) && rule.matcher.pattern().fits_under(self.base.path(), rest)
+        };
+        match (&route.quota, &route.source) {
+            (Some(quota), Source::Consent) => Some(quota),
+            (None, Source::Consent) => self.quotas.iter().find(is_it).map(|rule| &rule.quota),
+            (Some(_) | None, Source::Client(..) | Source::None) => None,
         }
     }
 
@@ -188,6 +216,7 @@ impl ServedRoute {
             replays: route.replay_on_rejection && !matches!(source, Source::None),
             source,
             needs: route.needs.map(|scope| Needs::one_of([scope])),
+            quota: route.quota,
             consent: route.consent,
             rules,
             resends: route.resend_on_lost_reply,

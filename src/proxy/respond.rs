@@ -52,6 +52,15 @@ pub(super) enum Refusal {
     ScopeInsufficient(Needs),
     /// There is no token.
     Token(TokenError),
+    /// Its consent was used as often as it may be without its customer.
+    QuotaExhausted {
+        /// How often that is.
+        calls: u32,
+        /// When it may be again, from here.
+        until: Duration,
+        /// The headers of which one says that the customer is there.
+        psu_headers: Vec<HeaderName>,
+    },
     /// Its body is known to be larger than this many bytes.
     BodyTooLarge(u64),
     /// Its body failed before it was forwarded.
@@ -110,6 +119,17 @@ impl Refusal {
                     None => problem,
                 }
             }
+            Self::QuotaExhausted { calls, until, psu_headers } => {
+                let detail = format!(
+                    "the bank lets this consent be used for such calls {calls} times in a day while the customer is away, \
+                     and so it was"
+                );
+                let names: Vec<_> = psu_headers.iter().map(HeaderName::as_str).collect();
+                Problem::new(ProblemType::QuotaExhausted, detail)
+                    .retry_after(until)
+                    .with("calls", calls)
+                    .with("customer_is_told_of_by", names)
+            }
             Self::BodyTooLarge(limit) => {
                 Problem::new(ProblemType::RequestTooLarge, format!("the body is larger than {limit} bytes"))
             }
@@ -161,6 +181,9 @@ pub(super) fn refuse(mut call: Call<'_>, refusal: Refusal, version: Version) -> 
     if let Some((name, id)) = &call.request_id {
         response.headers_mut().insert(name, id.clone());
     }
+    if kind == ProblemType::QuotaExhausted {
+        response.headers_mut().insert(QUOTA_REMAINING, HeaderValue::from(0));
+    }
     if ends_connection {
         response.headers_mut().insert(header::CONNECTION, CLOSE);
     }
@@ -168,12 +191,12 @@ pub(super) fn refuse(mut call: Call<'_>, refusal: Refusal, version: Version) -> 
     response
 }
 
-/// Hands the bank's answer back.
+/// Hands the bank's answer back. `remaining` is how many more calls a quota has room for, where this one was counted.
 pub(super) fn pass_on(
     call: &mut Call<'_>,
     answer: Answer,
-    api: &ServedApi,
-    route: &ServedRoute,
+    (api, route): (&ServedApi, &ServedRoute),
+    remaining: Option<u32>,
     patience: Patience,
 ) -> Response<ResponseBody> {
     let Answer { mut response, front, bearer } = answer;
@@ -187,6 +210,9 @@ pub(super) fn pass_on(
         api.foreign_redirects.inc();
     }
     response.headers_mut().insert(PROXY_STATUS, CONSENTRY);
+    if let Some(remaining) = remaining {
+        response.headers_mut().insert(QUOTA_REMAINING, remaining.into());
+    }
     if let Some((name, id)) = call.request_id.as_ref().filter(|(name, _)| !response.headers().contains_key(name)) {
         response.headers_mut().insert(name, id.clone());
     }
@@ -200,6 +226,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// Without `error`: it passed here, and we have nothing to say about it (RFC 9209 §2).
 const CONSENTRY: HeaderValue = HeaderValue::from_static("consentry");
+/// A name of our own: nothing of a bank passes under it, so that an app knows who counted.
+const QUOTA_REMAINING: HeaderName = HeaderName::from_static("consentry-quota-remaining");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 macro_rules! refused_by {

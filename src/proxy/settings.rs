@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::consent::Quota;
 use crate::http::prefix::PathPrefix;
 use crate::http::route::RouteMatch;
 use crate::http::upstream_uri::UpstreamBase;
@@ -142,6 +143,18 @@ pub struct Api {
     pub routes: Vec<Route>,
     /// What the bank's calls need of a consent, tried in order; for routes with a consent's token that say nothing themselves.
     pub scope_rules: Vec<ScopeRule>,
+    /// How often the bank lets a consent be used without its customer, tried in order; for routes with a consent's token
+    /// that say nothing themselves.
+    pub quotas: Vec<QuotaRule>,
+}
+
+/// How often a consent may be used without its customer for one kind of call, as the bank says.
+#[derive(Clone, Debug)]
+pub struct QuotaRule {
+    /// Which methods and paths, from the root of the bank's host on.
+    pub matcher: RouteMatch,
+    /// How often.
+    pub quota: Quota,
 }
 
 /// What a consent has to cover for one kind of call, as the bank says.
@@ -163,6 +176,8 @@ pub struct Route {
     pub source: TokenSource,
     /// The scope a consent must have for it.
     pub needs: Option<Scope>,
+    /// How often a consent may be used for it without its customer.
+    pub quota: Option<Quota>,
     /// A consent used for every call, whatever the app names. For development.
     pub consent: Option<ConsentId>,
     /// Whether the bank lets a consent be used once here, so that a call may not be sent twice.

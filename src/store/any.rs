@@ -15,10 +15,11 @@ use super::contract::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
     Term,
 };
+use super::contract::{Quotas, Refund, Spend, SpendOutcome};
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
 use crate::words::clock::{Clock, SystemClock};
-use crate::words::ids::{AttemptId, ProviderId, StateDigest, TokenKey};
+use crate::words::ids::{AttemptId, ConsentId, ProviderId, StateDigest, TokenKey};
 
 /// One of the stores there are.
 #[derive(Clone, Debug)]
@@ -154,5 +155,15 @@ impl<C: Clock> Attempts for AnyStore<C> {
 
     async fn attempt(&self, state: &StateDigest) -> Result<Option<Attempt>, StoreError> {
         on_either!(self, store => store.attempt(state))
+    }
+}
+
+impl<C: Clock> Quotas for AnyStore<C> {
+    async fn spend(&self, consent: &ConsentId, spend: &Spend) -> Result<SpendOutcome, StoreError> {
+        on_either!(self, store => store.spend(consent, spend))
+    }
+
+    async fn refund(&self, consent: &ConsentId, refund: &Refund) -> Result<(), StoreError> {
+        on_either!(self, store => store.refund(consent, refund))
     }
 }

@@ -38,6 +38,11 @@ impl KeyLayout {
         format!("{}:ev", self.record(key))
     }
 
+    /// Where the calls of a consent without its customer are counted: beside the record, in the same slot.
+    pub fn quota(&self, consent: &ConsentId) -> String {
+        format!("{}:c:{{{}}}:q", self.prefix, consent.as_str())
+    }
+
     /// Where a provider's record lives: `<prefix>:p:{<provider>}`.
     pub fn provider(&self, provider: &ProviderId) -> String {
         format!("{}:p:{{{provider}}}", self.prefix)
@@ -110,6 +115,11 @@ pub fn attempt_name(state: &StateDigest) -> String {
     format!("a:{state}")
 }
 
+/// The short name of a consent's quota: `q:<consent id>`.
+pub fn quota_name(consent: &ConsentId) -> String {
+    format!("q:{}", consent.as_str())
+}
+
 /// The kind of a record, for error texts that must not name the consent.
 pub const fn kind(key: &TokenKey) -> &'static str {
     match key {
@@ -142,6 +152,7 @@ mod tests {
         let keys = KeyLayout::new("consentry");
         assert_eq!(keys.record(&consent()), "consentry:c:{a:b-1}");
         assert_eq!(keys.history(&consent()), "consentry:c:{a:b-1}:ev");
+        assert_eq!(keys.quota(&ConsentId::parse("a:b-1").unwrap()), "consentry:c:{a:b-1}:q");
         assert!(keys.record(&client()).starts_with("consentry:k:{norsk-gjeld/"));
         assert!(keys.record(&client()).ends_with('}'));
         assert_eq!(keys.changes(), "consentry:changes");

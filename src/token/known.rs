@@ -40,6 +40,15 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         standing.at(provider)
     }
 
+    /// Takes a step of the store for a call, which may be served by another runtime than the store's connections. The step is
+    /// taken even if the call gives up.
+    pub async fn apart<T: Send + 'static, F>(&self, step: impl FnOnce(Self) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        self.core.apart(step(self.clone())).await
+    }
+
     /// The record of a consent, after the store was told what it has forgotten of it.
     pub async fn put_right(&self, consent: &ConsentId) -> Result<Option<Snapshot>, StoreError> {
         let (core, key) = (&self.core, TokenKey::Consent(consent.clone()));
@@ -89,13 +98,22 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
 }
 
 impl<S: Store, E: TokenEndpoint, C: Clock> Core<S, E, C> {
-    /// Reads a record, not on the caller's runtime: a connection to the store that is opened there would end with it.
+    /// Reads a record, not on the caller's runtime.
     async fn read_apart(self: &Arc<Self>, key: &TokenKey) -> Result<Option<Snapshot>, StoreError> {
-        let (tell, told) = oneshot::channel();
         let (reader, wanted) = (Arc::clone(self), key.clone());
+        self.apart(async move { reader.store.read(&wanted).await }).await
+    }
+
+    /// Takes a step of the store, not on the caller's runtime: a connection that is opened there would end with it. It is
+    /// taken even if the caller gives up.
+    async fn apart<T: Send + 'static>(
+        &self,
+        step: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (tell, told) = oneshot::channel();
         self.flights.detach(async move {
-            let _nobody_waits = tell.send(reader.store.read(&wanted).await);
+            let _nobody_waits = tell.send(step.await);
         });
-        told.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the reading task ended".into())))
+        told.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the task of the step ended".into())))
     }
 }

@@ -30,6 +30,8 @@ pub struct BankBehaviour {
     pub consent_dead: Vec<Matcher>,
     /// Headers of which one is sent with every call; generated where the app sent none.
     pub request_id_headers: Vec<http::HeaderName>,
+    /// Headers of which one says that the customer (PSU) is there. They are the app's to send, and never made here.
+    pub psu_headers: Vec<http::HeaderName>,
 }
 
 /// Whether a refresh replaces the refresh token.
@@ -63,6 +65,7 @@ impl Default for BankBehaviour {
             token_rejected: vec![Matcher::status(StatusCode::UNAUTHORIZED)],
             consent_dead: Vec::new(),
             request_id_headers: vec![http::HeaderName::from_static("x-request-id")],
+            psu_headers: ["psu-ip-address", "x-fapi-customer-ip-address"].map(http::HeaderName::from_static).to_vec(),
         }
     }
 }

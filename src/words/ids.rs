@@ -293,6 +293,30 @@ digests! {
     StateDigest, "StateDigest";
     /// A digest of what an attempt's browser presents.
     BrowserDigest, "BrowserDigest";
+    /// A digest of what is counted together under a quota of a consent.
+    QuotaGroup, "QuotaGroup";
+}
+
+/// One call of an app: by this it is counted once, however often its step is repeated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CallId([u8; 16]);
+
+impl CallId {
+    /// Of bytes that were drawn for this call alone.
+    pub const fn from_random(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads 32 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        parse_hex(text).map(Self)
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
 }
 
 /// Sixteen bytes from the operating system.

@@ -21,6 +21,15 @@ pub struct CallLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of a call under a quota.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QuotaLabels {
+    /// The api's name in the configuration.
+    pub api: String,
+    /// Whether it was counted, and why not.
+    pub outcome: &'static str,
+}
+
 /// Labels of what was done for a provider, and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
@@ -83,6 +92,8 @@ pub struct Metrics {
     pub call_seconds: Histogram,
     /// Calls whose response is not finished.
     pub calls_in_flight: Gauge,
+    /// Calls to routes with a quota, by whether they were counted.
+    pub quota_calls: Family<QuotaLabels, Counter>,
     /// Headers of banks' answers that repeated the access token, and were dropped.
     pub token_echoes: Family<ApiLabels, Counter>,
     /// Answers whose `Location` leads away from the bank's API.
@@ -142,6 +153,7 @@ impl Metrics {
             calls: Family::default(),
             call_seconds: Histogram::new(exponential_buckets(0.001, 2.5, 12)),
             calls_in_flight: Gauge::default(),
+            quota_calls: Family::default(),
             token_echoes: Family::default(),
             foreign_redirects: Family::default(),
             token_requests: Family::default(),
@@ -176,6 +188,11 @@ impl Metrics {
             metrics.call_seconds.clone(),
         );
         registry.register("calls_in_flight", "Calls whose response is not finished", metrics.calls_in_flight.clone());
+        registry.register(
+            "quota_calls",
+            "Calls to routes with a quota, by whether they were counted",
+            metrics.quota_calls.clone(),
+        );
         registry.register(
             "token_echoes",
             "Headers of banks' answers that repeated the access token, and were dropped",

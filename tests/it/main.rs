@@ -37,6 +37,9 @@ mod starting;
 // What a consent does not cover.
 mod scopes;
 
+// How often a consent is used without its customer.
+mod counting;
+
 // How a consent ends at the bank and here.
 mod revoking;
 
@@ -67,8 +70,12 @@ mod store_attempts;
 // What every store does with a consent whose customer is asked.
 mod store_asking;
 
+// How often a consent was used without its customer, in every store.
+mod store_quotas;
+
 // What replicas share about a provider, in every store.
 mod store_providers;
+
 // What only the Redis store does: outages, lost replies, replicas, TLS and access control.
 mod store_redis;
 

@@ -78,6 +78,7 @@ fn api(name: &str, raw: &RawApi, at: &At<'_>, around: &Surroundings<'_>) -> Opti
     let routes = routes::parse(raw.routes.as_deref(), &at.key("routes"), is_public_client);
     let identity: Option<Identity> = identity?;
     let scope_rules = named.map(|named| named.scope_rules.clone()).unwrap_or_default();
+    let quotas = named.map(|named| named.quotas.clone()).unwrap_or_default();
     Some(Api {
         name: name.to_owned(),
         prefix: prefix?,
@@ -90,6 +91,7 @@ fn api(name: &str, raw: &RawApi, at: &At<'_>, around: &Surroundings<'_>) -> Opti
         identity: identity.map(Arc::new),
         routes: routes?,
         scope_rules,
+        quotas,
     })
 }
 
@@ -135,6 +137,8 @@ fn set_headers(
                 Some("this header names the consent")
             } else if provider.is_some_and(|provider| provider.request_id_headers.contains(header)) {
                 Some("this header carries the request's id")
+            } else if provider.is_some_and(|provider| provider.psu_headers.contains(header)) {
+                Some("this header says that the customer is there, and only the app can know that")
             } else {
                 None
             };

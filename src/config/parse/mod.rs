@@ -12,6 +12,7 @@ mod listeners;
 mod providers;
 mod proxy;
 mod quantities;
+mod quotas;
 mod redis;
 mod routes;
 mod sources;

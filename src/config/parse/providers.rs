@@ -7,14 +7,14 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::desks::{self, Offered};
-use super::{Sources, asking, auth, headers, not_one_of, quantities, reachable, routes};
+use super::{Sources, asking, auth, headers, not_one_of, quantities, quotas, reachable, routes};
 use crate::config::fault::{At, Collector};
 use crate::config::raw::{Over as _, RawMatcher, RawProfile, RawProvider};
 use crate::config::{shape, tree, value};
 use crate::consent::settings::Asking;
 use crate::oauth::settings::{ClientAuth, Registration};
 use crate::profiles;
-use crate::proxy::settings::ScopeRule;
+use crate::proxy::settings::{QuotaRule, ScopeRule};
 use crate::token::settings::ProviderSettings;
 use crate::words::bank::{BankBehaviour, BodyMatcher, Matcher, OldAccessToken, Rotation};
 use crate::words::ids::ProviderId;
@@ -45,6 +45,10 @@ pub(super) struct Named {
     pub(super) request_id_headers: Vec<http::HeaderName>,
     /// What its calls need of a consent.
     pub(super) scope_rules: Vec<ScopeRule>,
+    /// The headers by which an app says that the customer is there.
+    pub(super) psu_headers: Vec<http::HeaderName>,
+    /// How often a consent may be used there without its customer.
+    pub(super) quotas: Vec<QuotaRule>,
     /// What it offers about consents.
     pub(super) desk: Offered,
 }
@@ -127,6 +131,8 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
     let request_id_headers =
         behaviour.as_ref().map(|behaviour| behaviour.request_id_headers.clone()).unwrap_or_default();
     let scope_rules = routes::scope_rules(raw.scope_rules.as_deref().unwrap_or_default(), &at.key("scope_rules"));
+    let psu_headers = behaviour.as_ref().map(|behaviour| behaviour.psu_headers.clone()).unwrap_or_default();
+    let quotas = quotas::rules(raw.quotas.as_deref().unwrap_or_default(), &at.key("quotas"));
     let desk = desks::offered(&raw, own, behaviour.as_ref(), at);
     let named = Named {
         upstream: profile.upstream,
@@ -134,6 +140,8 @@ fn provider(id: ProviderId, own: &RawProvider, at: &At<'_>, sources: &Sources<'_
         is_public_client,
         request_id_headers,
         scope_rules,
+        psu_headers,
+        quotas,
         desk,
     };
     providers.named.insert(id.clone(), named);
@@ -241,13 +249,19 @@ fn behaviour(raw: &RawProvider, at: &At<'_>) -> Option<BankBehaviour> {
             );
         }
     }
-    let request_id_headers = match &raw.request_id_headers {
+    let names = |key: &str, raw: Option<&Vec<String>>, own: Vec<http::HeaderName>| match raw {
         Some(names) => {
-            let at = at.key("request_id_headers");
+            let at = at.key(key);
             names.iter().enumerate().filter_map(|(nth, name)| headers::name(name, &at.index(nth))).collect()
         }
-        None => own.request_id_headers,
+        None => own,
     };
+    let psu_headers = names("psu_headers", raw.psu_headers.as_ref(), own.psu_headers);
+    let request_id_headers = names("request_id_headers", raw.request_id_headers.as_ref(), own.request_id_headers);
+    if let Some(name) = request_id_headers.iter().find(|name| psu_headers.contains(name)) {
+        at.key("request_id_headers")
+            .fault(format_args!("the header {name} says that the customer is there, and is never made here"));
+    }
     Some(BankBehaviour {
         rotation: rotation?,
         reuse_grace,
@@ -258,6 +272,7 @@ fn behaviour(raw: &RawProvider, at: &At<'_>) -> Option<BankBehaviour> {
         token_rejected,
         consent_dead,
         request_id_headers,
+        psu_headers,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Routes: what may be called, and with whose token.
 
-use super::not_one_of;
+use super::{not_one_of, quotas};
 use crate::config::fault::{At, Faulted};
 use crate::config::raw::{RawRoute, RawScopeRule, RawWords};
 use crate::http::route::RouteMatch;
@@ -44,6 +44,12 @@ fn route(raw: &RawRoute, at: &At<'_>, is_public_client: bool) -> Option<Route> {
     if raw.needs.is_some() && source.as_ref().is_some_and(|source| *source != TokenSource::Consent) {
         at.key("needs").fault("it is about the consent's scope, so it takes token: consent");
     }
+    let quota_at = at.key("quota");
+    let name = raw.r#match.clone().unwrap_or_default();
+    let quota = raw.quota.as_ref().map(|raw| quotas::quota(raw, name, &quota_at));
+    if quota.is_some() && source.as_ref().is_some_and(|source| *source != TokenSource::Consent) {
+        quota_at.fault("it is about a consent's use, so it takes token: consent");
+    }
     let consent = consent(raw, matcher.as_ref(), source.as_ref(), at);
     let single_use = raw.single_use.unwrap_or(false);
     if single_use && raw.resend_on_lost_reply == Some(true) {
@@ -54,6 +60,10 @@ fn route(raw: &RawRoute, at: &At<'_>, is_public_client: bool) -> Option<Route> {
         matcher: matcher?,
         source: source?,
         needs: needs.ok()?,
+        quota: match quota {
+            Some(quota) => Some(quota?),
+            None => None,
+        },
         consent: consent.ok()?,
         single_use,
         replay_on_rejection: raw.replay_on_rejection.unwrap_or(true),

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use super::Folder;
 use crate::config::Config;
 use crate::consent::settings::Asking;
-use crate::consent::{BankCall, CallToken};
+use crate::consent::{BankCall, CallToken, Per};
 use crate::http::prefix::PathPrefix;
 use crate::http::target::CheckedPath;
 use crate::oauth::settings::{ClientAuth, Pkce};
@@ -196,6 +196,40 @@ fn each_bank_s_calls_need_what_it_documents() {
             }
         }
     }
+}
+
+#[test]
+fn each_bank_s_calls_without_the_customer_are_counted_where_it_documents_a_number() {
+    let counted = |profile: &str, path: &str| {
+        let config = Folder::new().config(&file(profile, own_addresses(profile)));
+        let uri: Uri = path.parse().expect("a path");
+        let checked = CheckedPath::check(&uri, 100).expect("acceptable");
+        let rest = PathPrefix::parse("/").expect("all").strip(&checked).expect("under it");
+        let quotas = &config.proxy.apis.first().expect("one").quotas;
+        let rule = quotas.iter().find(|rule| {
+            rule.matcher.allows(&Method::GET)
+                && !rule.matcher.allows(&Method::POST)
+                && rule.matcher.pattern().fits_under("/psd2", rest)
+        });
+        rule.map(|rule| (rule.quota.calls, rule.quota.per, rule.quota.day_begins))
+    };
+    let four = Some((4, Per::Path, None));
+    for (path, quota) in [
+        ("/v1/accounts", four),
+        ("/xs2a/v1/accounts/1/transactions", four),
+        ("/v1/card-accounts/1/balances", four),
+        ("/v1/consents/1", None),
+        ("/v1/payments/sepa-credit-transfers/1", None),
+    ] {
+        assert_eq!(counted("berlin-group", path), quota, "{path}");
+    }
+    for (profile, _) in profiles::ALL.iter().filter(|(profile, _)| *profile != "berlin-group") {
+        assert_eq!(counted(profile, "/v1/accounts/1/balances"), None, "{profile}");
+    }
+    let psu = |profile| behaviour(profile, own_addresses(profile)).psu_headers;
+    assert_eq!(psu("berlin-group"), ["psu-ip-address"]);
+    assert_eq!(psu("uk-open-banking"), ["x-fapi-customer-ip-address"]);
+    assert_eq!(psu("abn-amro"), ["psu-ip-address", "x-fapi-customer-ip-address"]);
 }
 
 #[test]

@@ -67,6 +67,7 @@ impl Plan {
             identity: None,
             routes: routes(),
             scope_rules: scope_rules(),
+            quotas: Vec::new(),
         };
         let settings = ProxySettings {
             bind: Bind::Tcp("127.0.0.1:0".parse().expect("an address")),
@@ -175,6 +176,7 @@ fn routes() -> Vec<Route> {
         matcher: RouteMatch::parse(text).expect("a match"),
         source,
         needs: None,
+        quota: None,
         consent: None,
         single_use: false,
         replay_on_rejection: true,

@@ -5,7 +5,7 @@
 //! [`credentials`] (whose token goes out, and what becomes of it when it is rejected), [`refusals`] (every problem that
 //! can occur here), [`heads`] (what passes, what ends here, what is added), [`bodies`] (streaming, limits, endings),
 //! [`faults`] (banks that cannot be reached or misbehave), `secure` (TLS to the bank, and HTTP/2),
-//! [`logs`] (what is logged of a call).
+//! [`logs`] (what is logged of a call), [`quota`] (which calls count).
 
 mod app;
 mod bank;
@@ -15,6 +15,7 @@ mod faults;
 mod heads;
 mod house;
 mod logs;
+mod quota;
 mod refusals;
 #[cfg(feature = "sandbox")]
 mod secure;

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::store::quota::{QuotaRecord, steps};
 use crate::store::seal::{Keyring, SealKey};
 use crate::store::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Freeze, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, RecordState, Renew,
-    RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
-    SeedOutcome, Snapshot, Store, StoreError, Waiting,
+    Freeze, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Quotas, Reassert, ReassertOutcome, RecordState,
+    Refund, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive,
+    ReviveOutcome, Seed, SeedOutcome, Snapshot, Spend, SpendOutcome, Store, StoreError, Waiting,
 };
 use crate::token::Vault;
 use crate::words::ids::{AttemptId, ConsentId, GrantId, ProviderId, TokenKey, Version};
@@ -31,6 +32,20 @@ struct Table {
     reads: AtomicUsize,
     begins: AtomicUsize,
     ended: watch::Sender<Vec<TokenKey>>,
+    quotas: Mutex<HashMap<ConsentId, QuotaRecord>>,
+    counting: Mutex<Counting>,
+    spends: AtomicUsize,
+}
+
+/// What the store does when a call is to be counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Counting {
+    /// It counts.
+    Works,
+    /// It fails.
+    Fails,
+    /// It does not answer.
+    Hangs,
 }
 
 #[derive(Clone, Debug)]
@@ -65,6 +80,9 @@ impl Default for Shelf {
             reads: AtomicUsize::new(0),
             begins: AtomicUsize::new(0),
             ended: watch::Sender::new(Vec::new()),
+            quotas: Mutex::default(),
+            counting: Mutex::new(Counting::Works),
+            spends: AtomicUsize::new(0),
         };
         let shelf = Self(Arc::new(table));
         shelf.put("c1", RecordState::Active, Mood::Renews);
@@ -96,6 +114,20 @@ impl Shelf {
     /// How often the right to refresh was asked for.
     pub(super) fn begins(&self) -> usize {
         self.0.begins.load(Ordering::SeqCst)
+    }
+
+    /// How often a call was to be counted.
+    pub(super) fn spends(&self) -> usize {
+        self.0.spends.load(Ordering::SeqCst)
+    }
+
+    /// From here on calls are counted like this.
+    pub(super) fn count(&self, how: Counting) {
+        *self.0.counting.lock().expect("no panic") = how;
+    }
+
+    fn on_quota<T>(&self, consent: &ConsentId, step: impl FnOnce(&mut QuotaRecord) -> T) -> T {
+        step(self.0.quotas.lock().expect("no panic").entry(consent.clone()).or_default())
     }
 
     /// Waits until this many consents were ended, and says which.
@@ -282,6 +314,26 @@ impl Store for Shelf {
         Err(never())
     }
 }
+
+impl Quotas for Shelf {
+    async fn spend(&self, consent: &ConsentId, spend: &Spend) -> Result<SpendOutcome, StoreError> {
+        self.0.spends.fetch_add(1, Ordering::SeqCst);
+        let counting = *self.0.counting.lock().expect("no panic");
+        match counting {
+            Counting::Works => Ok(self.on_quota(consent, |record| steps::spend(record, THEN, spend))),
+            Counting::Fails => Err(StoreError::Unavailable("the test says so".to_owned())),
+            Counting::Hangs => std::future::pending().await,
+        }
+    }
+
+    async fn refund(&self, consent: &ConsentId, refund: &Refund) -> Result<(), StoreError> {
+        self.on_quota(consent, |record| steps::refund(record, refund));
+        Ok(())
+    }
+}
+
+/// The time at which all calls are counted: 2025-10-09 08:53:20 UTC.
+const THEN: u64 = 1_760_000_000_000;
 
 fn never() -> StoreError {
     StoreError::Refused("this store grants no lease".to_owned())

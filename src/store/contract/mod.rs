@@ -8,7 +8,7 @@
 //! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
 //! outside, `leases`, `outcomes`, `memories` and `orders` what each step asks and answers, `event` what the history of a
 //! record tells, `provider` what the steps on a provider's record do, `age` how far a store has come, `attempt` what is
-//! kept of a customer on the way to the bank and back.
+//! kept of a customer on the way to the bank and back, `quota` how often a consent was used without its customer.
 
 mod age;
 mod attempt;
@@ -18,6 +18,7 @@ mod memories;
 mod orders;
 mod outcomes;
 mod provider;
+mod quota;
 mod record;
 
 use std::future::Future;
@@ -39,6 +40,7 @@ pub use provider::{
     Breaker, BreakerClass, Freeze, FreezeReason, Lesson, Limits, Opened, PermitAnswer, PermitAsk, ProviderStanding,
     Refusal, Report, Reported, Reprieve, ReprieveOutcome, Stage, Suspect, Verdict, Wanted,
 };
+pub use quota::{Quotas, Refund, Spend, SpendOutcome, Window};
 pub use record::{RecordState, Sealed, Snapshot};
 
 use crate::words::ids::{AttemptId, ProviderId, TokenKey, Version};

@@ -5,6 +5,7 @@
 //! Beside them stands the time of the last writing, from which a calendar that jumped back is recognised.
 
 use std::fs::OpenOptions;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -18,10 +19,11 @@ use crate::store::attempt::AttemptRecord;
 use crate::store::contract::{Event, MOST_EVENTS, RecordState, StoreError};
 use crate::store::keys;
 use crate::store::provider::ProviderRecord;
+use crate::store::quota::QuotaRecord;
 use crate::store::record::{Record, TOMBSTONE};
 use crate::store::steps;
 use crate::words::clock::millis;
-use crate::words::ids::{ProviderId, StateDigest, TokenKey, Version};
+use crate::words::ids::{ConsentId, ProviderId, StateDigest, TokenKey, Version};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 /// Lines by the record's short name and their number, which grows.
@@ -213,18 +215,46 @@ impl RecordFile {
     /// Removes the attempts whose time is over.
     pub(super) fn forget_attempts(&self, now: u64) -> Result<(), StoreError> {
         let past = |stored: &[u8]| understand_attempt(Some(stored)).ok().flatten().is_some_and(|it| it.is_past(now));
-        let names = || {
+        self.forget("a:".."a;", now, past)
+    }
+
+    /// Runs `step` on what is counted of a consent and writes what became of it, synced. What of others counts no more is
+    /// removed with the first count of a consent: no clock does.
+    pub(super) fn change_quota<T>(
+        &self,
+        consent: &ConsentId,
+        now: u64,
+        step: impl FnOnce(&mut QuotaRecord) -> T,
+    ) -> Result<T, StoreError> {
+        let name = keys::quota_name(consent);
+        let stored = self.load(&name)?;
+        let before = understand_quota(stored.as_deref().unwrap_or_default())?;
+        let mut record = before.clone();
+        let outcome = step(&mut record);
+        if record == before {
+            return Ok(outcome);
+        }
+        self.write(&name, Some(&pack(record.to_fields())), now, &Happened::default(), Durability::Immediate)?;
+        if stored.is_none() {
+            self.forget("q:".."q;", now, |stored| understand_quota(stored).is_ok_and(|it| it.is_past(now)))?;
+        }
+        Ok(outcome)
+    }
+
+    /// Removes the records of these names that are past.
+    fn forget(&self, names: Range<&str>, now: u64, past: impl Fn(&[u8]) -> bool) -> Result<(), StoreError> {
+        let found = || {
             let records = self.database.begin_read()?.open_table(RECORDS)?;
-            let mut names = Vec::new();
-            for entry in records.range("a:".."a;")? {
+            let mut found = Vec::new();
+            for entry in records.range(names)? {
                 let (name, value) = entry?;
                 if past(value.value()) {
-                    names.push(name.value().to_owned());
+                    found.push(name.value().to_owned());
                 }
             }
-            Ok::<_, FileError>(names)
+            Ok::<_, FileError>(found)
         };
-        for name in names()? {
+        for name in found()? {
             self.write(&name, None, now, &Happened::default(), Durability::None)?;
         }
         Ok(())
@@ -313,6 +343,12 @@ fn understand_attempt(stored: Option<&[u8]>) -> Result<Option<AttemptRecord>, St
     let unreadable = |what: &str| StoreError::Unreadable(format!("{what} of an attempt is not what it has to be"));
     let fields = unpack(stored).ok_or_else(|| unreadable("the framing"))?;
     AttemptRecord::from_fields(&fields).map(Some).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
+}
+
+fn understand_quota(stored: &[u8]) -> Result<QuotaRecord, StoreError> {
+    let unreadable = |what: &str| StoreError::Unreadable(format!("{what} of a quota is not what it has to be"));
+    let fields = unpack(stored).ok_or_else(|| unreadable("the framing"))?;
+    QuotaRecord::from_fields(&fields).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
 }
 
 fn pack(fields: Vec<(impl AsRef<str>, Vec<u8>)>) -> Vec<u8> {

@@ -13,6 +13,7 @@ use crate::store::record::Record;
 const COMMON: &str = include_str!("lua/common.lua");
 const PROVIDER_COMMON: &str = include_str!("lua/provider/common.lua");
 const ATTEMPT_COMMON: &str = include_str!("lua/attempt/common.lua");
+const QUOTA_COMMON: &str = include_str!("lua/quota/common.lua");
 
 /// A script as the server knows it.
 pub(super) struct LuaScript {
@@ -53,6 +54,8 @@ pub(super) struct Scripts {
     pub(super) attempt_claim: LuaScript,
     pub(super) attempt_settle: LuaScript,
     pub(super) attempt_read: LuaScript,
+    pub(super) spend: LuaScript,
+    pub(super) refund: LuaScript,
 }
 
 impl Scripts {
@@ -85,6 +88,8 @@ impl Scripts {
             attempt_claim: LuaScript::of_attempt("CLAIM", include_str!("lua/attempt/claim.lua")),
             attempt_settle: LuaScript::of_attempt("SETTLE", include_str!("lua/attempt/settle.lua")),
             attempt_read: LuaScript::of_attempt("ATTEMPT READ", include_str!("lua/attempt/read.lua")),
+            spend: LuaScript::of_quota("SPEND", include_str!("lua/quota/spend.lua")),
+            refund: LuaScript::of_quota("REFUND", include_str!("lua/quota/refund.lua")),
         }
     }
 }
@@ -102,6 +107,11 @@ impl LuaScript {
     /// A step of an attempt.
     fn of_attempt(name: &'static str, source: &str) -> Self {
         Self::with(ATTEMPT_COMMON, name, source)
+    }
+
+    /// A step of a quota.
+    fn of_quota(name: &'static str, source: &str) -> Self {
+        Self::with(QUOTA_COMMON, name, source)
     }
 
     fn with(common: &str, name: &'static str, source: &str) -> Self {
@@ -269,11 +279,13 @@ mod tests {
             &scripts.attempt_bind,
             &scripts.attempt_claim,
             &scripts.attempt_settle,
+            &scripts.refund,
         ];
         for script in writers {
             assert!(script.text.starts_with("#!lua flags=allow-oom\n"), "{}", script.name);
             assert!(script.text.contains("local function load()"), "{}", script.name);
         }
+        assert!(scripts.spend.text.starts_with("#!lua\n") && scripts.spend.text.contains("local function load()"));
         for reader in [&scripts.read, &scripts.history, &scripts.standing, &scripts.attempt_read] {
             assert!(reader.text.starts_with("#!lua flags=no-writes,allow-oom\n"), "{}", reader.name);
         }

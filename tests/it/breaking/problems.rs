@@ -16,14 +16,15 @@ use crate::support::rogue::{Rogue, Then, answer};
 use crate::support::sidecar::{ADMIN_KEY, Replica, Sidecar};
 
 /// What cannot occur yet.
-const NOT_YET: [ProblemType; 2] = [ProblemType::QuotaExhausted, ProblemType::Draining];
+const NOT_YET: [ProblemType; 1] = [ProblemType::Draining];
 /// States that only the browser flow leads to.
 const NO_WAY_IN: [ProblemType; 2] = [ProblemType::ConsentPending, ProblemType::ConsentDenied];
 
 fn tight(bank: &Bank, rogue: &Rogue, redis: &RedisServer) -> Replica {
     let limits =
         "limits: {max_body_size: 1KiB, body_idle_timeout: 1s, upstream_response_timeout: 1s, max_in_flight: 2}";
-    let routes = "routes: [{match: \"/v1/**\"}, {match: \"GET /get/**\"}, {match: \"/scoped/**\", needs: [c]}]";
+    let routes = "routes: [{match: \"/v1/**\"}, {match: \"GET /get/**\"}, {match: \"/scoped/**\", needs: [c]}, \
+                  {match: \"/rare/**\", quota: {calls: 1}}]";
     let dead = "    consent_dead: [{status: 403, json: /error, any_of: [gone]}]\n";
     let nobody = format!(
         "  nobody:\n    path: /nobody\n    upstream: http://127.0.0.1:{}\n    provider: abn-amro\n  debt:",
@@ -87,6 +88,9 @@ async fn every_problem_that_can_occur_is_met_by_an_app_and_named_in_the_document
     ] {
         meets(&sidecar, &mut met, &request, wanted).await;
     }
+    let rare = call("GET /accounts/rare/x", "valid", "");
+    assert!(say(&sidecar, rare.as_bytes()).await.contains("consentry-quota-remaining: 0\r\n"));
+    meets(&sidecar, &mut met, &rare, ProblemType::QuotaExhausted).await;
     rogue.next_api_answer((b"220 smtp.example\r\n".to_vec(), Then::Close));
     meets(&sidecar, &mut met, &get("valid"), ProblemType::UpstreamProtocol).await;
     // Two calls that the bank does not answer, and a third that finds no place.
