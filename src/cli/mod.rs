@@ -11,6 +11,7 @@ mod ending;
 mod exit;
 mod health;
 mod keygen;
+mod list;
 mod manual;
 mod notify;
 mod out;

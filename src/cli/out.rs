@@ -7,6 +7,11 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
+/// A part of the result. Whether anybody still reads it.
+pub(super) fn write(text: &str) -> bool {
+    io::stdout().write_all(text.as_bytes()).is_ok()
+}
+
 /// A line about the result.
 pub(super) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "consentry: {line}");

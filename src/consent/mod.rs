@@ -2,7 +2,7 @@
 //!
 //! [`import()`] takes in a token set that was granted elsewhere, as the first of a new grant; what it is given is an
 //! [`ImportRequest`], checked as a whole before anything happens. [`show()`] tells what is stored of a consent, without
-//! its tokens, as a [`ConsentView`]; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
+//! its tokens, as a [`ConsentView`], and [`list()`] does so of all, a page at a time; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
 //! refused refresh token back to be tried again; [`revoke()`] ends a consent at the bank and here. [`Desk`] is what banks offer about
 //! consents themselves, and [`info()`] what they tell there. [`provider()`] tells how a provider stands.
 //!
@@ -14,6 +14,7 @@ mod exchange;
 mod history;
 mod import;
 mod info;
+mod list;
 mod members;
 mod persist;
 mod provider;
@@ -36,6 +37,7 @@ pub use exchange::{Answer, Arrival, Ending, Return, come_back};
 pub use history::{EventView, HistoryView, history};
 pub use import::{ImportError, Imported, Made, import};
 pub use info::{InfoCall, InfoError, InfoView, info};
+pub use list::{ListError, ListFault, ListRequest, ListView, ListedView, list};
 pub use members::Fault;
 pub use provider::{ProviderView, Suspects, provider, providers};
 pub use request::{ImportRequest, Received, RequestError};

@@ -15,6 +15,7 @@ use super::contract::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
     Term,
 };
+use super::contract::{ListOutcome, Listing, Place};
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
 use crate::words::clock::{Clock, SystemClock};
@@ -154,5 +155,11 @@ impl<C: Clock> Attempts for AnyStore<C> {
 
     async fn attempt(&self, state: &StateDigest) -> Result<Option<Attempt>, StoreError> {
         on_either!(self, store => store.attempt(state))
+    }
+}
+
+impl<C: Clock> Listing for AnyStore<C> {
+    async fn list(&self, from: Option<&Place>, count: u32) -> Result<ListOutcome, StoreError> {
+        on_either!(self, store => store.list(from, count))
     }
 }

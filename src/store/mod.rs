@@ -29,10 +29,10 @@ pub use contract::{
     Arm, ArmOutcome, Arrival, Attempt, AttemptStage, Attempts, Await, AwaitOutcome, Begin, BeginOutcome, Bind,
     BindOutcome, Breaker, BreakerClass, Change, Claim, ClaimOutcome, ClaimTo, Commit, CommitOutcome, End, EndOutcome,
     Event, EventKind, Fail, FailOutcome, FailTo, Freeze, FreezeReason, Grace, Holder, Lease, Lesson, Limits,
-    MOST_EVENTS, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome,
-    RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Resealed, Restore,
-    RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Settle, SettleOutcome, Snapshot, Stage, Store,
-    StoreAge, StoreError, Suspect, Tell, Term, Verdict, Waiting, Wanted,
+    ListOutcome, ListPage, Listed, Listing, MOST_EVENTS, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk, Place,
+    ProviderStanding, Reassert, ReassertOutcome, RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve,
+    ReprieveOutcome, Resealed, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Settle,
+    SettleOutcome, Snapshot, Stage, Store, StoreAge, StoreError, Suspect, Tell, Term, Verdict, Waiting, Wanted,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

@@ -43,6 +43,9 @@ mod revoking;
 // What the bank says of a consent.
 mod informing;
 
+// Which consents there are.
+mod listing;
+
 // How our client proves itself.
 mod proving;
 
@@ -57,6 +60,9 @@ mod draining;
 
 // The steps of the refresh protocol, the same against every store.
 mod store_contract;
+
+// A walk over all consents, the same in every store.
+mod store_listing;
 
 // What every store keeps of a customer on the way to the bank and back.
 mod store_attempts;
