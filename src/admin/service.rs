@@ -16,6 +16,7 @@ use super::consents;
 use super::endings;
 use super::infos;
 use super::lists;
+use super::logins;
 use super::problem::{AdminProblem, Refusal};
 use super::providers::{self, Change};
 use super::settings::AdminSettings;
@@ -103,7 +104,7 @@ impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         serve_settings()
     }
 
-    /// The service. It answers `POST` and `GET /v1/consents`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history` and `…/info`,
+    /// The service. It answers `POST` and `GET /v1/consents`; `POST /v1/logins` and `…/return`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history` and `…/info`,
     /// `PUT …/tokens` and `POST …/revive`; `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let admin = Arc::new(self);
@@ -166,6 +167,18 @@ impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
                 self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
                 consents::revive_consent(&self.tokens, &self.clock, &consent, request, self.limits.body).await
             }
+            Resource::Logins => {
+                check_method(request.method(), &[Method::POST])?;
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                let asking = self.asking.as_deref();
+                logins::start_login(&self.tokens, asking, &self.clock, request, self.limits.body).await
+            }
+            Resource::LoginReturn => {
+                check_method(request.method(), &[Method::POST])?;
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                let asking = self.asking.as_deref();
+                logins::return_login(&self.tokens, asking, &self.clock, request, self.limits.body).await
+            }
             Resource::Providers => {
                 check_method(request.method(), &[Method::GET, Method::HEAD])?;
                 providers::show_providers(&self.tokens, &self.clock, self.suspects_for(&request)).await
@@ -211,6 +224,10 @@ enum Resource {
     Info(ConsentId),
     /// `/v1/consents/{id}/revive`
     Revive(ConsentId),
+    /// `/v1/logins`
+    Logins,
+    /// `/v1/logins/return`
+    LoginReturn,
     /// `/v1/providers`
     Providers,
     /// `/v1/providers/{name}`
@@ -225,6 +242,13 @@ impl Resource {
         let nowhere = || Refusal::new(AdminProblem::NoSuchResource, "nothing is under this path");
         let provider = |name: &Segment<'_>| ProviderId::parse(&name.decoded());
         let [version, collection, rest @ ..] = segments.as_slice() else { return Err(nowhere()) };
+        if version.is("v1") && collection.is("logins") {
+            return match rest {
+                [] => Ok(Self::Logins),
+                [back] if back.is("return") => Ok(Self::LoginReturn),
+                _ => Err(nowhere()),
+            };
+        }
         if version.is("v1") && collection.is("providers") {
             return match rest {
                 [] => Some(Self::Providers),

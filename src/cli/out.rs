@@ -12,6 +12,11 @@ pub(super) fn write(text: &str) -> bool {
     io::stdout().write_all(text.as_bytes()).is_ok()
 }
 
+/// What is told beside the result, as it is.
+pub(super) fn remark(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// A line about the result.
 pub(super) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "consentry: {line}");

@@ -160,6 +160,7 @@ raw! {
         revocation_endpoint: String,
         authorization_endpoint: String,
         authorize_parameters: BTreeMap<String, String>,
+        pasted_redirect_uri: String,
         default_scope: RawWords,
         pkce: String,
         issuer: String,

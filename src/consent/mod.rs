@@ -7,17 +7,20 @@
 //! consents themselves, and [`info()`] what they tell there. [`provider()`] tells how a provider stands.
 //!
 //! [`start()`] opens an attempt and [`depart()`] sends the customer's browser to the bank; [`come_back()`] exchanges the code
-//! that it brings. A refresh token is spent by `token` alone.
+//! that it brings. [`begin_login()`] and [`finish_login()`] do so for a person who carries the address over by hand. A refresh token is spent by `token` alone.
 
+mod depart;
 mod desk;
 mod exchange;
 mod history;
 mod import;
 mod info;
 mod list;
+mod login;
 mod members;
 mod persist;
 mod provider;
+mod query;
 mod request;
 mod revive;
 mod revoke;
@@ -32,16 +35,19 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use depart::{Departure, Stay, attempt_of, depart};
 pub use desk::{BankCall, CallPath, CallToken, Desk, DeskSettings, Desks, NotACallPath};
-pub use exchange::{Answer, Arrival, Ending, Return, come_back};
+pub use exchange::{Answer, Arrival, Ending, Return, Way, come_back};
 pub use history::{EventView, HistoryView, history};
 pub use import::{ImportError, Imported, Made, import};
 pub use info::{InfoCall, InfoError, InfoView, info};
 pub use list::{ListError, ListFault, ListRequest, ListView, ListedView, list};
+pub use login::{LoginError, LoginReturn, LoginStarted, begin_login, finish_login};
 pub use members::Fault;
 pub use provider::{ProviderView, Suspects, provider, providers};
+pub use query::Parameters;
 pub use request::{ImportRequest, Received, RequestError};
 pub use revive::{ReviveError, Which, revive};
 pub use revoke::{AtBank, RevokeError, RevokeRequest, Revoked, revoke};
 pub use show::{ConsentView, ShowError, show};
-pub use start::{ATTEMPT_LIFE, Departure, StartError, StartRequest, Started, Stay, attempt_of, depart, start};
+pub use start::{ATTEMPT_LIFE, StartError, StartRequest, Started, start};

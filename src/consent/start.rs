@@ -1,19 +1,15 @@
-//! Starts a consent: the app asks, and the customer's browser goes to the bank.
+//! Starts a consent: an app asks for the address that it sends its customer to.
 //!
-//! [`start`] opens an attempt beside the consent's record and gives out an address with a ticket in it. [`depart`] is what
-//! becomes of a visit to that address: the first browser that comes is tied to the attempt and sent to the bank. The ticket
+//! [`start`] opens an attempt beside the consent's record and gives out an address with a ticket in it. The ticket
 //! is in nobody's store; the `state` that goes through the bank is a digest of it, and the attempt is kept under a digest of
 //! that, so that neither the bank nor whoever reads the store can make an address out of what it sees.
 
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-use aws_lc_rs::digest;
-
+use super::depart::{attempt_of, new_secret};
 use super::exchange::count;
 use super::members::Members;
 use super::persist::persist;
@@ -22,12 +18,12 @@ use super::scopes::ScopeFault;
 use super::settings::AskSettings;
 use super::show::json;
 use crate::oauth::TokenEndpoint;
-use crate::oauth::authorize::{AuthorizeRequest, new_verifier};
-use crate::store::{Attempts, Await, AwaitOutcome, Bind, BindOutcome, Open, RecordState, StoreError};
+use crate::oauth::authorize::new_verifier;
+use crate::store::{Attempts, Await, AwaitOutcome, Open, RecordState, StoreError};
 use crate::token::{Tokens, VaultError};
 use crate::words::clock::{Clock, WallTime};
-use crate::words::ids::{BrowserDigest, ConsentId, GrantId, ProviderId, StateDigest, TokenKey, Version, hex, random};
-use crate::words::secrets::{BrowserKey, Ticket};
+use crate::words::ids::{ConsentId, GrantId, ProviderId, TokenKey, Version, hex, random};
+use crate::words::secrets::Ticket;
 use crate::words::token_set::Scope;
 
 /// How long an attempt waits for the customer's next step.
@@ -49,7 +45,15 @@ impl StartRequest {
     /// Reads the members `provider` and, optionally, `consent_id`, `scope` and `return_url`. An optional member may be null;
     /// any other member is a fault.
     pub fn parse(json: &[u8]) -> Result<Self, RequestError> {
-        let mut members = Members::read(json, &["consent_id", "provider", "scope", "return_url"])?;
+        Self::from_members(Members::read(json, &["consent_id", "provider", "scope", "return_url"])?)
+    }
+
+    /// The same of a person at a terminal, whose browser goes nowhere in the end.
+    pub fn parse_login(json: &[u8]) -> Result<Self, RequestError> {
+        Self::from_members(Members::read(json, &["consent_id", "provider", "scope"])?)
+    }
+
+    fn from_members(mut members: Members) -> Result<Self, RequestError> {
         let consent = members.optional("consent_id", LONGEST_NAME, |text| {
             ConsentId::parse(&text).map_err(|_| "it has to be 1 to 128 of A-Z a-z 0-9 . _ ~ : - and neither . nor ..")
         });
@@ -107,6 +111,11 @@ pub enum StartError {
     /// The provider has no authorization endpoint.
     #[error("the provider has no authorization_endpoint in the configuration, so no consent can be started there")]
     NotOffered,
+    /// The provider has no redirect URI whose address could be pasted.
+    #[error(
+        "the provider has no pasted_redirect_uri in the configuration, so its customers come back to the callback listener"
+    )]
+    NotPasted,
     /// The bank does not take this scope.
     #[error("the scope cannot be asked for: {0}")]
     Scope(#[from] ScopeFault),
@@ -149,6 +158,31 @@ pub async fn start<S: Attempts, E: TokenEndpoint, C: Clock>(
     clock: &C,
     request: StartRequest,
 ) -> Result<Started, StartError> {
+    let Opened { consent, state, version, ticket } = open(tokens, asking, request).await?;
+    Ok(Started {
+        consent_id: consent,
+        state,
+        version,
+        start_url: format!("{}/start/{}", asking.public_url, ticket.expose()),
+        expires_at: clock.wall().plus(ATTEMPT_LIFE),
+        expires_in: ATTEMPT_LIFE.as_secs(),
+    })
+}
+
+/// An attempt that was written down.
+pub(super) struct Opened {
+    pub(super) consent: ConsentId,
+    /// What the consent is until there is a grant.
+    pub(super) state: &'static str,
+    pub(super) version: Version,
+    pub(super) ticket: Ticket,
+}
+
+pub(super) async fn open<S: Attempts, E: TokenEndpoint, C: Clock>(
+    tokens: &Tokens<S, E, C>,
+    asking: &AskSettings,
+    request: StartRequest,
+) -> Result<Opened, StartError> {
     let StartRequest { consent, provider, scope, return_url } = request;
     if !tokens.knows(&provider) {
         return Err(StartError::UnknownProvider);
@@ -172,7 +206,7 @@ pub async fn start<S: Attempts, E: TokenEndpoint, C: Clock>(
         AwaitOutcome::Elsewhere(current) => return Err(StartError::Elsewhere { current }),
     };
     let ticket = new_secret(Ticket::new);
-    let digest = StateDigest::of(&state_of(&ticket));
+    let digest = attempt_of(&ticket);
     let open = Open {
         consent: consent.clone(),
         provider: provider.clone(),
@@ -185,103 +219,7 @@ pub async fn start<S: Attempts, E: TokenEndpoint, C: Clock>(
     persist(|| store.open(&digest, &open)).await?;
     count(tokens.metrics(), Some(&provider), "started");
     tracing::info!(?consent, %provider, %grant, "A consent was started.");
-    Ok(Started {
-        consent_id: consent,
-        state: state.consent_state(),
-        version,
-        start_url: format!("{}/start/{}", asking.public_url, ticket.expose()),
-        expires_at: clock.wall().plus(ATTEMPT_LIFE),
-        expires_in: ATTEMPT_LIFE.as_secs(),
-    })
-}
-
-/// A browser on its way to the bank.
-pub struct Departure {
-    /// Where it is sent.
-    pub url: String,
-    /// Which attempt it is.
-    pub state: StateDigest,
-    /// What it has to present when it comes back.
-    pub browser: BrowserKey,
-}
-
-impl fmt::Debug for Departure {
-    /// The address holds the state.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Departure({:?})", self.state)
-    }
-}
-
-/// Why a browser is not sent to the bank.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stay {
-    /// There is no such attempt, or its time is over.
-    Unknown,
-    /// Another browser came first.
-    Foreign,
-    /// It was there, and came back.
-    Used,
-    /// The store does not answer.
-    StoreUnavailable,
-    /// The attempt's provider is no longer configured, or the attempt does not open.
-    Misconfigured,
-}
-
-/// Which attempt a ticket is for, so that what its browser presents can be found.
-pub fn attempt_of(ticket: &Ticket) -> StateDigest {
-    StateDigest::of(&state_of(ticket))
-}
-
-/// A browser comes with a ticket, and with what it was given before, if it was here before.
-pub async fn depart<S: Attempts, E: TokenEndpoint, C: Clock>(
-    tokens: &Tokens<S, E, C>,
-    asking: &AskSettings,
-    ticket: &Ticket,
-    presented: Option<BrowserKey>,
-) -> Result<Departure, Stay> {
-    let state = state_of(ticket);
-    let digest = StateDigest::of(&state);
-    let browser = presented.unwrap_or_else(|| new_secret(BrowserKey::new));
-    let bind = Bind { browser: BrowserDigest::of(browser.expose()), life: ATTEMPT_LIFE };
-    let attempt = match persist(|| tokens.store().bind(&digest, &bind)).await {
-        Ok(BindOutcome::Bound(attempt)) => attempt,
-        Ok(BindOutcome::Foreign) => return Err(Stay::Foreign),
-        Ok(BindOutcome::Used(_)) => return Err(Stay::Used),
-        Ok(BindOutcome::Unknown) => return Err(Stay::Unknown),
-        Err(error) => {
-            tracing::warn!(%error, "A browser that was to be sent to a bank had to be turned away.");
-            return Err(Stay::StoreUnavailable);
-        }
-    };
-    let Some(bank) = asking.providers.get(&attempt.provider) else { return Err(Stay::Misconfigured) };
-    let key = TokenKey::Consent(attempt.consent.clone());
-    let opened = tokens.vault().open_verifier(&key, &attempt.provider, attempt.grant, &attempt.verifier);
-    let verifier = opened.map_err(|error| {
-        tracing::error!(consent = ?attempt.consent, %error, "An attempt does not open.");
-        Stay::Misconfigured
-    })?;
-    let redirect_uri = asking.redirect_uri();
-    let scope = attempt.scope.as_ref();
-    let url = bank.authorization.url(&AuthorizeRequest {
-        redirect_uri: &redirect_uri,
-        scope,
-        state: &state,
-        verifier: &verifier,
-    });
-    Ok(Departure { url, state: digest, browser })
-}
-
-/// What goes through the bank for a ticket.
-fn state_of(ticket: &Ticket) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(b"consentry state\0");
-    context.update(ticket.expose().as_bytes());
-    URL_SAFE_NO_PAD.encode(context.finish())
-}
-
-/// 32 random bytes as text.
-fn new_secret<T>(wrap: impl Fn(String) -> T) -> T {
-    wrap(URL_SAFE_NO_PAD.encode([random(), random()].as_flattened()))
+    Ok(Opened { consent, state: state.consent_state(), version, ticket })
 }
 
 fn new_consent_id() -> Result<ConsentId, StartError> {
@@ -320,15 +258,5 @@ mod tests {
         members.sort_unstable();
         assert_eq!(members, ["access_token", "consent_id", "provider", "return_url", "scope"]);
         assert!(matches!(parse(&json!([])), Err(RequestError::NotAnObject)));
-    }
-
-    #[test]
-    fn the_state_cannot_be_had_from_the_store_nor_the_ticket_from_the_state() {
-        let ticket = new_secret(Ticket::new);
-        let state = state_of(&ticket);
-        assert_eq!(state.len(), 43);
-        assert!(!state.contains(ticket.expose()) && !attempt_of(&ticket).to_string().contains(&state));
-        assert_eq!(attempt_of(&ticket), StateDigest::of(&state));
-        assert_ne!(state, state_of(&new_secret(Ticket::new)));
     }
 }

@@ -43,6 +43,9 @@ mod revoking;
 // What the bank says of a consent.
 mod informing;
 
+// One call from the command line.
+mod calling;
+
 // Which consents there are.
 mod listing;
 

@@ -23,6 +23,7 @@ fn asking() -> AskSettings {
         default_scope: Scope::parse("accounts"),
         rules: ScopeRules { one_of: vec!["accounts".to_owned()], ..ScopeRules::default() },
         consent_life: None,
+        pasted_redirect_uri: Some("https://localhost/auth".to_owned()),
         denied_by: Vec::new(),
     };
     AskSettings {

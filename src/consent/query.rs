@@ -1,6 +1,6 @@
 //! What a bank sends along with a browser (RFC 6749 §4.1.2).
 
-use crate::consent::Answer;
+use super::exchange::Answer;
 use crate::http::form::{decode, pairs};
 use crate::words::ids::StateDigest;
 use crate::words::secrets::AuthorizationCode;
