@@ -126,5 +126,5 @@ impl<'a> Call<'a> {
 
 /// How long a call takes at most unless it says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 const TOO_LONG: &str = "it took too long";

@@ -69,7 +69,7 @@ pub(super) async fn print_list(config: Config, filters: &Filters, json: bool) ->
 }
 
 /// How many consents one page is to hold.
-const PAGE: usize = 500;
+const PAGE: usize = 200;
 
 impl Desk {
     /// One page. Where no process runs, the store is opened, once.

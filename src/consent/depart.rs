@@ -1,24 +1,19 @@
-//! A customer's browser goes to the bank.
+//! A browser comes with a ticket, and is sent to the bank.
 //!
-//! [`depart`] is what becomes of a visit to the address that [`start`](super::start()) gave out: the first browser that comes
-//! is tied to the attempt and sent to the bank.
+//! The first browser that comes is tied to the attempt.
 
 use std::fmt;
-
-use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::exchange::Way;
 use super::persist::persist;
 use super::settings::AskSettings;
-use super::start::ATTEMPT_LIFE;
+use super::start::{ATTEMPT_LIFE, new_secret, state_of};
 use crate::oauth::TokenEndpoint;
 use crate::oauth::authorize::AuthorizeRequest;
 use crate::store::{Attempts, Bind, BindOutcome};
 use crate::token::Tokens;
 use crate::words::clock::Clock;
-use crate::words::ids::{StateDigest, TokenKey, random};
+use crate::words::ids::{StateDigest, TokenKey};
 use crate::words::secrets::{BrowserKey, Ticket};
 
 /// A browser on its way to the bank.
@@ -105,32 +100,4 @@ pub(super) async fn send_off<S: Attempts, E: TokenEndpoint, C: Clock>(
         state: &state,
         verifier: &verifier,
     }))
-}
-
-/// What goes through the bank for a ticket.
-fn state_of(ticket: &Ticket) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(b"consentry state\0");
-    context.update(ticket.expose().as_bytes());
-    URL_SAFE_NO_PAD.encode(context.finish())
-}
-
-/// 32 random bytes as text.
-pub(super) fn new_secret<T>(wrap: impl Fn(String) -> T) -> T {
-    wrap(URL_SAFE_NO_PAD.encode([random(), random()].as_flattened()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_state_cannot_be_had_from_the_store_nor_the_ticket_from_the_state() {
-        let ticket = new_secret(Ticket::new);
-        let state = state_of(&ticket);
-        assert_eq!(state.len(), 43);
-        assert!(!state.contains(ticket.expose()) && !attempt_of(&ticket).to_string().contains(&state));
-        assert_eq!(attempt_of(&ticket), StateDigest::of(&state));
-        assert_ne!(state, state_of(&new_secret(Ticket::new)));
-    }
 }

@@ -11,14 +11,14 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::depart::{Stay, new_secret, send_off};
+use super::depart::{Stay, send_off};
 use super::exchange::{Arrival, Return, Way, come_back};
 use super::members::Members;
 use super::query::Parameters;
 use super::request::RequestError;
 use super::settings::AskSettings;
 use super::show::json;
-use super::start::{ATTEMPT_LIFE, Opened, StartError, StartRequest, open};
+use super::start::{ATTEMPT_LIFE, Opened, StartError, StartRequest, new_secret, open};
 use crate::oauth::TokenEndpoint;
 use crate::store::Attempts;
 use crate::token::Tokens;

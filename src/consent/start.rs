@@ -1,15 +1,19 @@
-//! Starts a consent: an app asks for the address that it sends its customer to.
+//! Starts a consent: the app asks, and is told where to send the customer's browser.
 //!
-//! [`start`] opens an attempt beside the consent's record and gives out an address with a ticket in it. The ticket
-//! is in nobody's store; the `state` that goes through the bank is a digest of it, and the attempt is kept under a digest of
-//! that, so that neither the bank nor whoever reads the store can make an address out of what it sees.
+//! [`start`] opens an attempt beside the consent's record and gives out an address with a ticket in it. What becomes of a
+//! visit to that address is in `depart`. The ticket is in nobody's store; the `state` that goes through the bank is a digest
+//! of it, and the attempt is kept under a digest of that, so that neither the bank nor whoever reads the store can make an
+//! address out of what it sees.
 
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-use super::depart::{attempt_of, new_secret};
+use aws_lc_rs::digest;
+
 use super::exchange::count;
 use super::members::Members;
 use super::persist::persist;
@@ -22,7 +26,7 @@ use crate::oauth::authorize::new_verifier;
 use crate::store::{Attempts, Await, AwaitOutcome, Open, RecordState, StoreError};
 use crate::token::{Tokens, VaultError};
 use crate::words::clock::{Clock, WallTime};
-use crate::words::ids::{ConsentId, GrantId, ProviderId, TokenKey, Version, hex, random};
+use crate::words::ids::{ConsentId, GrantId, ProviderId, StateDigest, TokenKey, Version, hex, random};
 use crate::words::secrets::Ticket;
 use crate::words::token_set::Scope;
 
@@ -206,7 +210,7 @@ pub(super) async fn open<S: Attempts, E: TokenEndpoint, C: Clock>(
         AwaitOutcome::Elsewhere(current) => return Err(StartError::Elsewhere { current }),
     };
     let ticket = new_secret(Ticket::new);
-    let digest = attempt_of(&ticket);
+    let digest = StateDigest::of(&state_of(&ticket));
     let open = Open {
         consent: consent.clone(),
         provider: provider.clone(),
@@ -222,6 +226,19 @@ pub(super) async fn open<S: Attempts, E: TokenEndpoint, C: Clock>(
     Ok(Opened { consent, state: state.consent_state(), version, ticket })
 }
 
+/// What goes through the bank for a ticket.
+pub(super) fn state_of(ticket: &Ticket) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(b"consentry state\0");
+    context.update(ticket.expose().as_bytes());
+    URL_SAFE_NO_PAD.encode(context.finish())
+}
+
+/// 32 random bytes as text.
+pub(super) fn new_secret<T>(wrap: impl Fn(String) -> T) -> T {
+    wrap(URL_SAFE_NO_PAD.encode([random(), random()].as_flattened()))
+}
+
 fn new_consent_id() -> Result<ConsentId, StartError> {
     // The alphabet holds hexadecimal digits.
     ConsentId::parse(&hex(&random())).map_err(|error| StartError::Unreadable(error.to_string()))
@@ -231,6 +248,7 @@ fn new_consent_id() -> Result<ConsentId, StartError> {
 mod tests {
     use serde_json::json;
 
+    use super::super::depart::attempt_of;
     use super::*;
 
     fn parse(json: &serde_json::Value) -> Result<StartRequest, RequestError> {
@@ -258,5 +276,15 @@ mod tests {
         members.sort_unstable();
         assert_eq!(members, ["access_token", "consent_id", "provider", "return_url", "scope"]);
         assert!(matches!(parse(&json!([])), Err(RequestError::NotAnObject)));
+    }
+
+    #[test]
+    fn the_state_cannot_be_had_from_the_store_nor_the_ticket_from_the_state() {
+        let ticket = new_secret(Ticket::new);
+        let state = state_of(&ticket);
+        assert_eq!(state.len(), 43);
+        assert!(!state.contains(ticket.expose()) && !attempt_of(&ticket).to_string().contains(&state));
+        assert_eq!(attempt_of(&ticket), StateDigest::of(&state));
+        assert_ne!(state, state_of(&new_secret(Ticket::new)));
     }
 }
