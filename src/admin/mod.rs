@@ -5,7 +5,7 @@
 //! machine only, and lets write whom `access` lets.
 //!
 //! A request to the admin listener goes through `service`: guard, path, method, access, and then the handler in
-//! `consents`, `starts`, `endings`, `infos` or
+//! `consents`, `starts`, `endings`, `infos`, `lists`, `logins` or
 //! `providers`, which reads `body` and `precondition` and calls the use case. What goes wrong anywhere is a
 //! `problem`. `readiness` is how the rest of the program says that it has started.
 
@@ -15,6 +15,8 @@ mod consents;
 mod endings;
 mod health;
 mod infos;
+mod lists;
+mod logins;
 mod precondition;
 mod problem;
 mod providers;

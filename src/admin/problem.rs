@@ -66,6 +66,8 @@ problems! {
     ImportInvalid = "import-invalid", UNPROCESSABLE_ENTITY, Caller, "The body is not a token set to import";
     StartInvalid = "start-invalid", UNPROCESSABLE_ENTITY, Caller, "The body is not a request to start a consent";
     StartNotOffered = "start-not-offered", UNPROCESSABLE_ENTITY, Operator, "No consent can be started here with this configuration";
+    LoginInvalid = "login-invalid", UNPROCESSABLE_ENTITY, Caller, "This address and key finish no login";
+    LoginUnknown = "login-unknown", NOT_FOUND, Caller, "No login that waits is finished by this address and key";
     ProviderUnknown = "provider-unknown", UNPROCESSABLE_ENTITY, Caller, "The configuration has no such provider";
     PreconditionRequired = "precondition-required", PRECONDITION_REQUIRED, Caller, "The consent exists; the request has to name the version it replaces";
     SealFailed = "seal-failed", INTERNAL_SERVER_ERROR, Operator, "The tokens could not be sealed";

@@ -15,6 +15,8 @@ use super::body::BodyLimits;
 use super::consents;
 use super::endings;
 use super::infos;
+use super::lists;
+use super::logins;
 use super::problem::{AdminProblem, Refusal};
 use super::providers::{self, Change};
 use super::settings::AdminSettings;
@@ -27,7 +29,7 @@ use crate::http::segment::Segment;
 use crate::http::target::CheckedPath;
 use crate::net::serve::{Application, Peer, ServeSettings};
 use crate::oauth::TokenEndpoint;
-use crate::store::Attempts;
+use crate::store::{Attempts, Listing};
 use crate::token::Tokens;
 use crate::words::clock::Clock;
 use crate::words::ids::{ConsentId, ProviderId};
@@ -63,7 +65,7 @@ pub(super) fn serve_settings() -> ServeSettings {
     ServeSettings { max_connections: 64, idle_timeout: Duration::from_secs(75), ..ServeSettings::default() }
 }
 
-impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
+impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
     /// Serves these consents under the names of this machine and those of `settings`, whose `bind` is not looked at.
     pub fn new(
         tokens: Tokens<S, E, C>,
@@ -102,7 +104,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         serve_settings()
     }
 
-    /// The service. It answers `POST /v1/consents`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history` and `…/info`,
+    /// The service. It answers `POST` and `GET /v1/consents`; `POST /v1/logins` and `…/return`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history` and `…/info`,
     /// `PUT …/tokens` and `POST …/revive`; `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
     pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
         let admin = Arc::new(self);
@@ -130,8 +132,13 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         let path = CheckedPath::check(request.uri(), LONGEST_TARGET)
             .map_err(|error| Refusal::new(error.problem(), error.to_string()))?;
         match Resource::find(&path)? {
+            Resource::Consents if matches!(*request.method(), Method::GET | Method::HEAD) => {
+                // One consent is shown to whoever knows its id; a list of ids is for those who may write.
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                lists::list_consents(&self.tokens, &self.clock, path.query()).await
+            }
             Resource::Consents => {
-                check_method(request.method(), &[Method::POST])?;
+                check_method(request.method(), &[Method::GET, Method::HEAD, Method::POST])?;
                 self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
                 let asking = self.asking.as_deref();
                 starts::start_consent(&self.tokens, asking, &self.clock, request, self.limits.body).await
@@ -159,6 +166,18 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
                 check_method(request.method(), &[Method::POST])?;
                 self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
                 consents::revive_consent(&self.tokens, &self.clock, &consent, request, self.limits.body).await
+            }
+            Resource::Logins => {
+                check_method(request.method(), &[Method::POST])?;
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                let asking = self.asking.as_deref();
+                logins::start_login(&self.tokens, asking, &self.clock, request, self.limits.body).await
+            }
+            Resource::LoginReturn => {
+                check_method(request.method(), &[Method::POST])?;
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                let asking = self.asking.as_deref();
+                logins::return_login(&self.tokens, asking, &self.clock, request, self.limits.body).await
             }
             Resource::Providers => {
                 check_method(request.method(), &[Method::GET, Method::HEAD])?;
@@ -205,6 +224,10 @@ enum Resource {
     Info(ConsentId),
     /// `/v1/consents/{id}/revive`
     Revive(ConsentId),
+    /// `/v1/logins`
+    Logins,
+    /// `/v1/logins/return`
+    LoginReturn,
     /// `/v1/providers`
     Providers,
     /// `/v1/providers/{name}`
@@ -219,6 +242,13 @@ impl Resource {
         let nowhere = || Refusal::new(AdminProblem::NoSuchResource, "nothing is under this path");
         let provider = |name: &Segment<'_>| ProviderId::parse(&name.decoded());
         let [version, collection, rest @ ..] = segments.as_slice() else { return Err(nowhere()) };
+        if version.is("v1") && collection.is("logins") {
+            return match rest {
+                [] => Ok(Self::Logins),
+                [back] if back.is("return") => Ok(Self::LoginReturn),
+                _ => Err(nowhere()),
+            };
+        }
         if version.is("v1") && collection.is("providers") {
             return match rest {
                 [] => Some(Self::Providers),

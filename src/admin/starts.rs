@@ -45,7 +45,7 @@ where
     answer(StatusCode::CREATED, &started, started.version)
 }
 
-fn not_started(error: &StartError) -> Refusal {
+pub(super) fn not_started(error: &StartError) -> Refusal {
     let detail = error.to_string();
     let at_fault = |member: &str| {
         let fault = json!({ "member": member, "fault": detail });
@@ -53,10 +53,12 @@ fn not_started(error: &StartError) -> Refusal {
     };
     match error {
         StartError::UnknownProvider => Refusal::new(AdminProblem::ProviderUnknown, detail),
-        StartError::NotOffered => Refusal::new(AdminProblem::StartNotOffered, detail),
+        StartError::NotOffered | StartError::NotPasted => Refusal::new(AdminProblem::StartNotOffered, detail),
         StartError::Scope(_) => at_fault("scope"),
         StartError::ReturnUrl => at_fault("return_url"),
         StartError::Elsewhere { current } => Refusal::new(AdminProblem::ConsentElsewhere, detail).current(*current),
+        StartError::BankUnavailable => Refusal::new(ProblemType::TokenEndpointUnavailable, detail),
+        StartError::RequestRefused => Refusal::new(ProblemType::ProviderMisconfigured, detail),
         StartError::Unsealable(_) => Refusal::new(AdminProblem::SealFailed, detail),
         StartError::StoreUnavailable(_) => {
             Refusal::new(ProblemType::StoreUnavailable, detail).retry_after(Duration::from_secs(1))

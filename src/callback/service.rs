@@ -12,10 +12,11 @@ use hyper::body::Incoming;
 use super::cookie;
 use super::language::Language;
 use super::page::{Page, redirect};
-use super::query::Parameters;
 use super::settings::CallbackSettings;
 use crate::consent::settings::AskSettings;
-use crate::consent::{ATTEMPT_LIFE, Arrival, Departure, Held, Return, Stay, attempt_of, come_back, depart};
+use crate::consent::{
+    ATTEMPT_LIFE, Arrival, Departure, Held, Parameters, Return, Stay, Way, attempt_of, come_back, depart,
+};
 use crate::http::host::{HostNames, NotAHostName};
 use crate::http::request_guard::{HeadLimits, RequestGuard};
 use crate::http::target::CheckedPath;
@@ -130,7 +131,7 @@ impl<S: Attempts, E: TokenEndpoint, C: Clock> Callback<S, E, C> {
     async fn arrive(&self, query: &str, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, Page> {
         let Parameters { state, issuer, answer } = Parameters::parse(query).ok_or(Page::Malformed)?;
         let browser = cookie::find(headers, &cookie::name(&state, self.asking.is_secure()));
-        let returned = Return { state, browser, issuer, answer };
+        let returned = Return { state, way: Way::Callback, browser, issuer, answer };
         match come_back(&self.tokens, &self.asking, &self.clock, returned).await {
             Arrival::Over { consent, return_url, ending } => {
                 // A list that was changed meanwhile counts.

@@ -1,11 +1,12 @@
-//! One plain HTTP call to a listener on this machine: the admin API or the sandbox's control.
+//! One plain HTTP call to a listener on this machine: the admin API, the proxy, or the sandbox's control.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,12 +19,15 @@ use crate::net::serve::Bind;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    /// The body, or null where it is not JSON.
-    pub(super) body: Value,
     bytes: Bytes,
 }
 
 impl Answer {
+    /// The body, or null where it is not JSON.
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_default()
+    }
+
     /// The body as text.
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
@@ -68,27 +72,40 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Calls, within its time.
+    /// Calls, and reads all of the answer, within its time.
     pub(super) async fn send(self, bind: &Bind) -> Result<Answer, CallError> {
-        let failed = |why: String| CallError::Failed(bind.clone(), why);
-        let nobody = |_| CallError::NotRunning(bind.clone());
-        let patience = self.patience;
+        let (failed, patience) = (|why: String| CallError::Failed(bind.clone(), why), self.patience);
         let exchange = async {
-            match bind {
-                Bind::Tcp(address) => {
-                    let stream = TcpStream::connect(address).await.map_err(nobody)?;
-                    self.over(stream, &address.to_string()).await.map_err(failed)
-                }
-                Bind::Unix(path) => {
-                    let stream = UnixStream::connect(path).await.map_err(nobody)?;
-                    self.over(stream, "localhost").await.map_err(failed)
-                }
-            }
+            let response = self.exchange(bind).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
+            Ok(Answer { status, bytes: body.map_err(|error| failed(error.to_string()))?.to_bytes() })
         };
-        timeout(patience, exchange).await.map_err(|_| failed("it took too long".to_owned()))?
+        timeout(patience, exchange).await.map_err(|_| failed(TOO_LONG.to_owned()))?
     }
 
-    async fn over<T>(self, stream: T, host: &str) -> Result<Answer, String>
+    /// Calls, and gives the answer when its head is there, within its time.
+    pub(super) async fn begin(self, bind: &Bind) -> Result<Response<Incoming>, CallError> {
+        let late = |_| CallError::Failed(bind.clone(), TOO_LONG.to_owned());
+        timeout(self.patience, self.exchange(bind)).await.map_err(late)?
+    }
+
+    async fn exchange(self, bind: &Bind) -> Result<Response<Incoming>, CallError> {
+        let failed = |why: String| CallError::Failed(bind.clone(), why);
+        let nobody = |_| CallError::NotRunning(bind.clone());
+        match bind {
+            Bind::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.map_err(nobody)?;
+                self.over(stream, &address.to_string()).await.map_err(failed)
+            }
+            Bind::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(nobody)?;
+                self.over(stream, "localhost").await.map_err(failed)
+            }
+        }
+    }
+
+    async fn over<T>(self, stream: T, host: &str) -> Result<Response<Incoming>, String>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -103,14 +120,11 @@ impl<'a> Call<'a> {
             .map_err(|error| failed(&error))?;
         *request.headers_mut() = self.headers;
         request.headers_mut().insert(HOST, HeaderValue::from_str(host).map_err(|error| failed(&error))?);
-        let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
-        let body = body.map_err(|error| error.to_string())?.to_bytes();
-        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null), bytes: body })
+        sender.send_request(request).await.map_err(|error| failed(&error))
     }
 }
 
 /// How long a call takes at most unless it says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+const TOO_LONG: &str = "it took too long";

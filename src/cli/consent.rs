@@ -1,4 +1,4 @@
-//! `consentry consent`: start a consent, look at one, ask why it is as it is, bring in one whose tokens are already held, have
+//! `consentry consent`: start a consent, list all, look at one, ask why it is as it is, bring in one whose tokens are already held, have
 //! a refused refresh token tried again, and revoke one.
 //!
 //! All go through the running process' admin listener. Where none runs, the store itself is opened; with the embedded
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::call::Call;
 use super::ending::{REVOKE_HELP, info_through, revoke_in};
 use super::exit::Failure;
+use super::list::{Filters, LIST_HELP, print_list};
 use super::run::load;
 use super::running::{as_table, ask_running, open};
 use super::{out, runtime};
@@ -47,6 +48,15 @@ enum Action {
         /// Where the browser goes in the end: one of `callback.return_urls`.
         #[arg(long, value_name = "URL")]
         return_url: Option<String>,
+        /// The configuration file.
+        #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// List the consents that are stored. Never a token.
+    #[command(after_help = LIST_HELP)]
+    List {
+        #[command(flatten)]
+        filters: Filters,
         /// The configuration file.
         #[arg(long, short, env = "CONSENTRY_CONFIG", value_name = "FILE")]
         config: PathBuf,
@@ -136,6 +146,10 @@ pub(super) fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
                 return Ok(());
             }
             view
+        }
+        Action::List { filters, config } => {
+            let (config, _) = load(&config)?;
+            return runtime()?.block_on(print_list(config, &filters, json));
         }
         Action::Import { id, file, replace, config } => {
             let id = consent_id(&id)?;
@@ -258,7 +272,7 @@ fn version(flag: &str, text: Option<&str>) -> Result<Option<Version>, Failure> {
     text.map(|text| Version::parse(text).ok_or_else(|| malformed(text))).transpose()
 }
 
-fn consent_id(text: &str) -> Result<ConsentId, Failure> {
+pub(super) fn consent_id(text: &str) -> Result<ConsentId, Failure> {
     ConsentId::parse(text).map_err(|error| Failure::Usage(format!("the consent id {text:?} is refused: {error}")))
 }
 

@@ -100,9 +100,9 @@ async fn call(bind: &Bind, method: Method, path: &str, body: &Value) -> Result<V
     let answer = Call::new(method, path).json(Bytes::from(body.to_string())).send(bind).await;
     let answer = answer.map_err(|error| Failure::Unavailable(error.to_string()))?;
     if !answer.status.is_success() {
-        return Err(Failure::Other(format!("{bind}{path} answered {}: {}", answer.status, answer.body["detail"])));
+        return Err(Failure::Other(format!("{bind}{path} answered {}: {}", answer.status, answer.json()["detail"])));
     }
-    Ok(answer.body)
+    Ok(answer.json())
 }
 
 fn what_to_try(at: &Addresses, endpoints: &Endpoints, debt_consent: &str) -> String {

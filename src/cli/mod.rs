@@ -2,15 +2,20 @@
 //!
 //! Results go to standard output, everything else to standard error. With `--json` a result is one JSON document.
 
+mod advice;
+mod browser;
 mod call;
 mod check;
 mod consent;
+mod curl;
 #[cfg(feature = "sandbox")]
 mod demo;
 mod ending;
 mod exit;
 mod health;
 mod keygen;
+mod list;
+mod login;
 mod manual;
 mod notify;
 mod out;
@@ -51,6 +56,10 @@ enum Command {
     Check(check::Arguments),
     /// Start consents, look at them, and bring in those whose tokens you already hold.
     Consent(consent::Arguments),
+    /// Consent at a bank as its customer, with a browser on this machine, and wait until that is done.
+    Login(login::Arguments),
+    /// Call a bank's API with a consent's token, through the process that runs.
+    Curl(curl::Arguments),
     /// Freeze providers, thaw them, and look at how they stand.
     Provider(provider::Arguments),
     /// Look at where tokens are kept.
@@ -82,6 +91,8 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments, cli.json),
         Command::Consent(arguments) => consent::run(arguments, cli.json),
+        Command::Login(arguments) => login::run(&arguments, cli.json),
+        Command::Curl(arguments) => curl::run(&arguments, cli.json),
         Command::Provider(arguments) => provider::run(arguments, cli.json),
         Command::Store(arguments) => store::run(arguments, cli.json),
         Command::Health(arguments) => health::run(&arguments, cli.json),

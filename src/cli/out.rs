@@ -7,6 +7,16 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
+/// A part of the result. Whether anybody still reads it.
+pub(super) fn write(text: &str) -> bool {
+    io::stdout().write_all(text.as_bytes()).is_ok()
+}
+
+/// What is told beside the result, as it is.
+pub(super) fn remark(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// A line about the result.
 pub(super) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "consentry: {line}");

@@ -5,7 +5,7 @@ use http::header::AUTHORIZATION;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::call::{Call, CallError};
+use super::call::{Answer, Call, CallError};
 use super::exit::Failure;
 use super::run::failed;
 use crate::app::{self, AppTokens};
@@ -13,7 +13,16 @@ use crate::config::Config;
 use crate::telemetry::registry;
 
 /// Asks the process that runs with this configuration; `None` if none does.
-pub(super) async fn ask_running(config: &Config, mut call: Call<'_>) -> Result<Option<Value>, Failure> {
+pub(super) async fn ask_running(config: &Config, call: Call<'_>) -> Result<Option<Value>, Failure> {
+    match call_running(config, call).await? {
+        Some(answer) if answer.status.is_success() => Ok(Some(answer.json())),
+        Some(answer) => Err(refused(&answer)),
+        None => Ok(None),
+    }
+}
+
+/// The same, for whoever looks at the status.
+pub(super) async fn call_running(config: &Config, mut call: Call<'_>) -> Result<Option<Answer>, Failure> {
     let Some(admin) = &config.admin else { return Ok(None) };
     if let Some(key) = &admin.key {
         let line = Zeroizing::new(format!("Bearer {}", key.expose()));
@@ -23,14 +32,17 @@ pub(super) async fn ask_running(config: &Config, mut call: Call<'_>) -> Result<O
         call.headers.insert(AUTHORIZATION, value);
     }
     match call.send(&admin.bind).await {
-        Ok(answer) if answer.status.is_success() => Ok(Some(answer.body)),
-        Ok(answer) => {
-            let detail = answer.body["detail"].as_str().or_else(|| answer.body["title"].as_str());
-            Err(Failure::Other(format!("{} ({})", detail.unwrap_or("refused"), answer.status.as_u16())))
-        }
+        Ok(answer) => Ok(Some(answer)),
         Err(CallError::NotRunning(_)) => Ok(None),
         Err(error @ CallError::Failed(..)) => Err(Failure::Unavailable(error.to_string())),
     }
+}
+
+/// What the process says instead of doing it.
+pub(super) fn refused(answer: &Answer) -> Failure {
+    let told = answer.json();
+    let detail = told["detail"].as_str().or_else(|| told["title"].as_str());
+    Failure::Other(format!("{} ({})", detail.unwrap_or("refused"), answer.status.as_u16()))
 }
 
 /// The parts of a process that does not run, to work on the store itself.

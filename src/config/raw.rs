@@ -161,6 +161,7 @@ raw! {
         authorization_endpoint: String,
         pushed_authorization_request_endpoint: String,
         authorize_parameters: BTreeMap<String, String>,
+        pasted_redirect_uri: String,
         default_scope: RawWords,
         pkce: String,
         issuer: String,

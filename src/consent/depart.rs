@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::exchange::count;
+use super::exchange::{Way, count};
 use super::persist::persist;
 use super::settings::AskSettings;
 use super::start::{ATTEMPT_LIFE, new_secret, state_of};
@@ -14,7 +14,7 @@ use crate::oauth::{Push, TokenEndpoint};
 use crate::store::{Attempt, Attempts, Bind, BindOutcome, EventKind, Tell};
 use crate::token::Tokens;
 use crate::words::clock::Clock;
-use crate::words::ids::{BrowserDigest, StateDigest, TokenKey};
+use crate::words::ids::{StateDigest, TokenKey};
 use crate::words::secrets::{BrowserKey, RequestUri, Ticket};
 
 /// A browser that is tied to an attempt.
@@ -70,10 +70,21 @@ pub async fn depart<S: Attempts, E: TokenEndpoint, C: Clock>(
     ticket: &Ticket,
     presented: Option<BrowserKey>,
 ) -> Result<Departure, Stay> {
+    let browser = presented.unwrap_or_else(|| new_secret(BrowserKey::new));
+    let to = send_off(tokens, asking, ticket, (Way::Callback, &browser)).await?;
+    Ok(Departure { to, state: attempt_of(ticket), browser })
+}
+
+/// Ties an attempt to whoever holds this key, and gives the address at the bank, if the bank lets anybody be sent there.
+pub(super) async fn send_off<S: Attempts, E: TokenEndpoint, C: Clock>(
+    tokens: &Tokens<S, E, C>,
+    asking: &AskSettings,
+    ticket: &Ticket,
+    (way, browser): (Way, &BrowserKey),
+) -> Result<Result<String, Held>, Stay> {
     let state = state_of(ticket);
     let digest = StateDigest::of(&state);
-    let browser = presented.unwrap_or_else(|| new_secret(BrowserKey::new));
-    let bind = Bind { browser: BrowserDigest::of(browser.expose()), life: ATTEMPT_LIFE };
+    let bind = Bind { browser: way.digest(browser), life: ATTEMPT_LIFE };
     let attempt = match persist(|| tokens.store().bind(&digest, &bind)).await {
         Ok(BindOutcome::Bound(attempt)) => attempt,
         Ok(BindOutcome::Foreign) => return Err(Stay::Foreign),
@@ -91,18 +102,17 @@ pub async fn depart<S: Attempts, E: TokenEndpoint, C: Clock>(
         tracing::error!(consent = ?attempt.consent, %error, "An attempt does not open.");
         Stay::Misconfigured
     })?;
-    let redirect_uri = asking.redirect_uri();
+    let Some(redirect_uri) = way.redirect_uri(asking, bank) else { return Err(Stay::Misconfigured) };
     let scope = attempt.scope.as_ref();
     let request = AuthorizeRequest { redirect_uri: &redirect_uri, scope, state: &state, verifier: &verifier };
-    let to = match tokens.endpoint(&attempt.provider) {
+    Ok(match tokens.endpoint(&attempt.provider) {
         Some(endpoint) if endpoint.takes_pushed() => {
             let pushed = endpoint.push(&bank.authorization.form(&request)).await;
             let name = name_of(pushed, tokens, &attempt).await;
             name.map(|name| bank.authorization.url_of_pushed(&name))
         }
         Some(_) | None => Ok(bank.authorization.url(&request)),
-    };
-    Ok(Departure { to, state: digest, browser })
+    })
 }
 
 /// What the bank calls a request that was pushed to it. Where it has none, the attempt stays as it is.

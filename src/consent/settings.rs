@@ -32,6 +32,8 @@ pub struct Asking {
     pub rules: ScopeRules,
     /// How long a consent lasts from its grant on, where the bank does not say and the scope does not either.
     pub consent_life: Option<Duration>,
+    /// The redirect URI that the bank insists on though it leads to nobody; a person carries its address over by hand.
+    pub pasted_redirect_uri: Option<String>,
     /// The errors by which this bank says that the customer refused; any other is a failure.
     pub denied_by: Vec<String>,
 }

@@ -49,7 +49,15 @@ impl StartRequest {
     /// Reads the members `provider` and, optionally, `consent_id`, `scope` and `return_url`. An optional member may be null;
     /// any other member is a fault.
     pub fn parse(json: &[u8]) -> Result<Self, RequestError> {
-        let mut members = Members::read(json, &["consent_id", "provider", "scope", "return_url"])?;
+        Self::from_members(Members::read(json, &["consent_id", "provider", "scope", "return_url"])?)
+    }
+
+    /// The same of a person at a terminal, whose browser goes nowhere in the end.
+    pub fn parse_login(json: &[u8]) -> Result<Self, RequestError> {
+        Self::from_members(Members::read(json, &["consent_id", "provider", "scope"])?)
+    }
+
+    fn from_members(mut members: Members) -> Result<Self, RequestError> {
         let consent = members.optional("consent_id", LONGEST_NAME, |text| {
             ConsentId::parse(&text).map_err(|_| "it has to be 1 to 128 of A-Z a-z 0-9 . _ ~ : - and neither . nor ..")
         });
@@ -107,6 +115,11 @@ pub enum StartError {
     /// The provider has no authorization endpoint.
     #[error("the provider has no authorization_endpoint in the configuration, so no consent can be started there")]
     NotOffered,
+    /// The provider has no redirect URI whose address could be pasted.
+    #[error(
+        "the provider has no pasted_redirect_uri in the configuration, so its customers come back to the callback listener"
+    )]
+    NotPasted,
     /// The bank does not take this scope.
     #[error("the scope cannot be asked for: {0}")]
     Scope(#[from] ScopeFault),
@@ -119,6 +132,12 @@ pub enum StartError {
         /// What the record holds.
         current: Version,
     },
+    /// The bank has requests pushed to it, and does not answer.
+    #[error("the bank does not answer where authorization requests are pushed to it; nothing is spent by asking again")]
+    BankUnavailable,
+    /// The bank has requests pushed to it, and does not take this one.
+    #[error("the bank refuses the authorization request that is pushed to it; the consent's history has its reason")]
+    RequestRefused,
     /// The verifier cannot be sealed.
     #[error("the attempt cannot be sealed: {0}")]
     Unsealable(#[from] VaultError),
@@ -149,6 +168,31 @@ pub async fn start<S: Attempts, E: TokenEndpoint, C: Clock>(
     clock: &C,
     request: StartRequest,
 ) -> Result<Started, StartError> {
+    let Opened { consent, state, version, ticket } = open(tokens, asking, request).await?;
+    Ok(Started {
+        consent_id: consent,
+        state,
+        version,
+        start_url: format!("{}/start/{}", asking.public_url, ticket.expose()),
+        expires_at: clock.wall().plus(ATTEMPT_LIFE),
+        expires_in: ATTEMPT_LIFE.as_secs(),
+    })
+}
+
+/// An attempt that was written down.
+pub(super) struct Opened {
+    pub(super) consent: ConsentId,
+    /// What the consent is until there is a grant.
+    pub(super) state: &'static str,
+    pub(super) version: Version,
+    pub(super) ticket: Ticket,
+}
+
+pub(super) async fn open<S: Attempts, E: TokenEndpoint, C: Clock>(
+    tokens: &Tokens<S, E, C>,
+    asking: &AskSettings,
+    request: StartRequest,
+) -> Result<Opened, StartError> {
     let StartRequest { consent, provider, scope, return_url } = request;
     if !tokens.knows(&provider) {
         return Err(StartError::UnknownProvider);
@@ -185,14 +229,7 @@ pub async fn start<S: Attempts, E: TokenEndpoint, C: Clock>(
     persist(|| store.open(&digest, &open)).await?;
     count(tokens.metrics(), Some(&provider), "started");
     tracing::info!(?consent, %provider, %grant, "A consent was started.");
-    Ok(Started {
-        consent_id: consent,
-        state: state.consent_state(),
-        version,
-        start_url: format!("{}/start/{}", asking.public_url, ticket.expose()),
-        expires_at: clock.wall().plus(ATTEMPT_LIFE),
-        expires_in: ATTEMPT_LIFE.as_secs(),
-    })
+    Ok(Opened { consent, state: state.consent_state(), version, ticket })
 }
 
 /// What goes through the bank for a ticket.

@@ -22,6 +22,7 @@ use crate::store::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
     Term,
 };
+use crate::store::{ListOutcome, Listing, Place};
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
 use crate::token::{Parts, Tokens, Vault};
@@ -321,6 +322,12 @@ impl Attempts for FaultyStore {
 
     async fn attempt(&self, state: &StateDigest) -> Result<Option<Attempt>, StoreError> {
         self.faulty(self.inner.attempt(state)).await
+    }
+}
+
+impl Listing for FaultyStore {
+    async fn list(&self, from: Option<&Place>, count: u32) -> Result<ListOutcome, StoreError> {
+        self.faulty(self.inner.list(from, count)).await
     }
 }
 

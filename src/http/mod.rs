@@ -5,7 +5,8 @@
 //!
 //! 1. [`request_guard`] refuses heads that are ambiguous, too large, or sent by a web page; [`host`] knows the names a
 //!    listener answers to.
-//! 2. [`target`] refuses paths that two servers could read differently; [`segment`] is one piece of such a path.
+//! 2. [`target`] refuses paths that two servers could read differently; [`segment`] is one piece of such a path, and
+//!    [`form`] reads what stands in a query of our own.
 //! 3. [`prefix`] finds the API and [`route`] the route, by a [`pattern`].
 //! 4. [`via`] detects loops, [`forwarding`] takes off what must not pass in either direction, among it what
 //!    [`hop_by_hop`] names, and [`request_id`] and [`trace_context`] say which request this is.
@@ -17,6 +18,7 @@
 //! its text repeats nothing of the request.
 
 pub mod accept_language;
+pub mod form;
 pub mod forwarding;
 pub mod hop_by_hop;
 pub mod host;

@@ -170,7 +170,7 @@ impl<S: Quotas, E: TokenEndpoint, C: Clock> Proxy<S, E, C> {
     }
 }
 
-impl<S: Store, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
+impl<S: Quotas, E: TokenEndpoint, C: Clock> Inner<S, E, C> {
     fn new(
         settings: ProxySettings,
         tokens: Tokens<S, E, C>,

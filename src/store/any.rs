@@ -15,7 +15,7 @@ use super::contract::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
     Term,
 };
-use super::contract::{Quotas, Refund, Spend, SpendOutcome};
+use super::contract::{ListOutcome, Listing, Place, Quotas, Refund, Spend, SpendOutcome};
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
 use crate::words::clock::{Clock, SystemClock};
@@ -165,5 +165,11 @@ impl<C: Clock> Quotas for AnyStore<C> {
 
     async fn refund(&self, consent: &ConsentId, refund: &Refund) -> Result<(), StoreError> {
         on_either!(self, store => store.refund(consent, refund))
+    }
+}
+
+impl<C: Clock> Listing for AnyStore<C> {
+    async fn list(&self, from: Option<&Place>, count: u32) -> Result<ListOutcome, StoreError> {
+        on_either!(self, store => store.list(from, count))
     }
 }

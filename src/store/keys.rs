@@ -33,6 +33,19 @@ impl KeyLayout {
         }
     }
 
+    /// What the records of consents are called, as a pattern of SCAN. What lives beside a record ends otherwise.
+    pub fn consents(&self) -> String {
+        // The characters of a prefix mean nothing in a pattern.
+        format!("{}:c:{{*}}", self.prefix)
+    }
+
+    /// Reads what [`Self::record`] makes of a consent; `None` for any other key.
+    pub fn consent_of(&self, key: &[u8]) -> Option<ConsentId> {
+        let key = std::str::from_utf8(key).ok()?;
+        let id = key.strip_prefix(&*self.prefix)?.strip_prefix(":c:{")?.strip_suffix('}')?;
+        ConsentId::parse(id).ok()
+    }
+
     /// Where the history of a record lives: beside it, in the same slot.
     pub fn history(&self, key: &TokenKey) -> String {
         format!("{}:ev", self.record(key))
@@ -156,6 +169,18 @@ mod tests {
         assert!(keys.record(&client()).starts_with("consentry:k:{norsk-gjeld/"));
         assert!(keys.record(&client()).ends_with('}'));
         assert_eq!(keys.changes(), "consentry:changes");
+    }
+
+    #[test]
+    fn a_consent_is_told_by_the_key_of_its_record_alone() {
+        let keys = KeyLayout::new("consentry");
+        let TokenKey::Consent(id) = consent() else { panic!("a consent") };
+        assert_eq!(keys.consent_of(keys.record(&consent()).as_bytes()), Some(id));
+        for other in [keys.history(&consent()), keys.record(&client()), keys.changes(), "consentry:c:{a b}".to_owned()]
+        {
+            assert_eq!(keys.consent_of(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(KeyLayout::new("other").consent_of(keys.record(&consent()).as_bytes()), None);
     }
 
     #[test]

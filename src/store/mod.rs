@@ -31,11 +31,11 @@ pub use contract::{
     Arm, ArmOutcome, Arrival, Attempt, AttemptStage, Attempts, Await, AwaitOutcome, Begin, BeginOutcome, Bind,
     BindOutcome, Breaker, BreakerClass, Change, Claim, ClaimOutcome, ClaimTo, Commit, CommitOutcome, End, EndOutcome,
     Event, EventKind, Fail, FailOutcome, FailTo, Freeze, FreezeReason, Grace, Holder, Lease, Lesson, Limits,
-    MOST_EVENTS, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk, ProviderStanding, Quotas, Reassert,
-    ReassertOutcome, RecordState, Refund, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome,
-    Resealed, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Settle, SettleOutcome,
-    Snapshot, Spend, SpendOutcome, Stage, Store, StoreAge, StoreError, Suspect, Tell, Term, Verdict, Waiting, Wanted,
-    Window,
+    ListOutcome, ListPage, Listed, Listing, MOST_EVENTS, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk, Place,
+    ProviderStanding, Quotas, Reassert, ReassertOutcome, RecordState, Refund, Refusal, Renew, RenewOutcome, Report,
+    Reported, Reprieve, ReprieveOutcome, Resealed, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed,
+    SeedOutcome, Settle, SettleOutcome, Snapshot, Spend, SpendOutcome, Stage, Store, StoreAge, StoreError, Suspect,
+    Tell, Term, Verdict, Waiting, Wanted, Window,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

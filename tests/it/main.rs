@@ -46,6 +46,12 @@ mod revoking;
 // What the bank says of a consent.
 mod informing;
 
+// One call from the command line.
+mod calling;
+
+// Which consents there are.
+mod listing;
+
 // How our client proves itself.
 mod proving;
 
@@ -63,6 +69,9 @@ mod reloading;
 
 // The steps of the refresh protocol, the same against every store.
 mod store_contract;
+
+// A walk over all consents, the same in every store.
+mod store_listing;
 
 // What every store keeps of a customer on the way to the bank and back.
 mod store_attempts;

@@ -205,7 +205,7 @@ async fn writes_that_hang_on_replicas_are_warned_of() {
 /// The rights that the front page of the store's folder documents.
 const RIGHTS: &str = "on >CANARY-password resetkeys ~consentry:* resetchannels &consentry:changes -@all +hello +auth \
     +select +ping +evalsha +script|load +time +hgetall +hset +hdel +pexpire +persist +rpush +ltrim +lrange +publish \
-    +subscribe +wait";
+    +subscribe +wait +scan";
 
 /// A server with a user of these rights, and the settings to be that user.
 async fn with_user(rights: &[&str]) -> (RedisServer, RedisSettings) {
@@ -270,11 +270,13 @@ async fn a_right_that_is_missing_is_named_whether_it_is_asked_for_or_tried() {
 }
 
 #[tokio::test]
-async fn rights_to_the_history_that_are_missing_are_a_warning() {
+async fn rights_to_the_history_or_the_list_that_are_missing_are_a_warning() {
     for (extra, taken, told) in [
         ("", "-lrange", "LRANGE on consentry:c:*:ev"),
         ("", "-ltrim", "LTRIM on consentry:c:*:ev"),
         ("+acl|whoami +acl|dryrun", "-rpush", "RPUSH on consentry:c:*:ev"),
+        ("", "-scan", "SCAN"),
+        ("+acl|whoami +acl|dryrun", "-scan", "everything works but the list of consents"),
     ] {
         let (server, user) = with_user(&[RIGHTS, extra, taken]).await;
         let examination = examine(&user).await;

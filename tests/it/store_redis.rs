@@ -367,7 +367,7 @@ async fn a_history_that_cannot_be_written_stops_no_step() {
 /// The rights that the front page of the store's folder documents.
 const RIGHTS: &str = "resetkeys ~consentry:* resetchannels &consentry:changes -@all +hello +auth +select +ping \
     +evalsha +script|load +time +hgetall +hset +hdel +pexpire +persist +rpush +ltrim +lrange +publish +subscribe \
-    +wait";
+    +wait +scan";
 
 #[tokio::test]
 async fn the_documented_rights_over_tls_are_enough() {

@@ -88,6 +88,13 @@ impl Program {
         self.said(message, find).await
     }
 
+    /// Types a line, where its standard input is a pipe.
+    pub(crate) fn type_line(&mut self, line: &str) {
+        use std::io::Write as _;
+        let input = self.child.stdin.as_mut().unwrap();
+        writeln!(input, "{line}").unwrap();
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();

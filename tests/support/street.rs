@@ -14,7 +14,7 @@ pub(crate) const DONE: &str = "https://app.example/done";
 pub(crate) struct Street {
     pub(crate) bank: Bank,
     pub(crate) redis: RedisServer,
-    public_url: String,
+    pub(crate) public_url: String,
     port: u16,
 }
 

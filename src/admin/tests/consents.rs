@@ -230,7 +230,7 @@ async fn unknown_paths_and_methods_are_told_apart() {
         ("POST", TOKENS, "PUT"),
         ("POST", HISTORY, "GET, HEAD"),
         ("GET", REVIVE, "POST"),
-        ("GET", "/v1/consents", "POST"),
+        ("PUT", "/v1/consents", "GET, HEAD, POST"),
         ("TRACE", CONSENT, "GET, HEAD, PUT, POST, DELETE"),
     ] {
         let answer = server.ask(method, path, &[], "").await;

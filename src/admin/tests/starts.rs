@@ -23,6 +23,7 @@ fn asking() -> AskSettings {
         default_scope: Scope::parse("accounts"),
         rules: ScopeRules { one_of: vec!["accounts".to_owned()], ..ScopeRules::default() },
         consent_life: None,
+        pasted_redirect_uri: Some("https://localhost/auth".to_owned()),
         denied_by: Vec::new(),
     };
     AskSettings {
@@ -68,7 +69,7 @@ async fn a_start_takes_the_key_and_json_and_a_section_for_the_callback() {
     server.ask("POST", CONSENTS, &[("Content-Type", "application/json")], body).await.problem("admin-key-needed");
     let typed = [("Authorization", "Bearer CANARY-admin-key"), ("Content-Type", "text/plain")];
     server.ask("POST", CONSENTS, &typed, body).await.problem("media-type-unsupported");
-    server.ask("GET", CONSENTS, &[], "").await.problem("method-not-allowed");
+    server.ask("DELETE", CONSENTS, &[], "").await.problem("method-not-allowed");
     let bare = Server::admin(Bench::new()).await;
     bare.post(CONSENTS, &[], body).await.problem("start-not-offered");
 }

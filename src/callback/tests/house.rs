@@ -96,6 +96,7 @@ impl House {
                 days: false,
             },
             consent_life: Some(Duration::from_secs(90 * 86_400)),
+            pasted_redirect_uri: Some("https://localhost/auth".to_owned()),
             denied_by: words(&Asking::DENIED_BY),
         };
         let asking = Arc::new(AskSettings {

@@ -104,9 +104,12 @@ pub(super) fn provider(raw: &RawProvider, client_id: Option<&str>, at: &At<'_>) 
         None => Asking::DENIED_BY.map(str::to_owned).to_vec(),
         Some(words) => words.to_vec(),
     };
+    let pasted_at = at.key("pasted_redirect_uri");
+    let pasted_redirect_uri =
+        raw.pasted_redirect_uri.clone().filter(|text| pasted_at.take(value::endpoint(text)).is_some());
     let authorization =
         Authorization { endpoint: endpoint?, client_id: client_id?.to_owned(), parameters, pkce: pkce?, issuer };
-    Some(Asking { authorization, default_scope, rules, consent_life, denied_by })
+    Some(Asking { authorization, default_scope, rules, consent_life, pasted_redirect_uri, denied_by })
 }
 
 fn parameters(raw: Option<&BTreeMap<String, String>>, at: &At<'_>) -> Vec<(String, String)> {

@@ -10,6 +10,7 @@
 
 mod errand;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use errand::Errand;
 
 use super::persist::persist;
-use super::settings::AskSettings;
+use super::settings::{AskSettings, Asking};
 use crate::oauth::TokenEndpoint;
 use crate::store::{Attempt, AttemptStage, Attempts, StoreError};
 use crate::token::Tokens;
@@ -26,12 +27,46 @@ use crate::words::clock::Clock;
 use crate::words::ids::{BrowserDigest, ConsentId, ProviderId, StateDigest, TokenKey};
 use crate::words::metrics::{Metrics, OutcomeLabels};
 use crate::words::secrets::{AuthorizationCode, BrowserKey};
+use zeroize::Zeroizing;
+
+/// By which door an attempt left, and has to come back.
+///
+/// What is presented at one door is digested in another way than at the other, so that no attempt leaves by one and comes
+/// back by the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The callback listener: the customer's browser keeps the key in a cookie.
+    Callback,
+    /// A person's hands: whoever began the attempt keeps the key, and brings the address that the browser ended at.
+    Pasted,
+}
+
+impl Way {
+    /// What an attempt is tied to.
+    pub(super) fn digest(self, key: &BrowserKey) -> BrowserDigest {
+        match self {
+            Self::Callback => BrowserDigest::of(key.expose()),
+            // No cookie that is looked at holds a space.
+            Self::Pasted => BrowserDigest::of(&Zeroizing::new(format!("pasted {}", key.expose()))),
+        }
+    }
+
+    /// The redirect URI that the bank is told; `None` where it knows none for this door.
+    pub(super) fn redirect_uri<'a>(self, asking: &'a AskSettings, bank: &'a Asking) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Callback => Some(Cow::Owned(asking.redirect_uri())),
+            Self::Pasted => bank.pasted_redirect_uri.as_deref().map(Cow::Borrowed),
+        }
+    }
+}
 
 /// What a browser brings back.
 #[derive(Debug)]
 pub struct Return {
     /// Which attempt it is, by the `state` that came back.
     pub state: StateDigest,
+    /// Where it comes in.
+    pub way: Way,
     /// What the browser presents.
     pub browser: Option<BrowserKey>,
     /// What the bank says of itself (RFC 9207).
@@ -118,7 +153,7 @@ pub async fn come_back<S: Attempts, E: TokenEndpoint, C: Clock>(
     clock: &C,
     returned: Return,
 ) -> Arrival {
-    let Return { state, browser, issuer, answer } = returned;
+    let Return { state, way, browser, issuer, answer } = returned;
     let attempt = match persist(|| tokens.store().attempt(&state)).await {
         Ok(Some(attempt)) => attempt,
         Ok(None) => {
@@ -128,8 +163,7 @@ pub async fn come_back<S: Attempts, E: TokenEndpoint, C: Clock>(
         Err(error) => return store_unavailable(&error),
     };
     let provider = attempt.provider.clone();
-    let Some(browser) = browser.map(|key| BrowserDigest::of(key.expose())).filter(|it| attempt.browser == Some(*it))
-    else {
+    let Some(browser) = browser.map(|key| way.digest(&key)).filter(|it| attempt.browser == Some(*it)) else {
         count(tokens.metrics(), Some(&provider), "foreign");
         tracing::warn!(consent = ?attempt.consent, %provider, "A browser came back that had not been sent.");
         return Arrival::Foreign;
@@ -143,7 +177,9 @@ pub async fn come_back<S: Attempts, E: TokenEndpoint, C: Clock>(
             return over(attempt, ending);
         }
     }
-    let Some(bank) = asking.providers.get(&provider).cloned() else {
+    let bank = asking.providers.get(&provider).cloned();
+    let told = bank.as_ref().and_then(|bank| Some(way.redirect_uri(asking, bank)?.into_owned()));
+    let (Some(bank), Some(redirect_uri)) = (bank, told) else {
         tracing::error!(%provider, "A customer came back from a provider that is no longer configured.");
         return over(attempt, Ending::Failed);
     };
@@ -154,7 +190,7 @@ pub async fn come_back<S: Attempts, E: TokenEndpoint, C: Clock>(
         tracing::error!(consent = ?attempt.consent, %provider, "A code of another authorization server was brought here.");
         return Arrival::WrongIssuer;
     }
-    let (tokens, clock, redirect_uri) = (tokens.clone(), clock.clone(), asking.redirect_uri());
+    let (tokens, clock) = (tokens.clone(), clock.clone());
     let (tell, told) = oneshot::channel();
     let attempts = tokens.clone();
     attempts.detach(async move {

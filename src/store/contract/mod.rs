@@ -8,12 +8,14 @@
 //! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
 //! outside, `leases`, `outcomes`, `memories` and `orders` what each step asks and answers, `event` what the history of a
 //! record tells, `provider` what the steps on a provider's record do, `age` how far a store has come, `attempt` what is
-//! kept of a customer on the way to the bank and back, `quota` how often a consent was used without its customer.
+//! kept of a customer on the way to the bank and back, `quota` how often a consent was used without its customer, `listing`
+//! a walk over all consents.
 
 mod age;
 mod attempt;
 mod event;
 mod leases;
+mod listing;
 mod memories;
 mod orders;
 mod outcomes;
@@ -33,6 +35,7 @@ pub use attempt::{
 };
 pub use event::{Event, EventKind, MOST_EVENTS, said_words};
 pub use leases::{Arm, ArmOutcome, Begin, BeginOutcome, Grace, Lease, Renew, RenewOutcome, Waiting};
+pub use listing::{ListOutcome, ListPage, Listed, Listing, Place};
 pub use memories::{Holder, Reassert, ReassertOutcome, Restore, RestoreOutcome};
 pub use orders::{End, EndOutcome, Resealed, Revive, ReviveOutcome, Seed, SeedOutcome};
 pub use outcomes::{Commit, CommitOutcome, Fail, FailOutcome, FailTo};

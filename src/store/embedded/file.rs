@@ -5,7 +5,7 @@
 //! Beside them stands the time of the last writing, from which a calendar that jumped back is recognised.
 
 use std::fs::OpenOptions;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -50,6 +50,12 @@ impl From<FileError> for StoreError {
     fn from(error: FileError) -> Self {
         Self::Unavailable(format!("the embedded store's file: {}", error.0))
     }
+}
+
+/// A record by its name: `None` where its time is over.
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) record: Result<Option<Record>, StoreError>,
 }
 
 /// What is told of a record's past together with a change.
@@ -118,6 +124,32 @@ impl RecordFile {
     fn load(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
         let records = self.database.begin_read()?.open_table(RECORDS)?;
         Ok(records.get(name)?.map(|value| value.value().to_vec()))
+    }
+
+    /// The records of consents after the one of this name, in the order of their names: so many at most, with whether there
+    /// may be more.
+    pub(super) fn consents_after(&self, after: &str, count: usize, now: u64) -> Result<(Vec<Named>, bool), FileError> {
+        let records = self.database.begin_read()?.open_table(RECORDS)?;
+        let mut consents = Vec::new();
+        let mut last = false;
+        for entry in records.range::<&str>((Bound::Excluded(after), Bound::Excluded("c;")))?.take(count + 1) {
+            let (name, value) = entry?;
+            if consents.len() == count {
+                last = true;
+                break;
+            }
+            consents.push((name.value().to_owned(), value.value().to_vec()));
+        }
+        let named = consents.into_iter().map(|(name, stored)| {
+            let record = match keys::parse_short_name(&name) {
+                Some(key) => {
+                    understand(&key, Some(&stored)).map(|record| record.filter(|record| !is_past(record, now)))
+                }
+                None => Ok(None),
+            };
+            Named { name, record }
+        });
+        Ok((named.collect(), last))
     }
 
     /// What is told of the record's past, oldest first. A line that cannot be understood is passed over.

@@ -24,6 +24,7 @@ use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
 mod attempts;
 mod file;
+mod listing;
 mod quotas;
 mod time;
 

@@ -49,6 +49,8 @@ pub(super) enum Lane {
     Intents,
     /// Outcomes that wait.
     Outcomes,
+    /// Looking at all records, whose long replies nobody else is to stand behind.
+    Walks,
 }
 
 /// A server, or whichever is the primary, with the connections to it.
@@ -58,6 +60,7 @@ pub(super) struct Node {
     steps: Link,
     intents: Link,
     outcomes: Link,
+    walks: Link,
 }
 
 /// One shared connection.
@@ -131,6 +134,7 @@ impl Node {
             steps: link(kit.command_timeout),
             intents: link(patient),
             outcomes: link(patient),
+            walks: link(kit.command_timeout),
             origin,
         }
     }
@@ -150,6 +154,7 @@ impl Node {
             Lane::Steps => &self.steps,
             Lane::Intents => &self.intents,
             Lane::Outcomes => &self.outcomes,
+            Lane::Walks => &self.walks,
         }
     }
 }

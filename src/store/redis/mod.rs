@@ -4,7 +4,7 @@
 //! `providers`, `attempts` and `quotas` for what their answers mean; `route` for the way to the server that has a record, be it the one there is, the one that
 //! sentinels name (`sentinel`) or a node of a cluster (`cluster`, `slots`); `link` and `connection` for how a server is
 //! reached and given up, `peer` and `identity` for what is learnt of it then, `exchange` for one step over one connection,
-//! `durability` for what has to have a write; `follow` for how changes are heard of, and [`doctor`] for whether a server is
+//! `durability` for what has to have a write; `listing` for a walk over all consents; `follow` for how changes are heard of, and [`doctor`] for whether a server is
 //! fit for this at all. This file is what every step does: send it, and repeat it while the connection breaks or the server
 //! changes and time is left. Every step may be repeated, so a lost reply costs a round trip and nothing else.
 //!
@@ -12,10 +12,12 @@
 //!
 //! ```text
 //! user app on >… resetkeys ~consentry:* resetchannels &consentry:changes -@all +hello +auth +select +ping +evalsha
-//!   +script|load +time +hgetall +hset +hdel +pexpire +persist +rpush +ltrim +lrange +publish +subscribe +wait
+//!   +script|load +time +hgetall +hset +hdel +pexpire +persist +rpush +ltrim +lrange +publish +subscribe +wait +scan
 //! ```
 //!
-//! Without `+rpush +ltrim +lrange` everything works but the history of consents, which is then not written.
+//! Without `+rpush +ltrim +lrange` everything works but the history of consents, which is then not written; without `+scan`,
+//! everything but the list of consents. SCAN knows no patterns of keys: a user who may run it learns the names of all keys of
+//! the server, and nothing of what they hold.
 //!
 //! With `+info`, which shows no secret, the server can be examined: eviction, persistence, replicas. And it tells one
 //! incarnation of the server from the next; without it a server that restarted or was promoted grants leases at once,
@@ -56,6 +58,7 @@ mod exchange;
 mod follow;
 mod identity;
 mod link;
+mod listing;
 mod outcomes;
 mod peer;
 mod providers;

@@ -1,5 +1,6 @@
 //! The way from a record to the server that has it, in each topology.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +113,33 @@ impl Route {
             Ways::One(node) => matches!(node.origin, Origin::Sentinels(_)),
             Ways::Cluster(_) => true,
         }
+    }
+
+    /// The server may have been the wrong one to ask.
+    pub(super) async fn doubt(&self) {
+        match &self.servers {
+            Ways::One(_) => {}
+            Ways::Cluster(cluster) => cluster.doubt().await,
+        }
+    }
+
+    /// Of the servers that have no lower slot than this one, that with the lowest, and which slot that is. Whoever asks for
+    /// slot 0, and then each time for the next one, comes to all servers.
+    pub(super) async fn from(&self, slot: u16) -> Result<Option<(u16, Arc<Node>)>, StoreError> {
+        let cluster = match &self.servers {
+            Ways::One(node) => return Ok((slot == 0).then(|| (0, Arc::clone(node)))),
+            Ways::Cluster(cluster) => cluster,
+        };
+        let mut lowest: BTreeMap<Endpoint, u16> = BTreeMap::new();
+        for shard in cluster.shards().await? {
+            let own = lowest.entry(shard.primary).or_insert(shard.first);
+            *own = shard.first.min(*own);
+        }
+        let next = lowest.into_iter().filter(|(_, first)| *first >= slot).min_by_key(|(_, first)| *first);
+        Ok(match next {
+            Some((endpoint, first)) => Some((first, cluster.node(endpoint).await)),
+            None => None,
+        })
     }
 
     /// Every server that takes writes.

@@ -3,6 +3,9 @@
 // The customer says yes, no, or nothing that anybody can make sense of.
 mod customer;
 
+// A person at a terminal.
+mod login;
+
 // Processes that are killed on the way, and others that take over.
 mod killed;
 
@@ -72,9 +75,14 @@ impl Browser {
     /// Through the bank's three pages: the address that the bank sends the browser back to.
     async fn agree(&mut self, started: &Value) -> String {
         let (at, page) = self.open_the_bank(started).await;
-        let page = self.fill_in(&at, &page, "step=logon&user=doe").await;
-        let page = self.fill_in(&at, &page, &format!("step=check&account={IBAN}")).await;
-        let back = self.fill_in(&at, &page, "step=authorize&answer=authorize").await;
+        self.agree_at(&at, page).await
+    }
+
+    /// From the bank's first page on.
+    async fn agree_at(&mut self, at: &str, page: Answer) -> String {
+        let page = self.fill_in(at, &page, "step=logon&user=doe").await;
+        let page = self.fill_in(at, &page, &format!("step=check&account={IBAN}")).await;
+        let back = self.fill_in(at, &page, "step=authorize&answer=authorize").await;
         location(&back)
     }
 }

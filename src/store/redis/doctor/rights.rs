@@ -94,6 +94,7 @@ fn needs(keys: &KeyLayout, waits: bool) -> Vec<Need> {
             need("PERSIST", &[&key]),
         ]);
     }
+    needs.push(Need::new(&["SCAN", "0", "COUNT", "1"], "SCAN"));
     let (pattern, history) = keys.nobodys_history();
     let need = |command, words: &[&str]| Need::on(command, &pattern, words);
     needs.extend([

@@ -59,18 +59,22 @@ pub(super) fn rights(missing: &[String], prefix: &str) -> Finding {
     if missing.is_empty() {
         return fine("rights", "the user may do all that is needed");
     }
-    let only_history = |need: &String| ["LRANGE", "LTRIM", "RPUSH"].iter().any(|command| need.starts_with(command));
-    if missing.iter().all(only_history) {
-        let text = format!(
-            "the user may not do {}: everything works but the history of consents; give it +rpush +ltrim +lrange",
-            missing.join(", ")
-        );
-        return warn("rights", text);
+    let is_history = |need: &&String| ["LRANGE", "LTRIM", "RPUSH"].iter().any(|command| need.starts_with(command));
+    let is_list = |need: &&String| need.starts_with("SCAN");
+    if missing.iter().all(|need| is_history(&need) || is_list(&need)) {
+        let (history, list) = (missing.iter().any(|need| is_history(&need)), missing.iter().any(|need| is_list(&need)));
+        let (what, rights) = match (history, list) {
+            (true, true) => ("the history and the list of consents", "+rpush +ltrim +lrange +scan"),
+            (true, false) => ("the history of consents", "+rpush +ltrim +lrange"),
+            (false, _) => ("the list of consents", "+scan"),
+        };
+        let missing = missing.join(", ");
+        return warn("rights", format!("the user may not do {missing}: everything works but {what}; give it {rights}"));
     }
     let text = format!(
         "the user may not do {}: a token set that the bank has just replaced could not be stored; give it ~{prefix}:* \
          &{prefix}:changes +evalsha +script|load +ping +time +hgetall +hset +hdel +pexpire +persist +rpush +ltrim +lrange \
-         +publish +subscribe +wait, in a cluster also +cluster|slots +cluster|info +asking, and +waitaof for \
+         +publish +subscribe +wait +scan, in a cluster also +cluster|slots +cluster|info +asking, and +waitaof for \
          fsync_required",
         missing.join(", ")
     );

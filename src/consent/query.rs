@@ -1,8 +1,7 @@
 //! What a bank sends along with a browser (RFC 6749 §4.1.2).
 
-use zeroize::Zeroizing;
-
-use crate::consent::Answer;
+use super::exchange::Answer;
+use crate::http::form::{decode, pairs};
 use crate::words::ids::StateDigest;
 use crate::words::secrets::AuthorizationCode;
 
@@ -22,8 +21,7 @@ impl Parameters {
     /// none.
     pub fn parse(query: &str) -> Option<Self> {
         let (mut state, mut code, mut error, mut issuer) = (None, None, None, None);
-        for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for (name, value) in pairs(query) {
             let slot = match name {
                 "state" => &mut state,
                 "code" => &mut code,
@@ -45,23 +43,6 @@ impl Parameters {
         let state = state.filter(|state| !state.is_empty())?;
         Some(Self { state: StateDigest::of(&state), issuer: issuer.map(|issuer| issuer.to_string()), answer })
     }
-}
-
-/// `application/x-www-form-urlencoded` (RFC 6749 appendix B).
-fn decode(text: &str) -> Option<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                u8::try_from(digit()? << 4 | digit()?).ok()?
-            }
-            other => other,
-        });
-    }
-    std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
 }
 
 #[cfg(test)]

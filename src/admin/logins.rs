@@ -1,0 +1,107 @@
+//! Logins of a person at a terminal, who carries the bank's address over by hand.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::Full;
+use serde::Serialize;
+use serde_json::json;
+
+use super::body::{self, BodyLimits};
+use super::consents::{faults, only_json};
+use super::problem::{AdminProblem, Refusal};
+use super::starts::not_started;
+use crate::consent::settings::AskSettings;
+use crate::consent::{Arrival, LoginReturn, StartRequest, begin_login, finish_login};
+use crate::oauth::TokenEndpoint;
+use crate::store::Attempts;
+use crate::token::Tokens;
+use crate::words::clock::Clock;
+use crate::words::problem::ProblemType;
+
+/// `POST /v1/logins`
+pub(super) async fn start_login<S, E, C, B>(
+    tokens: &Tokens<S, E, C>,
+    asking: Option<&AskSettings>,
+    clock: &C,
+    request: Request<B>,
+    limits: BodyLimits,
+) -> Result<Response<Full<Bytes>>, Refusal>
+where
+    S: Attempts,
+    E: TokenEndpoint,
+    C: Clock,
+    B: Body<Data = Bytes> + Unpin,
+{
+    only_json(request.headers())?;
+    let json = body::read(request.into_body(), limits).await?;
+    let request = StartRequest::parse_login(&json).map_err(|error| faults(AdminProblem::StartInvalid, error))?;
+    let started = begin_login(tokens, asking.ok_or_else(not_offered)?, clock, request).await;
+    answer(StatusCode::CREATED, &started.map_err(|error| not_started(&error))?)
+}
+
+/// `POST /v1/logins/return`
+pub(super) async fn return_login<S, E, C, B>(
+    tokens: &Tokens<S, E, C>,
+    asking: Option<&AskSettings>,
+    clock: &C,
+    request: Request<B>,
+    limits: BodyLimits,
+) -> Result<Response<Full<Bytes>>, Refusal>
+where
+    S: Attempts,
+    E: TokenEndpoint,
+    C: Clock,
+    B: Body<Data = Bytes> + Unpin,
+{
+    only_json(request.headers())?;
+    let json = body::read(request.into_body(), limits).await?;
+    let returned = LoginReturn::parse(&json).map_err(|error| faults(AdminProblem::LoginInvalid, error))?;
+    let arrival = finish_login(tokens, asking.ok_or_else(not_offered)?, clock, returned).await;
+    let arrival = arrival.map_err(|error| Refusal::new(AdminProblem::LoginInvalid, error.to_string()))?;
+    let waits = |kind, why: &str| {
+        let detail = format!("{why}; nothing was sent, and the same may be tried again");
+        Err(Refusal::new(kind, detail).retry_after(A_MOMENT))
+    };
+    match arrival {
+        Arrival::Over { consent, return_url: _, ending } => {
+            answer(StatusCode::OK, &json!({ "consent_id": consent.as_str(), "status": ending.as_str() }))
+        }
+        Arrival::Busy => answer(StatusCode::ACCEPTED, &json!({ "status": "working" })),
+        Arrival::Foreign => {
+            Err(Refusal::new(AdminProblem::LoginUnknown, "the address belongs to another attempt than the key does"))
+        }
+        Arrival::Unknown => {
+            Err(Refusal::new(AdminProblem::LoginUnknown, "there is no such attempt, or its ten minutes are over"))
+        }
+        Arrival::WrongIssuer => {
+            Err(Refusal::new(AdminProblem::LoginInvalid, "the address comes from another authorization server"))
+        }
+        Arrival::BankUnavailable => {
+            waits(ProblemType::TokenEndpointUnavailable, "the bank's token endpoint cannot be reached")
+        }
+        Arrival::StoreUnavailable => waits(ProblemType::StoreUnavailable, "the token store does not answer"),
+    }
+}
+
+fn not_offered() -> Refusal {
+    let detail = "the configuration has no callback section, so no consent is started here";
+    Refusal::new(AdminProblem::StartNotOffered, detail)
+}
+
+fn answer(status: StatusCode, view: &impl Serialize) -> Result<Response<Full<Bytes>>, Refusal> {
+    let json = serde_json::to_vec(view).map_err(|_| {
+        // Strings and numbers always have a JSON form.
+        Refusal::new(ProblemType::ConsentUnreadable, "the answer has no JSON form")
+    })?;
+    let mut response = Response::new(Full::from(json));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+const A_MOMENT: Duration = Duration::from_secs(1);
