@@ -17,7 +17,7 @@ use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
 use crate::callback::Callback;
 use crate::config::renewal::{self, Watched};
 use crate::config::{Config, StoreConfig, StoreKind};
-use crate::consent::{Desk, DeskSettings, Desks};
+use crate::consent::{Desk, DeskSettings, Desks, read_feed};
 use crate::http::host::NotAHostName;
 use crate::net::dial::DialerError;
 use crate::net::serve::{Bind, BindError, Listener, serve, unhurried};
@@ -57,6 +57,7 @@ pub struct App {
     serving: Latch,
     reached: Latch,
     renewals: Vec<Watched>,
+    desks: Desks,
     metrics: Metrics,
     shutdown: Shutdown,
     grace: Duration,
@@ -195,12 +196,13 @@ impl App {
             }
             None => (None, None),
         };
+        let desks = desks(desk_settings)?;
         let admin = match admin {
             Some(settings) => {
                 let listener = bind("admin", &settings.bind).await?;
                 let admin =
                     Admin::new(tokens.clone(), SystemClock, settings, writes).map_err(StartError::AdminHosts)?;
-                Some((listener, admin.starting(asking).with_desks(desks(desk_settings)?)))
+                Some((listener, admin.starting(asking).with_desks(desks.clone())))
             }
             None => None,
         };
@@ -226,6 +228,7 @@ impl App {
             serving,
             reached,
             renewals,
+            desks,
             metrics,
             shutdown,
             grace,
@@ -250,7 +253,19 @@ impl App {
     /// Serves until the shutdown begins and everything under way has finished, or the grace period is over.
     pub async fn run(self) {
         let Self {
-            tokens, proxy, health, admin, callback, serving, reached, renewals, metrics, shutdown, grace, ..
+            tokens,
+            proxy,
+            health,
+            admin,
+            callback,
+            serving,
+            reached,
+            renewals,
+            desks,
+            metrics,
+            shutdown,
+            grace,
+            ..
         } = self;
         let tasks = TaskTracker::new();
         let follower = tokens.clone();
@@ -298,6 +313,9 @@ impl App {
             let stop = shutdown.clone();
             let settings = AppCallback::serve_settings();
             tasks.spawn(async move { serve(listener, None, &settings, unhurried(service.into_service()), stop).await });
+        }
+        for (provider, desk) in desks.into_iter().filter(|(_, desk)| desk.feed().is_some()) {
+            tasks.spawn(read_feed(tokens.clone(), provider, desk, SystemClock, shutdown.clone()));
         }
         serving.release();
         shutdown.soft().await;

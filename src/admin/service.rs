@@ -27,7 +27,7 @@ use crate::http::segment::Segment;
 use crate::http::target::CheckedPath;
 use crate::net::serve::{Application, Peer, ServeSettings};
 use crate::oauth::TokenEndpoint;
-use crate::store::Attempts;
+use crate::store::Feeds;
 use crate::token::Tokens;
 use crate::words::clock::Clock;
 use crate::words::ids::{ConsentId, ProviderId};
@@ -63,7 +63,7 @@ pub(super) fn serve_settings() -> ServeSettings {
     ServeSettings { max_connections: 64, idle_timeout: Duration::from_secs(75), ..ServeSettings::default() }
 }
 
-impl<S: Attempts, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
+impl<S: Feeds, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
     /// Serves these consents under the names of this machine and those of `settings`, whose `bind` is not looked at.
     pub fn new(
         tokens: Tokens<S, E, C>,

@@ -4,13 +4,14 @@
 //! [`ImportRequest`], checked as a whole before anything happens. [`show()`] tells what is stored of a consent, without
 //! its tokens, as a [`ConsentView`]; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
 //! refused refresh token back to be tried again; [`revoke()`] ends a consent at the bank and here. [`Desk`] is what banks offer about
-//! consents themselves, and [`info()`] what they tell there. [`provider()`] tells how a provider stands.
+//! consents themselves, [`info()`] what they tell there, and [`read_feed()`] what they tell of their own accord. [`provider()`] tells how a provider stands.
 //!
 //! [`start()`] opens an attempt and [`depart()`] sends the customer's browser to the bank; [`come_back()`] exchanges the code
 //! that it brings. A refresh token is spent by `token` alone.
 
 mod desk;
 mod exchange;
+mod feed;
 mod history;
 mod import;
 mod info;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use desk::{BankCall, CallPath, CallToken, Desk, DeskSettings, Desks, NotACallPath};
 pub use exchange::{Answer, Arrival, Ending, Return, come_back};
+pub use feed::{FeedCall, LONGEST_PAGE, NotAFeed, read_feed};
 pub use history::{EventView, HistoryView, history};
 pub use import::{ImportError, Imported, Made, import};
 pub use info::{InfoCall, InfoError, InfoView, info};

@@ -5,7 +5,7 @@
 //! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`history`] for what is told of
 //! a consent's past, [`seal`] for how tokens are
 //! [`contract`] for the steps and their outcomes, [`record`] for the fields behind them, [`provider`] for what replicas
-//! share about a bank, [`attempt`] for what is kept of a customer on the way there, [`seal`] for how tokens are
+//! share about a bank, [`feed`] for how far its events were read, [`attempt`] for what is kept of a customer on the way there, [`seal`] for how tokens are
 //! kept from whoever can read the store, and [`spill`] for the copy that bridges a store that is away. [`redis`] and
 //! [`embedded`] keep the same contract, held to it by the same tests; [`any`] is whichever the configuration chose.
 //!
@@ -15,6 +15,7 @@ pub mod any;
 pub mod attempt;
 pub mod contract;
 pub mod embedded;
+pub mod feed;
 pub mod history;
 pub mod keys;
 pub mod provider;
@@ -28,11 +29,12 @@ pub use any::AnyStore;
 pub use contract::{
     Arm, ArmOutcome, Arrival, Attempt, AttemptStage, Attempts, Await, AwaitOutcome, Begin, BeginOutcome, Bind,
     BindOutcome, Breaker, BreakerClass, Change, Claim, ClaimOutcome, ClaimTo, Commit, CommitOutcome, End, EndOutcome,
-    Event, EventKind, Fail, FailOutcome, FailTo, Freeze, FreezeReason, Grace, Holder, Lease, Lesson, Limits,
-    MOST_EVENTS, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome,
-    RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Resealed, Restore,
-    RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Settle, SettleOutcome, Snapshot, Stage, Store,
-    StoreAge, StoreError, Suspect, Tell, Term, Verdict, Waiting, Wanted,
+    Event, EventKind, Fail, FailOutcome, FailTo, Feeds, Freeze, FreezeReason, Grace, Holder, Lease, Lesson, Limits,
+    MOST_EVENTS, MOST_NAMED, MoveFeed, MoveFeedOutcome, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk,
+    ProviderStanding, Reassert, ReassertOutcome, RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve,
+    ReprieveOutcome, Resealed, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Settle,
+    SettleOutcome, Snapshot, Stage, Store, StoreAge, StoreError, Suspect, TakeFeed, TakeFeedOutcome, Tell, Term,
+    Verdict, Waiting, Wanted,
 };
 pub use embedded::EmbeddedStore;
 pub use redis::RedisStore;

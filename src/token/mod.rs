@@ -389,6 +389,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         self.core.providers.contains_key(provider)
     }
 
+    /// Whether this provider has a feed of events, which names consents as the bank does.
+    pub fn tells_by_feed(&self, provider: &ProviderId) -> bool {
+        self.core.providers.get(provider).is_some_and(|provider| provider.behaviour.tells_by_feed)
+    }
+
     fn refresh_quietly(&self, ask: &Ask<'_>, held: &Held) {
         let now = self.core.clock.boot();
         if held.may_refresh_quietly(now, self.core.timing.store_pause) {

@@ -30,6 +30,8 @@ pub struct BankBehaviour {
     pub consent_dead: Vec<Matcher>,
     /// Headers of which one is sent with every call; generated where the app sent none.
     pub request_id_headers: Vec<http::HeaderName>,
+    /// Whether it has a feed of events, which names consents as the bank does.
+    pub tells_by_feed: bool,
 }
 
 /// Whether a refresh replaces the refresh token.
@@ -63,6 +65,7 @@ impl Default for BankBehaviour {
             token_rejected: vec![Matcher::status(StatusCode::UNAUTHORIZED)],
             consent_dead: Vec::new(),
             request_id_headers: vec![http::HeaderName::from_static("x-request-id")],
+            tells_by_feed: false,
         }
     }
 }

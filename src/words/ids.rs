@@ -293,6 +293,8 @@ digests! {
     StateDigest, "StateDigest";
     /// A digest of what an attempt's browser presents.
     BrowserDigest, "BrowserDigest";
+    /// A digest of a bank's own name for a consent: what such a name is kept under, whatever is in it.
+    BankNameDigest, "BankNameDigest";
 }
 
 /// Sixteen bytes from the operating system.

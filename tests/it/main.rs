@@ -43,6 +43,9 @@ mod revoking;
 // What the bank says of a consent.
 mod informing;
 
+// What a bank tells of its own accord.
+mod feeding;
+
 // How our client proves itself.
 mod proving;
 
@@ -66,6 +69,10 @@ mod store_asking;
 
 // What replicas share about a provider, in every store.
 mod store_providers;
+
+// What replicas share about a provider's feed, in every store.
+mod store_feeds;
+
 // What only the Redis store does: outages, lost replies, replicas, TLS and access control.
 mod store_redis;
 

@@ -8,11 +8,12 @@
 //! This file is the seam: the steps by name, and what a store tells unasked. `record` is what a record looks like from
 //! outside, `leases`, `outcomes`, `memories` and `orders` what each step asks and answers, `event` what the history of a
 //! record tells, `provider` what the steps on a provider's record do, `age` how far a store has come, `attempt` what is
-//! kept of a customer on the way to the bank and back.
+//! kept of a customer on the way to the bank and back, `feed` what is kept of a bank's events.
 
 mod age;
 mod attempt;
 mod event;
+mod feed;
 mod leases;
 mod memories;
 mod orders;
@@ -31,6 +32,7 @@ pub use attempt::{
     Settle, SettleOutcome, Tell, Term,
 };
 pub use event::{Event, EventKind, MOST_EVENTS, said_words};
+pub use feed::{Feeds, MOST_NAMED, MoveFeed, MoveFeedOutcome, TakeFeed, TakeFeedOutcome};
 pub use leases::{Arm, ArmOutcome, Begin, BeginOutcome, Grace, Lease, Renew, RenewOutcome, Waiting};
 pub use memories::{Holder, Reassert, ReassertOutcome, Restore, RestoreOutcome};
 pub use orders::{End, EndOutcome, Resealed, Revive, ReviveOutcome, Seed, SeedOutcome};

@@ -23,6 +23,7 @@ use crate::words::clock::Clock;
 use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
 mod attempts;
+mod feeds;
 mod file;
 mod time;
 
@@ -72,7 +73,8 @@ impl<C: Clock> EmbeddedStore<C> {
     pub fn open(path: &Path, clock: C) -> Result<Self, EmbeddedError> {
         let file = RecordFile::open(path)?;
         let time = StoreTime::starting(clock);
-        file.rebase(time.now()).map_err(|error| EmbeddedError::Unusable { path: path.to_owned(), why: error.0 })?;
+        let rebased = file.rebase(time.now()).and_then(|()| file.forget_names(time.now()));
+        rebased.map_err(|error| EmbeddedError::Unusable { path: path.to_owned(), why: error.0 })?;
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         Ok(Self { inner: Arc::new(Inner { file, time, turn: Arc::new(Semaphore::new(1)), changes }) })
     }

@@ -7,12 +7,14 @@ use redis::{Cmd, Value};
 
 use crate::store::attempt::AttemptRecord;
 use crate::store::contract::{Sealed, StoreError};
+use crate::store::feed::{FeedRecord, NameRecord};
 use crate::store::provider::ProviderRecord;
 use crate::store::record::Record;
 
 const COMMON: &str = include_str!("lua/common.lua");
 const PROVIDER_COMMON: &str = include_str!("lua/provider/common.lua");
 const ATTEMPT_COMMON: &str = include_str!("lua/attempt/common.lua");
+const FEED_COMMON: &str = include_str!("lua/feed/common.lua");
 
 /// A script as the server knows it.
 pub(super) struct LuaScript {
@@ -53,6 +55,10 @@ pub(super) struct Scripts {
     pub(super) attempt_claim: LuaScript,
     pub(super) attempt_settle: LuaScript,
     pub(super) attempt_read: LuaScript,
+    pub(super) feed_take: LuaScript,
+    pub(super) feed_move: LuaScript,
+    pub(super) feed_name: LuaScript,
+    pub(super) feed_named: LuaScript,
 }
 
 impl Scripts {
@@ -85,6 +91,10 @@ impl Scripts {
             attempt_claim: LuaScript::of_attempt("CLAIM", include_str!("lua/attempt/claim.lua")),
             attempt_settle: LuaScript::of_attempt("SETTLE", include_str!("lua/attempt/settle.lua")),
             attempt_read: LuaScript::of_attempt("ATTEMPT READ", include_str!("lua/attempt/read.lua")),
+            feed_take: LuaScript::of_feed("TAKE FEED", include_str!("lua/feed/take.lua")),
+            feed_move: LuaScript::of_feed("MOVE FEED", include_str!("lua/feed/move.lua")),
+            feed_name: LuaScript::of_feed("NAME", include_str!("lua/feed/name.lua")),
+            feed_named: LuaScript::of_feed("NAMED", include_str!("lua/feed/named.lua")),
         }
     }
 }
@@ -102,6 +112,11 @@ impl LuaScript {
     /// A step of an attempt.
     fn of_attempt(name: &'static str, source: &str) -> Self {
         Self::with(ATTEMPT_COMMON, name, source)
+    }
+
+    /// A step on what is known of a feed.
+    fn of_feed(name: &'static str, source: &str) -> Self {
+        Self::with(FEED_COMMON, name, source)
     }
 
     fn with(common: &str, name: &'static str, source: &str) -> Self {
@@ -208,6 +223,16 @@ impl Reply {
         AttemptRecord::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
     }
 
+    /// A feed's record after the step, and the server's time.
+    pub(super) fn feed(&self) -> Result<(FeedRecord, u64), &'static str> {
+        FeedRecord::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
+    }
+
+    /// What is noted under a bank's name.
+    pub(super) fn named(&self) -> Result<NameRecord, &'static str> {
+        NameRecord::from_fields(&self.fields).map_err(|bad| bad.0)
+    }
+
     /// A provider's record after the step, and the server's time.
     pub(super) fn provider(&self) -> Result<(ProviderRecord, u64), &'static str> {
         ProviderRecord::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
@@ -269,12 +294,15 @@ mod tests {
             &scripts.attempt_bind,
             &scripts.attempt_claim,
             &scripts.attempt_settle,
+            &scripts.feed_take,
+            &scripts.feed_move,
+            &scripts.feed_name,
         ];
         for script in writers {
             assert!(script.text.starts_with("#!lua flags=allow-oom\n"), "{}", script.name);
             assert!(script.text.contains("local function load()"), "{}", script.name);
         }
-        for reader in [&scripts.read, &scripts.history, &scripts.standing, &scripts.attempt_read] {
+        for reader in [&scripts.read, &scripts.history, &scripts.standing, &scripts.attempt_read, &scripts.feed_named] {
             assert!(reader.text.starts_with("#!lua flags=no-writes,allow-oom\n"), "{}", reader.name);
         }
     }
