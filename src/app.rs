@@ -202,7 +202,7 @@ impl App {
                 let listener = bind("admin", &settings.bind).await?;
                 let admin =
                     Admin::new(tokens.clone(), SystemClock, settings, writes).map_err(StartError::AdminHosts)?;
-                Some((listener, admin.starting(asking).with_desks(desks.clone())))
+                Some((listener, admin.starting(asking).with_desks(desks.clone()).ending_with(shutdown.clone())))
             }
             None => None,
         };

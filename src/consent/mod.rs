@@ -10,6 +10,7 @@
 //! that it brings. A refresh token is spent by `token` alone.
 
 mod desk;
+mod events;
 mod exchange;
 mod feed;
 mod history;
@@ -33,6 +34,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use desk::{BankCall, CallPath, CallToken, Desk, DeskSettings, Desks, NotACallPath};
+pub use events::ConsentEvent;
 pub use exchange::{Answer, Arrival, Ending, Return, come_back};
 pub use feed::{FeedCall, LONGEST_PAGE, NotAFeed, read_feed};
 pub use history::{EventView, HistoryView, history};

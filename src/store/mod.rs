@@ -30,7 +30,7 @@ pub use contract::{
     Arm, ArmOutcome, Arrival, Attempt, AttemptStage, Attempts, Await, AwaitOutcome, Begin, BeginOutcome, Bind,
     BindOutcome, Breaker, BreakerClass, Change, Claim, ClaimOutcome, ClaimTo, Commit, CommitOutcome, End, EndOutcome,
     Event, EventKind, Fail, FailOutcome, FailTo, Feeds, Freeze, FreezeReason, Grace, Holder, Lease, Lesson, Limits,
-    MOST_EVENTS, MOST_NAMED, MoveFeed, MoveFeedOutcome, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk,
+    MOST_EVENTS, MOST_NAMED, MoveFeed, MoveFeedOutcome, News, Occasion, Open, Opened, Pace, PermitAnswer, PermitAsk,
     ProviderStanding, Reassert, ReassertOutcome, RecordState, Refusal, Renew, RenewOutcome, Report, Reported, Reprieve,
     ReprieveOutcome, Resealed, Restore, RestoreOutcome, Revive, ReviveOutcome, Sealed, Seed, SeedOutcome, Settle,
     SettleOutcome, Snapshot, Stage, Store, StoreAge, StoreError, Suspect, TakeFeed, TakeFeedOutcome, Tell, Term,

@@ -297,6 +297,11 @@ digests! {
     BankNameDigest, "BankNameDigest";
 }
 
+/// Sixteen hexadecimal digits that tell texts apart, and from which they cannot be had.
+pub fn short_digest(text: &str) -> String {
+    hex(&digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[..8])
+}
+
 /// Sixteen bytes from the operating system.
 ///
 /// # Panics

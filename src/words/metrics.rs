@@ -99,6 +99,10 @@ pub struct Metrics {
     pub feed_events: Family<OutcomeLabels, Counter>,
     /// When this replica last read a bank's feed to its end, in seconds since 1970.
     pub feed_read_at: Family<ProviderLabels, Gauge>,
+    /// Who listens to events now.
+    pub event_listeners: Gauge,
+    /// Streams of events that have ended, by why.
+    pub event_streams: Family<KindLabels, Counter>,
     /// Seconds a token endpoint took to answer.
     pub token_request_seconds: Histogram,
     /// Consents that the customer has to give again, for a reason that is not the bank's or the customer's own.
@@ -152,6 +156,8 @@ impl Metrics {
             feed_reads: Family::default(),
             feed_events: Family::default(),
             feed_read_at: Family::default(),
+            event_listeners: Gauge::default(),
+            event_streams: Family::default(),
             token_request_seconds: Histogram::new(exponential_buckets(0.01, 2.5, 11)),
             consents_lost: Family::default(),
             late_sends: Family::default(),
@@ -205,6 +211,12 @@ impl Metrics {
             "feed_events",
             "Ends of consents that a bank's feed told of, by what they led to",
             metrics.feed_events.clone(),
+        );
+        registry.register("event_listeners", "Who listens to events now", metrics.event_listeners.clone());
+        registry.register(
+            "event_streams_ended",
+            "Streams of events that have ended, by why",
+            metrics.event_streams.clone(),
         );
         registry.register_with_unit(
             "feed_read_timestamp",

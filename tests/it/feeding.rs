@@ -257,3 +257,58 @@ async fn more_events_than_fit_on_a_page_are_read_page_after_page() {
     let position = redis.cli(&["HGET", "consentry:f:{norsk-gjeld}", "pos"]);
     assert_eq!(position.trim(), "\"243\"", "121 consents, two events each");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_may_not_read_the_feed_is_told_so_and_asks_for_no_token_every_second() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let refused = json!({"status": {"code": 400, "body": r#"{"error":"invalid_scope"}"#, "process": false}});
+    bank.fault("nogi-token", 9, refused).await;
+    let replica = reading(Replica::with_redis(&bank, &redis));
+    let mut sidecar = replica.start().await;
+    sidecar.until("it is refused", async || reads(&sidecar, "not_allowed").await == 1).await;
+    let log = "The bank gives our client no token for its feed of events: have it registered for that, or set feed: {read: false}.";
+    sidecar.program.logged(log).await;
+    // Everything else at this bank goes on.
+    bank.control(Method::DELETE, "/faults", &Value::Null).await;
+    let bank_id = agree(&bank).await;
+    sidecar.until("its debt is read", async || debt(&sidecar, &bank_id).await.status == StatusCode::OK).await;
+    assert_eq!((reads(&sidecar, "not_allowed").await, reads(&sidecar, "read").await), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_was_replaced_while_it_read_does_not_move_the_position() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let replica = reading(Replica::with_redis(&bank, &redis));
+    let sidecar = replica.start().await;
+    until_it_reads(&sidecar).await;
+    let position = || redis.cli(&["HGET", "consentry:f:{norsk-gjeld}", "pos"]);
+    let before = position();
+    bank.fault("nogi-api", 3, json!({ "delay_ms": 1_500 })).await;
+    let asked = bank.count("norsk_gjeld", "api_calls").await;
+    sidecar.until("it asks", async || bank.count("norsk_gjeld", "api_calls").await > asked).await;
+    redis.cli(&["HINCRBY", "consentry:f:{norsk-gjeld}", "fence", "1"]);
+    sidecar.until("it has noticed", async || reads(&sidecar, "lost").await > 0).await;
+    assert_eq!(position(), before);
+    let seen = reads(&sidecar, "read").await;
+    sidecar.until("it reads again", async || reads(&sidecar, "read").await > seen).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_keeps_nothing_up_and_a_feed_that_nobody_read_for_too_long_is_told() {
+    let (bank, redis) = (Bank::start().await, RedisServer::start().await);
+    let replica = reading(Replica::with_redis(&bank, &redis));
+    let mut sidecar = replica.start().await;
+    until_it_reads(&sidecar).await;
+    let (strange, plain) = (agree(&bank).await, agree(&bank).await);
+    store(&sidecar, "strange", Some(&strange)).await;
+    store(&sidecar, "plain", Some(&plain)).await;
+    redis.cli(&["HSET", "consentry:c:{strange}", "v", "9"]);
+    archive(&bank, &strange).await;
+    archive(&bank, &plain).await;
+    sidecar.until("the other is revoked", async || is_revoked(&sidecar, "plain").await).await;
+    assert_eq!((events(&sidecar, "unreadable").await, events(&sidecar, "ended").await), (1, 1));
+    assert_eq!(redis.cli(&["HGET", "consentry:c:{strange}", "st"]).trim(), "\"active\"");
+    redis.cli(&["HSET", "consentry:f:{norsk-gjeld}", "at", "1000"]);
+    let log = "Nobody has read the bank's feed for longer than it keeps events. Consents may have ended at the bank without a word here.";
+    sidecar.program.logged(log).await;
+}

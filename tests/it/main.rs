@@ -46,6 +46,9 @@ mod informing;
 // What a bank tells of its own accord.
 mod feeding;
 
+// What is told to whoever listens.
+mod listening;
+
 // How our client proves itself.
 mod proving;
 

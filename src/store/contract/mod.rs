@@ -16,6 +16,7 @@ mod event;
 mod feed;
 mod leases;
 mod memories;
+mod news;
 mod orders;
 mod outcomes;
 mod provider;
@@ -35,6 +36,7 @@ pub use event::{Event, EventKind, MOST_EVENTS, said_words};
 pub use feed::{Feeds, MOST_NAMED, MoveFeed, MoveFeedOutcome, TakeFeed, TakeFeedOutcome};
 pub use leases::{Arm, ArmOutcome, Begin, BeginOutcome, Grace, Lease, Renew, RenewOutcome, Waiting};
 pub use memories::{Holder, Reassert, ReassertOutcome, Restore, RestoreOutcome};
+pub use news::News;
 pub use orders::{End, EndOutcome, Resealed, Revive, ReviveOutcome, Seed, SeedOutcome};
 pub use outcomes::{Commit, CommitOutcome, Fail, FailOutcome, FailTo};
 pub use provider::{
@@ -189,6 +191,8 @@ pub enum Change {
         /// What it holds.
         version: Version,
     },
+    /// Something happened to a consent that others are told of.
+    Happened(News),
 }
 
 /// Why a step of the store has no outcome. The texts name servers and fields, never contents.
