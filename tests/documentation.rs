@@ -98,6 +98,7 @@ fn every_file_that_a_document_names_is_there() {
         "docs/refresh.md",
         "docs/consents.md",
         "docs/quota.md",
+        "docs/events.md",
         "docs/performance.md",
         "docs/errors.md",
         "docs/fault-matrix.md",

@@ -18,7 +18,7 @@ use crate::consent::{
 };
 use crate::http::media_type::is_json;
 use crate::oauth::TokenEndpoint;
-use crate::store::Store;
+use crate::store::{Feeds, Store};
 use crate::token::{Tokens, VaultError};
 use crate::words::clock::Clock;
 use crate::words::ids::{ConsentId, Version};
@@ -143,7 +143,7 @@ pub(super) async fn import_tokens<S, E, C, B>(
     limits: BodyLimits,
 ) -> Result<Response<Full<Bytes>>, Refusal>
 where
-    S: Store,
+    S: Feeds,
     E: TokenEndpoint,
     C: Clock,
     B: Body<Data = Bytes> + Unpin,

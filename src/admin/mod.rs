@@ -13,6 +13,7 @@ mod access;
 mod body;
 mod consents;
 mod endings;
+mod events;
 mod health;
 mod infos;
 mod lists;
@@ -24,6 +25,7 @@ mod readiness;
 mod service;
 pub mod settings;
 mod starts;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -32,3 +34,4 @@ pub use health::{Health, Vitals};
 pub use problem::AdminProblem;
 pub use readiness::{Latch, Readiness};
 pub use service::Admin;
+pub use stream::AdminBody;

@@ -4,9 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -14,6 +12,7 @@ use super::access::{Access, Writes};
 use super::body::BodyLimits;
 use super::consents;
 use super::endings;
+use super::events::{self, Listeners};
 use super::infos;
 use super::lists;
 use super::logins;
@@ -21,6 +20,7 @@ use super::problem::{AdminProblem, Refusal};
 use super::providers::{self, Change};
 use super::settings::AdminSettings;
 use super::starts;
+use super::stream::AdminBody;
 use crate::consent::settings::AskSettings;
 use crate::consent::{Desks, Suspects};
 use crate::http::host::{HostNames, NotAHostName};
@@ -28,8 +28,9 @@ use crate::http::request_guard::{HeadLimits, RequestGuard};
 use crate::http::segment::Segment;
 use crate::http::target::CheckedPath;
 use crate::net::serve::{Application, Peer, ServeSettings};
+use crate::net::shutdown::Shutdown;
 use crate::oauth::TokenEndpoint;
-use crate::store::{Attempts, Listing};
+use crate::store::{Feeds, Listing};
 use crate::token::Tokens;
 use crate::words::clock::Clock;
 use crate::words::ids::{ConsentId, ProviderId};
@@ -46,6 +47,7 @@ pub struct Admin<S, E, C> {
     asking: Option<Arc<AskSettings>>,
     /// Where banks are asked about consents.
     desks: Desks,
+    listeners: Listeners,
     pub(super) limits: Limits,
 }
 
@@ -65,7 +67,7 @@ pub(super) fn serve_settings() -> ServeSettings {
     ServeSettings { max_connections: 64, idle_timeout: Duration::from_secs(75), ..ServeSettings::default() }
 }
 
-impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
+impl<S: Feeds + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
     /// Serves these consents under the names of this machine and those of `settings`, whose `bind` is not looked at.
     pub fn new(
         tokens: Tokens<S, E, C>,
@@ -83,6 +85,7 @@ impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
             access: Access::new(writes, settings.key),
             asking: None,
             desks: Desks::new(),
+            listeners: Listeners::new(Shutdown::new()),
             limits,
         })
     }
@@ -99,14 +102,20 @@ impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         Self { desks, ..self }
     }
 
+    /// The same; who listens to events is sent away when this shutdown begins.
+    #[must_use]
+    pub fn ending_with(self, stop: Shutdown) -> Self {
+        Self { listeners: Listeners::new(stop), ..self }
+    }
+
     /// The limits that its listener should have.
     pub fn serve_settings() -> ServeSettings {
         serve_settings()
     }
 
     /// The service. It answers `POST` and `GET /v1/consents`; `POST /v1/logins` and `…/return`; `GET` and `DELETE /v1/consents/{id}`, `GET …/history` and `…/info`,
-    /// `PUT …/tokens` and `POST …/revive`; `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
-    pub fn into_service(self) -> impl Application<Body = Full<Bytes>> {
+    /// `PUT …/tokens` and `POST …/revive`; `GET /v1/events`; `GET /v1/providers` and `…/{name}`, `POST …/{name}/freeze` and `…/thaw`.
+    pub fn into_service(self) -> impl Application<Body = AdminBody> {
         let admin = Arc::new(self);
         hyper::service::service_fn(move |request: Request<Incoming>| {
             let admin = Arc::clone(&admin);
@@ -114,15 +123,15 @@ impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         })
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<AdminBody> {
         let answer = timeout(self.limits.whole, self.handle(request)).await.unwrap_or_else(|_| {
             let detail = "this took too long and was given up; whether it happened is not known";
             Err(Refusal::new(ProblemType::StoreUnavailable, detail).retry_after(Duration::from_secs(1)))
         });
-        answer.unwrap_or_else(Refusal::into_response)
+        answer.unwrap_or_else(|refusal| refusal.into_response().map(AdminBody::Whole))
     }
 
-    async fn handle(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
+    async fn handle(&self, request: Request<Incoming>) -> Result<Response<AdminBody>, Refusal> {
         self.guard.check(&request).map_err(|refused| match refused.problem() {
             ProblemType::MethodNotAllowed => {
                 method_not_allowed(&[Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE])
@@ -131,7 +140,13 @@ impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
         })?;
         let path = CheckedPath::check(request.uri(), LONGEST_TARGET)
             .map_err(|error| Refusal::new(error.problem(), error.to_string()))?;
-        match Resource::find(&path)? {
+        let whole = match Resource::find(&path)? {
+            Resource::Events => {
+                check_method(request.method(), &[Method::GET])?;
+                // Whoever hears of all consents learns their ids.
+                self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
+                return events::listen(&self.tokens, &self.listeners, request.headers());
+            }
             Resource::Consents if matches!(*request.method(), Method::GET | Method::HEAD) => {
                 // One consent is shown to whoever knows its id; a list of ids is for those who may write.
                 self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
@@ -198,7 +213,8 @@ impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
                 self.access.check_write(request.headers(), request.extensions().get::<Peer>())?;
                 consents::import_tokens(&self.tokens, &self.clock, &consent, request, self.limits.body).await
             }
-        }
+        };
+        whole.map(|response| response.map(AdminBody::Whole))
     }
 
     /// A consent is shown to whoever knows its id; a list of ids is for those who may write.
@@ -212,6 +228,8 @@ impl<S: Attempts + Listing, E: TokenEndpoint, C: Clock> Admin<S, E, C> {
 
 /// What can be asked for.
 enum Resource {
+    /// `/v1/events`
+    Events,
     /// `/v1/consents`
     Consents,
     /// `/v1/consents/{id}`
@@ -258,6 +276,9 @@ impl Resource {
                 _ => None,
             }
             .ok_or_else(nowhere);
+        }
+        if version.is("v1") && collection.is("events") && rest.is_empty() {
+            return Ok(Self::Events);
         }
         let [id, rest @ ..] = rest else {
             let all = version.is("v1") && collection.is("consents");

@@ -22,7 +22,7 @@ use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
 use crate::callback::Callback;
 use crate::config::renewal::{self, Watched};
 use crate::config::{Config, StoreConfig, StoreKind};
-use crate::consent::{Desk, DeskSettings, Desks};
+use crate::consent::{Desk, DeskSettings, Desks, read_feed};
 use crate::http::host::NotAHostName;
 use crate::net::dial::DialerError;
 use crate::net::serve::{Bind, BindError, Listener, serve, unhurried};
@@ -63,6 +63,7 @@ pub struct App {
     reached: Latch,
     renewals: Vec<Watched>,
     more_renewals: (mpsc::Sender<Vec<Watched>>, mpsc::Receiver<Vec<Watched>>),
+    desks: Desks,
     metrics: Metrics,
     shutdown: Shutdown,
     grace: Duration,
@@ -201,12 +202,13 @@ impl App {
             }
             None => (None, None),
         };
+        let desks = desks(desk_settings)?;
         let admin = match admin {
             Some(settings) => {
                 let listener = bind("admin", &settings.bind).await?;
                 let admin =
                     Admin::new(tokens.clone(), SystemClock, settings, writes).map_err(StartError::AdminHosts)?;
-                Some((listener, admin.starting(asking).with_desks(desks(desk_settings)?)))
+                Some((listener, admin.starting(asking).with_desks(desks.clone()).ending_with(shutdown.clone())))
             }
             None => None,
         };
@@ -233,6 +235,7 @@ impl App {
             reached,
             renewals,
             more_renewals: mpsc::channel(1),
+            desks,
             metrics,
             shutdown,
             grace,
@@ -276,6 +279,7 @@ impl App {
             reached,
             renewals,
             more_renewals,
+            desks,
             metrics,
             shutdown,
             grace,
@@ -327,6 +331,9 @@ impl App {
             let stop = shutdown.clone();
             let settings = AppCallback::serve_settings();
             tasks.spawn(async move { serve(listener, None, &settings, unhurried(service.into_service()), stop).await });
+        }
+        for (provider, desk) in desks.into_iter().filter(|(_, desk)| desk.feed().is_some()) {
+            tasks.spawn(read_feed(tokens.clone(), provider, desk, SystemClock, shutdown.clone()));
         }
         serving.release();
         shutdown.soft().await;

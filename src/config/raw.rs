@@ -192,6 +192,23 @@ raw! {
         consent_api: String,
         revoke_by: RawBankCall,
         consent_info: RawConsentInfo,
+        feed: RawFeed,
+    }
+
+    struct RawFeed: "a mapping with call:" {
+        read: bool,
+        call: String,
+        audience: String,
+        scope: RawWords,
+        from: String,
+        limit: String,
+        events: String,
+        number: String,
+        consent: String,
+        kind: String,
+        ended: Vec<String>,
+        every: RawDuration,
+        kept: RawDuration,
     }
 
     struct RawConsentInfo: "a mapping with call:" {

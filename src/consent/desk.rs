@@ -1,4 +1,5 @@
-//! The bank's API as far as it is about consents themselves: where a consent is ended, and where the bank tells of one.
+//! The bank's API as far as it is about consents themselves: where a consent is ended, where the bank tells of one, and where it
+//! tells what has happened to all of them.
 //!
 //! What a bank offers there is data of its profile: a method, a path, and whose token goes with it. A call of ours is made
 //! like an app's, with the headers that the operator sets for that API, and what its answers mean is told by the same
@@ -16,6 +17,7 @@ use http::{Method, Request};
 use http_body_util::Full;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::feed::FeedCall;
 use super::info::{InfoCall, Lately};
 use crate::http::request_id::RequestId;
 use crate::http::upstream_uri::UpstreamBase;
@@ -55,6 +57,8 @@ pub struct DeskSettings {
     pub revoke: Option<BankCall>,
     /// Where the bank tells of a consent.
     pub info: Option<InfoCall>,
+    /// Where the bank tells what has happened to consents.
+    pub feed: Option<FeedCall>,
 }
 
 /// A call that a bank offers about a consent.
@@ -115,7 +119,7 @@ impl CallPath {
     }
 
     /// The path for a consent that the bank calls `id`.
-    fn of(&self, id: &str) -> String {
+    pub(super) fn of(&self, id: &str) -> String {
         let mut path = String::from(&*self.before);
         if let Some(after) = &self.after {
             for byte in id.bytes() {
@@ -177,6 +181,7 @@ pub struct Desk {
     consent_dead: Vec<Matcher>,
     revoke: Option<BankCall>,
     info: Option<InfoCall>,
+    feed: Option<FeedCall>,
     lately: Lately,
     /// Who asks for what is told of consents: few at a time.
     turns: Semaphore,
@@ -205,6 +210,7 @@ impl Desk {
             consent_dead: settings.consent_dead,
             revoke: settings.revoke,
             info: settings.info,
+            feed: settings.feed,
             lately: Lately::new(),
             turns: Semaphore::new(ASKING),
         })
@@ -218,6 +224,11 @@ impl Desk {
     /// Where the bank tells of a consent.
     pub(super) const fn info(&self) -> Option<&InfoCall> {
         self.info.as_ref()
+    }
+
+    /// Where the bank tells what has happened to consents.
+    pub const fn feed(&self) -> Option<&FeedCall> {
+        self.feed.as_ref()
     }
 
     /// What it told lately.
@@ -245,18 +256,37 @@ impl Desk {
     ) -> Result<Heard, Unheard> {
         let (key, client) = match &call.token {
             CallToken::Consent => (TokenKey::Consent(about.consent.clone()), None),
-            CallToken::Client(grant) => {
-                let ClientGrant { audience, scope } = &**grant;
-                let scope = scope.as_ref().map(Scope::as_str);
-                let key = ClientKey::new(about.provider.clone(), audience.as_deref(), scope);
-                (TokenKey::Client(key), Some(grant))
-            }
+            CallToken::Client(grant) => (client_key(about.provider, grant), Some(grant)),
         };
         let ask = Ask { key: &key, provider: about.provider, client, wait: TOKEN_WAIT };
+        self.ask(tokens, &ask, &call.method, &call.path.of(about.bank_id)).await
+    }
+
+    /// Asks for a page of the feed, with our client's token.
+    pub(super) async fn page<S: Store, E: TokenEndpoint, C: Clock>(
+        &self,
+        tokens: &Tokens<S, E, C>,
+        provider: &ProviderId,
+        feed: &FeedCall,
+        from: u64,
+    ) -> Result<Heard, Unheard> {
+        let key = client_key(provider, &feed.token);
+        let ask = Ask { key: &key, provider, client: Some(&feed.token), wait: TOKEN_WAIT };
+        self.ask(tokens, &ask, &Method::GET, &feed.target(from)).await
+    }
+
+    /// Asks for this target, with another token once if the bank rejects the first.
+    async fn ask<S: Store, E: TokenEndpoint, C: Clock>(
+        &self,
+        tokens: &Tokens<S, E, C>,
+        ask: &Ask<'_>,
+        method: &Method,
+        target: &str,
+    ) -> Result<Heard, Unheard> {
         let mut replaced = false;
         loop {
-            let held = tokens.token(&ask).await.map_err(Unheard::NoToken)?;
-            let request = self.request(call, about, held.bearer.clone());
+            let held = tokens.token(ask).await.map_err(Unheard::NoToken)?;
+            let request = self.request(method, target, held.bearer.clone());
             let answer = self.courier.ask(request, PATIENCE).await.map_err(Unheard::Undelivered)?;
             let said = said(answer.status, &answer.headers);
             if is_any(&self.consent_dead, &answer) {
@@ -268,16 +298,16 @@ impl Desk {
             if replaced {
                 return Ok(Heard::TokenRejected(said));
             }
-            tokens.reject(&key, held.version);
+            tokens.reject(ask.key, held.version);
             replaced = true;
         }
     }
 
-    fn request(&self, call: &BankCall, about: About<'_>, bearer: HeaderValue) -> Request<Full<Bytes>> {
+    fn request(&self, method: &Method, target: &str, bearer: HeaderValue) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::default());
-        *request.method_mut() = call.method.clone();
-        // Checked segments, and an id in characters that need no escape.
-        *request.uri_mut() = call.path.of(about.bank_id).parse().unwrap_or_default();
+        *request.method_mut() = method.clone();
+        // Checked segments and names, and an id in characters that need no escape.
+        *request.uri_mut() = target.parse().unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(name) = &self.request_id {
@@ -289,6 +319,11 @@ impl Desk {
         headers.insert(AUTHORIZATION, bearer);
         request
     }
+}
+
+fn client_key(provider: &ProviderId, grant: &ClientGrant) -> TokenKey {
+    let scope = grant.scope.as_ref().map(Scope::as_str);
+    TokenKey::Client(ClientKey::new(provider.clone(), grant.audience.as_deref(), scope))
 }
 
 fn is_any(matchers: &[Matcher], answer: &Answer) -> bool {

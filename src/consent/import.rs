@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
+use super::feed::note_name;
 use super::persist::{PATIENCE, persist_within};
 use super::request::ImportRequest;
 use super::show::ConsentView;
 use crate::oauth::TokenEndpoint;
-use crate::store::{Seed, SeedOutcome, Store, StoreError};
+use crate::store::{Feeds, Seed, SeedOutcome, Store, StoreError};
 use crate::token::{Tokens, VaultError};
 use crate::words::clock::{BootInstant, Clock};
 use crate::words::ids::{ConsentId, GrantId, TokenKey, Version};
@@ -77,7 +78,7 @@ pub enum ImportError {
 /// Imports a token set as a new grant of `consent`. `expected`: what the record must hold; `None`: there must be none.
 ///
 /// Takes some 13 seconds at most. Safe to give up on: an import is one step of the store.
-pub async fn import<S: Store, E: TokenEndpoint, C: Clock>(
+pub async fn import<S: Feeds, E: TokenEndpoint, C: Clock>(
     tokens: &Tokens<S, E, C>,
     clock: &C,
     consent: &ConsentId,
@@ -108,6 +109,9 @@ pub async fn import<S: Store, E: TokenEndpoint, C: Clock>(
         consent_expires_at: request.consent_expires_at,
         certificate: tokens.certificate(provider),
     };
+    // First: what is stored can be found under its bank's name from the beginning.
+    let name = request.bank_consent_id.as_deref();
+    note_name(tokens, provider, name, consent).await.map_err(|error| not_stored(&error))?;
     let (made, version) = match sow(tokens.store(), clock, &key, seed.clone(), request.expires_at, PATIENCE).await? {
         SeedOutcome::Created(version) => (Made::Created, version),
         SeedOutcome::Replaced(version) => (Made::Replaced, version),
@@ -137,9 +141,13 @@ pub(super) async fn sow<S: Store, C: Clock>(
         let seed = Seed { remaining: expires_at.since(clock.boot()), ..seed.clone() };
         async move { store.seed(key, &seed).await }
     });
-    sown.await.map_err(|error| match error {
+    sown.await.map_err(|error| not_stored(&error))
+}
+
+fn not_stored(error: &StoreError) -> ImportError {
+    match error {
         StoreError::Refused(_) => ImportError::StoreRefused(error.to_string()),
         StoreError::Unreadable(_) => ImportError::Unreadable(error.to_string()),
         StoreError::Unavailable(_) | StoreError::Reuniting => ImportError::StoreUnavailable(error.to_string()),
-    })
+    }
 }

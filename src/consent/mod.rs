@@ -4,15 +4,17 @@
 //! [`ImportRequest`], checked as a whole before anything happens. [`show()`] tells what is stored of a consent, without
 //! its tokens, as a [`ConsentView`], and [`list()`] does so of all, a page at a time; [`history()`] what has happened to it, in the words of [`why`]; [`revive()`] puts a
 //! refused refresh token back to be tried again; [`revoke()`] ends a consent at the bank and here. [`Desk`] is what banks offer about
-//! consents themselves, and [`info()`] what they tell there. [`provider()`] tells how a provider stands. A [`Quota`] is how often a bank lets
-//! a consent be used without its customer, and a [`Counter`] counts it.
+//! consents themselves, [`info()`] what they tell there, and [`read_feed()`] what they tell of their own accord. [`provider()`] tells how a
+//! provider stands. A [`Quota`] is how often a bank lets a consent be used without its customer, and a [`Counter`] counts it.
 //!
 //! [`start()`] opens an attempt and [`depart()`] sends the customer's browser to the bank; [`come_back()`] exchanges the code
 //! that it brings. [`begin_login()`] and [`finish_login()`] do so for a person who carries the address over by hand. A refresh token is spent by `token` alone.
 
 mod depart;
 mod desk;
+mod events;
 mod exchange;
+mod feed;
 mod history;
 mod import;
 mod info;
@@ -39,7 +41,9 @@ mod tests;
 
 pub use depart::{Departure, Held, Stay, attempt_of, depart};
 pub use desk::{BankCall, CallPath, CallToken, Desk, DeskSettings, Desks, NotACallPath};
+pub use events::ConsentEvent;
 pub use exchange::{Answer, Arrival, Ending, Return, Way, come_back};
+pub use feed::{FeedCall, LONGEST_PAGE, NotAFeed, read_feed};
 pub use history::{EventView, HistoryView, history};
 pub use import::{ImportError, Imported, Made, import};
 pub use info::{InfoCall, InfoError, InfoView, info};

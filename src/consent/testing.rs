@@ -22,13 +22,14 @@ use crate::store::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
     Term,
 };
+use crate::store::{Feeds, MoveFeed, MoveFeedOutcome, TakeFeed, TakeFeedOutcome};
 use crate::store::{ListOutcome, Listing, Place};
 use crate::token::settings::{ProviderSettings, TokenSettings};
 use crate::token::timing::Timing;
 use crate::token::{Parts, Tokens, Vault};
 use crate::words::bank::BankBehaviour;
 use crate::words::clock::{ManualClock, WallTime};
-use crate::words::ids::{AttemptId, ConsentId, ProviderId, StateDigest, TokenKey};
+use crate::words::ids::{AttemptId, BankNameDigest, ConsentId, ProviderId, StateDigest, TokenKey};
 use crate::words::metrics::Metrics;
 use crate::words::said::Said;
 
@@ -328,6 +329,30 @@ impl Attempts for FaultyStore {
 impl Listing for FaultyStore {
     async fn list(&self, from: Option<&Place>, count: u32) -> Result<ListOutcome, StoreError> {
         self.faulty(self.inner.list(from, count)).await
+    }
+}
+
+impl Feeds for FaultyStore {
+    async fn take_feed(&self, provider: &ProviderId, take: &TakeFeed) -> Result<TakeFeedOutcome, StoreError> {
+        self.faulty(self.inner.take_feed(provider, take)).await
+    }
+
+    async fn move_feed(&self, provider: &ProviderId, moved: &MoveFeed) -> Result<MoveFeedOutcome, StoreError> {
+        self.faulty(self.inner.move_feed(provider, moved)).await
+    }
+
+    async fn name_consent(
+        &self,
+        provider: &ProviderId,
+        name: &BankNameDigest,
+        consent: &ConsentId,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        self.faulty(self.inner.name_consent(provider, name, consent, life)).await
+    }
+
+    async fn consents_named(&self, provider: &ProviderId, name: &BankNameDigest) -> Result<Vec<ConsentId>, StoreError> {
+        self.faulty(self.inner.consents_named(provider, name)).await
     }
 }
 

@@ -15,11 +15,14 @@ use super::contract::{
     Attempt, Attempts, Await, AwaitOutcome, Bind, BindOutcome, Claim, ClaimOutcome, Open, Settle, SettleOutcome, Tell,
     Term,
 };
-use super::contract::{ListOutcome, Listing, Place, Quotas, Refund, Spend, SpendOutcome};
+use super::contract::{
+    Feeds, ListOutcome, Listing, MoveFeed, MoveFeedOutcome, Place, Quotas, Refund, Spend, SpendOutcome, TakeFeed,
+    TakeFeedOutcome,
+};
 use super::embedded::EmbeddedStore;
 use super::redis::RedisStore;
 use crate::words::clock::{Clock, SystemClock};
-use crate::words::ids::{AttemptId, ConsentId, ProviderId, StateDigest, TokenKey};
+use crate::words::ids::{AttemptId, BankNameDigest, ConsentId, ProviderId, StateDigest, TokenKey};
 
 /// One of the stores there are.
 #[derive(Clone, Debug)]
@@ -171,5 +174,29 @@ impl<C: Clock> Quotas for AnyStore<C> {
 impl<C: Clock> Listing for AnyStore<C> {
     async fn list(&self, from: Option<&Place>, count: u32) -> Result<ListOutcome, StoreError> {
         on_either!(self, store => store.list(from, count))
+    }
+}
+
+impl<C: Clock> Feeds for AnyStore<C> {
+    async fn take_feed(&self, provider: &ProviderId, take: &TakeFeed) -> Result<TakeFeedOutcome, StoreError> {
+        on_either!(self, store => store.take_feed(provider, take))
+    }
+
+    async fn move_feed(&self, provider: &ProviderId, moved: &MoveFeed) -> Result<MoveFeedOutcome, StoreError> {
+        on_either!(self, store => store.move_feed(provider, moved))
+    }
+
+    async fn name_consent(
+        &self,
+        provider: &ProviderId,
+        name: &BankNameDigest,
+        consent: &ConsentId,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        on_either!(self, store => store.name_consent(provider, name, consent, life))
+    }
+
+    async fn consents_named(&self, provider: &ProviderId, name: &BankNameDigest) -> Result<Vec<ConsentId>, StoreError> {
+        on_either!(self, store => store.consents_named(provider, name))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::words::ids::{ClientKey, ConsentId, ProviderId, StateDigest, TokenKey, Version};
+use crate::words::ids::{BankNameDigest, ClientKey, ConsentId, ProviderId, StateDigest, TokenKey, Version};
 
 /// The names under one key prefix. Two installations with different prefixes never meet.
 #[derive(Clone, Debug)]
@@ -66,14 +66,26 @@ impl KeyLayout {
         format!("{}:a:{{{state}}}", self.prefix)
     }
 
+    /// Where what is known of a provider's feed lives: `<prefix>:f:{<provider>}`.
+    pub fn feed(&self, provider: &ProviderId) -> String {
+        format!("{}:f:{{{provider}}}", self.prefix)
+    }
+
+    /// Where a bank's name for consents lives: `<prefix>:n:{<provider>/<digest of the name>}`.
+    pub fn name(&self, provider: &ProviderId, name: &BankNameDigest) -> String {
+        format!("{}:n:{{{provider}/{name}}}", self.prefix)
+    }
+
     /// What the keys of each kind look like, and one that no record has: for trying out what may be done to them.
-    pub fn nobodys(&self) -> [(String, String); 4] {
+    pub fn nobodys(&self) -> [(String, String); 6] {
         let prefix = &self.prefix;
         let kinds = [
             (format!("{prefix}:c:*"), "c:{}"),
             (format!("{prefix}:k:*"), "k:{nobody/-}"),
             (format!("{prefix}:p:*"), "p:{}"),
             (format!("{prefix}:a:*"), "a:{}"),
+            (format!("{prefix}:f:*"), "f:{}"),
+            (format!("{prefix}:n:*"), "n:{}"),
         ];
         kinds.map(|(pattern, name)| (pattern, format!("{prefix}:{name}")))
     }
@@ -131,6 +143,16 @@ pub fn attempt_name(state: &StateDigest) -> String {
 /// The short name of a consent's quota: `q:<consent id>`.
 pub fn quota_name(consent: &ConsentId) -> String {
     format!("q:{}", consent.as_str())
+}
+
+/// The short name of a feed's record: `f:<provider>`.
+pub fn feed_name(provider: &ProviderId) -> String {
+    format!("f:{provider}")
+}
+
+/// The short name of a bank's name for consents: `n:<provider>/<digest of the name>`.
+pub fn bank_name(provider: &ProviderId, name: &BankNameDigest) -> String {
+    format!("n:{provider}/{name}")
 }
 
 /// The kind of a record, for error texts that must not name the consent.

@@ -15,6 +15,7 @@
 //! | `before-commit` | a COMMIT, or the SEED of a new grant, is about to go to the store, at a replay too |
 //! | `after-commit` | spill and COMMIT are done, and the spill is still there |
 //! | `after-claim` | a customer's attempt is claimed durably, and its code is not sent |
+//! | `after-feed` | the ends that a page of a bank's feed tells of are applied, and the position is where it was |
 
 /// Does here what this place is named for. In a release build, nothing at all.
 #[cfg(debug_assertions)]

@@ -27,15 +27,19 @@ pub(super) async fn run<S: Store, E: TokenEndpoint, C: Clock>(core: &Arc<Core<S,
             match change {
                 Change::Connected => {
                     core.link.connected(core.clock.boot());
+                    // Whoever began to listen meanwhile has not been told that nothing was heard.
+                    core.news.blind();
                     core.metrics.store_connected.set(1);
                     tracing::info!("Changes arrive from the token store.");
                 }
                 Change::Lost => {
                     core.link.lost(core.clock.boot());
+                    core.news.blind();
                     core.metrics.store_connected.set(0);
                     tracing::warn!("Changes no longer arrive from the token store. Tokens are checked before use.");
                 }
                 Change::Moved { key, version } => heard(core, key, version),
+                Change::Happened(news) => core.news.happened(news),
             }
         }
     };

@@ -75,6 +75,11 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
         self.core.flights.detach(work);
     }
 
+    /// A place where a test may end the process: a page of a bank's feed is applied, and the position is where it was.
+    pub async fn feed_applied(&self) {
+        fault::point("after-feed").await;
+    }
+
     /// A place where a test may end the process: the attempt is claimed, and nothing is sent.
     pub async fn claimed(&self) {
         fault::point("after-claim").await;

@@ -21,6 +21,7 @@ mod keep;
 mod known;
 mod loss;
 mod memory;
+mod news;
 mod permit;
 mod queue;
 mod recover;
@@ -49,6 +50,7 @@ use tokio::time::{Instant, timeout_at};
 pub use cache::Held;
 pub use error::TokenError;
 pub use grant::{Given, Kept};
+pub use news::{Listening, Told};
 pub use recover::Replay;
 pub use standing::StandingError;
 pub use under_way::{UnderWay, timed};
@@ -145,6 +147,7 @@ struct Core<S, E, C> {
     memories: Memories,
     spendings: Spendings,
     frozen: standing::Frozen,
+    news: news::Newsroom,
     link: Link,
     flights: Flights,
     timing: Timing,
@@ -195,6 +198,7 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
             memories: Memories::new(parts.settings.cache_capacity),
             spendings: Spendings::default(),
             frozen: standing::Frozen::default(),
+            news: news::Newsroom::new(),
             link: Link::new(now),
             flights: Flights::new(parts.settings.max_flights),
             timing: parts.timing,
@@ -389,6 +393,16 @@ impl<S: Store, E: TokenEndpoint, C: Clock> Tokens<S, E, C> {
     /// Whether this provider is configured.
     pub fn knows(&self, provider: &ProviderId) -> bool {
         self.core.providers.contains_key(provider)
+    }
+
+    /// Listens to what happens to consents, from what came after the event named `last` on, if that is still known.
+    pub fn listen(&self, last: Option<&str>) -> Listening {
+        self.core.news.listen(last)
+    }
+
+    /// Whether this provider has a feed of events, which names consents as the bank does.
+    pub fn tells_by_feed(&self, provider: &ProviderId) -> bool {
+        self.core.providers.get(provider).is_some_and(|provider| provider.behaviour.tells_by_feed)
     }
 
     fn refresh_quietly(&self, ask: &Ask<'_>, held: &Held) {

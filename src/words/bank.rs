@@ -32,6 +32,8 @@ pub struct BankBehaviour {
     pub request_id_headers: Vec<http::HeaderName>,
     /// Headers of which one says that the customer (PSU) is there. They are the app's to send, and never made here.
     pub psu_headers: Vec<http::HeaderName>,
+    /// Whether it has a feed of events, which names consents as the bank does.
+    pub tells_by_feed: bool,
 }
 
 /// Whether a refresh replaces the refresh token.
@@ -66,6 +68,7 @@ impl Default for BankBehaviour {
             consent_dead: Vec::new(),
             request_id_headers: vec![http::HeaderName::from_static("x-request-id")],
             psu_headers: ["psu-ip-address", "x-fapi-customer-ip-address"].map(http::HeaderName::from_static).to_vec(),
+            tells_by_feed: false,
         }
     }
 }

@@ -295,6 +295,8 @@ digests! {
     BrowserDigest, "BrowserDigest";
     /// A digest of what is counted together under a quota of a consent.
     QuotaGroup, "QuotaGroup";
+    /// A digest of a bank's own name for a consent: what such a name is kept under, whatever is in it.
+    BankNameDigest, "BankNameDigest";
 }
 
 /// One call of an app: by this it is counted once, however often its step is repeated.
@@ -317,6 +319,11 @@ impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))
     }
+}
+
+/// Sixteen hexadecimal digits that tell texts apart, and from which they cannot be had.
+pub fn short_digest(text: &str) -> String {
+    hex(&digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[..8])
 }
 
 /// Sixteen bytes from the operating system.

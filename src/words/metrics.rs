@@ -104,6 +104,16 @@ pub struct Metrics {
     pub attempts: Family<OutcomeLabels, Counter>,
     /// Requests to revoke a consent, by what became of them at the bank.
     pub revocations: Family<OutcomeLabels, Counter>,
+    /// Looks at a bank's feed of events, by how they came out.
+    pub feed_reads: Family<OutcomeLabels, Counter>,
+    /// Ends of consents that a bank's feed told of, by what they led to.
+    pub feed_events: Family<OutcomeLabels, Counter>,
+    /// When this replica last read a bank's feed to its end, in seconds since 1970.
+    pub feed_read_at: Family<ProviderLabels, Gauge>,
+    /// Who listens to events now.
+    pub event_listeners: Gauge,
+    /// Streams of events that have ended, by why.
+    pub event_streams: Family<KindLabels, Counter>,
     /// Seconds a token endpoint took to answer.
     pub token_request_seconds: Histogram,
     /// Consents that the customer has to give again, for a reason that is not the bank's or the customer's own.
@@ -159,6 +169,11 @@ impl Metrics {
             token_requests: Family::default(),
             attempts: Family::default(),
             revocations: Family::default(),
+            feed_reads: Family::default(),
+            feed_events: Family::default(),
+            feed_read_at: Family::default(),
+            event_listeners: Gauge::default(),
+            event_streams: Family::default(),
             token_request_seconds: Histogram::new(exponential_buckets(0.01, 2.5, 11)),
             consents_lost: Family::default(),
             late_sends: Family::default(),
@@ -213,6 +228,24 @@ impl Metrics {
             "revocations",
             "Requests to revoke a consent, by what became of it at the bank",
             metrics.revocations.clone(),
+        );
+        registry.register("feed_reads", "Looks at a bank's feed of events", metrics.feed_reads.clone());
+        registry.register(
+            "feed_events",
+            "Ends of consents that a bank's feed told of, by what they led to",
+            metrics.feed_events.clone(),
+        );
+        registry.register("event_listeners", "Who listens to events now", metrics.event_listeners.clone());
+        registry.register(
+            "event_streams_ended",
+            "Streams of events that have ended, by why",
+            metrics.event_streams.clone(),
+        );
+        registry.register_with_unit(
+            "feed_read_timestamp",
+            "When this replica last read a bank's feed to its end",
+            Unit::Seconds,
+            metrics.feed_read_at.clone(),
         );
         registry.register_with_unit(
             "token_request_duration",

@@ -52,6 +52,12 @@ mod calling;
 // Which consents there are.
 mod listing;
 
+// What a bank tells of its own accord.
+mod feeding;
+
+// What is told to whoever listens.
+mod listening;
+
 // How our client proves itself.
 mod proving;
 
@@ -84,6 +90,9 @@ mod store_quotas;
 
 // What replicas share about a provider, in every store.
 mod store_providers;
+
+// What replicas share about a provider's feed, in every store.
+mod store_feeds;
 
 // What only the Redis store does: outages, lost replies, replicas, TLS and access control.
 mod store_redis;

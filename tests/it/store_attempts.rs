@@ -181,7 +181,7 @@ async fn a_claim_counts_only_when_a_replica_has_it_and_may_be_repeated_until_the
 }
 
 /// All of them at once.
-async fn futures_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+pub(crate) async fn futures_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {
         for (future, done) in &mut futures {

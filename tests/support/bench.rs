@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use consentry::store::{Attempts, EmbeddedStore, Listing, Quotas, RedisStore};
+use consentry::store::{EmbeddedStore, Feeds, Listing, Quotas, RedisStore};
 use consentry::words::clock::{ManualClock, WallTime};
 
 use super::redis::RedisServer;
@@ -10,7 +10,7 @@ use super::redis_cluster::RedisCluster;
 use super::redis_sentinel::Sentinels;
 
 pub(crate) trait Bench {
-    fn store(&self) -> &(impl Attempts + Quotas + Listing);
+    fn store(&self) -> &(impl Feeds + Quotas + Listing);
     /// Lets so much time and a little more pass on the store's clock.
     async fn pass(&self, time: Duration);
 }
@@ -31,7 +31,7 @@ impl Embedded {
 }
 
 impl Bench for Embedded {
-    fn store(&self) -> &(impl Attempts + Quotas + Listing) {
+    fn store(&self) -> &(impl Feeds + Quotas + Listing) {
         &self.store
     }
 
@@ -53,7 +53,7 @@ impl Redis {
 }
 
 impl Bench for Redis {
-    fn store(&self) -> &(impl Attempts + Quotas + Listing) {
+    fn store(&self) -> &(impl Feeds + Quotas + Listing) {
         &self.store
     }
 
@@ -76,7 +76,7 @@ impl Watched {
 }
 
 impl Bench for Watched {
-    fn store(&self) -> &(impl Attempts + Quotas + Listing) {
+    fn store(&self) -> &(impl Feeds + Quotas + Listing) {
         &self.store
     }
 
@@ -99,7 +99,7 @@ impl Clustered {
 }
 
 impl Bench for Clustered {
-    fn store(&self) -> &(impl Attempts + Quotas + Listing) {
+    fn store(&self) -> &(impl Feeds + Quotas + Listing) {
         &self.store
     }
 

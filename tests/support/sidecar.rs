@@ -251,8 +251,9 @@ impl Sidecar {
 
     /// Waits until changes arrive from the store.
     pub(crate) async fn until_linked(&self) {
-        self.until("it is linked to the store", async || self.metrics().await.contains("consentry_store_connected 1"))
-            .await;
+        // The line itself, and not the one that describes it.
+        let line = "\nconsentry_store_connected 1\n";
+        self.until("it is linked to the store", async || self.metrics().await.contains(line)).await;
     }
 
     /// Waits until a condition holds, ten seconds at most.

@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 
 use super::providers::Providers;
-use super::{not_one_of, routes};
+use super::{not_one_of, quantities, routes};
 use crate::config::fault::At;
-use crate::config::raw::{RawBankCall, RawConsentInfo, RawProvider};
-use crate::consent::{BankCall, CallPath, CallToken, DeskSettings, InfoCall};
+use crate::config::raw::{RawBankCall, RawConsentInfo, RawFeed, RawProvider};
+use crate::consent::{BankCall, CallPath, CallToken, DeskSettings, FeedCall, InfoCall};
 use crate::proxy::settings::Api;
 use crate::token::ClientGrant;
 use crate::words::bank::{BankBehaviour, Matcher};
@@ -24,6 +25,7 @@ pub(super) struct Offered {
     api: Option<String>,
     revoke: Option<BankCall>,
     info: Option<InfoCall>,
+    feed: Option<FeedCall>,
     /// Whether the operator wrote one of its keys, and not the profile alone.
     is_meant: bool,
     token_rejected: Vec<Matcher>,
@@ -39,12 +41,17 @@ pub(super) fn offered(raw: &RawProvider, own: &RawProvider, behaviour: Option<&B
         where_else.warn(format_args!("revoke_by ends a consent with all its tokens, so {own} is not asked"));
     }
     let info = raw.consent_info.as_ref().and_then(|raw| info(raw, &at.key("consent_info")));
+    let feed = raw.feed.as_ref().and_then(|raw| feed(raw, &at.key("feed")));
     let behaviour = behaviour.cloned().unwrap_or_default();
     Offered {
         api: raw.consent_api.clone(),
-        is_meant: own.consent_api.is_some() || own.revoke_by.is_some() || own.consent_info.is_some(),
+        is_meant: own.consent_api.is_some()
+            || own.revoke_by.is_some()
+            || own.consent_info.is_some()
+            || own.feed.is_some(),
         revoke,
         info,
+        feed,
         token_rejected: behaviour.token_rejected,
         consent_dead: behaviour.consent_dead,
         request_id: behaviour.request_id_headers.into_iter().next(),
@@ -76,6 +83,53 @@ fn info(raw: &RawConsentInfo, at: &At<'_>) -> Option<InfoCall> {
         consent_expires_in: place("consent_expires_in", &raw.consent_expires_in),
         token_expires_at: place("token_expires_at", &raw.token_expires_at),
     })
+}
+
+/// Where the bank tells what has happened to consents. `None` also where it is not to be read.
+fn feed(raw: &RawFeed, at: &At<'_>) -> Option<FeedCall> {
+    let call_at = at.key("call");
+    let text = call_at.need(raw.call.as_deref());
+    let path = text.and_then(|text| text.strip_prefix("GET ")).and_then(|path| call_at.take(CallPath::parse(path)));
+    if text.is_some_and(|text| !text.starts_with("GET ")) {
+        call_at.fault("it has to be GET and a path, as in GET /v1/events");
+    }
+    if path.as_ref().is_some_and(CallPath::names_consent) {
+        call_at.fault("a feed tells of all consents, so its path names none");
+    }
+    let scope = routes::scope(raw.scope.as_ref(), &at.key("scope")).ok()?;
+    let parameter = |key: &str, text: &Option<String>| {
+        let at = at.key(key);
+        let text = at.need(text.as_deref())?;
+        at.take(FeedCall::check_parameter(text)).map(|()| text.to_owned())
+    };
+    let place = |key: &str, text: &Option<String>| {
+        let at = at.key(key);
+        let text = at.need(text.as_deref())?;
+        if !text.starts_with('/') {
+            at.fault("a JSON pointer begins with /, as in /consent/status");
+        }
+        Some(text.to_owned())
+    };
+    let (from, limit) = (parameter("from", &raw.from), parameter("limit", &raw.limit));
+    let (events, number) = (place("events", &raw.events), place("number", &raw.number));
+    let (consent, kind) = (place("consent", &raw.consent), place("kind", &raw.kind));
+    let ended = at.key("ended").need(raw.ended.clone().filter(|words| !words.is_empty()));
+    let every = quantities::duration(raw.every.as_ref(), &at.key("every"), Duration::from_secs(30), "1s", "1h");
+    let kept = quantities::duration(raw.kept.as_ref(), &at.key("kept"), Duration::from_secs(7 * 86_400), "1h", "180d");
+    let read = FeedCall {
+        path: path?,
+        token: Arc::new(ClientGrant { audience: raw.audience.clone(), scope }),
+        from: from?,
+        limit: limit?,
+        events: events?,
+        number: number?,
+        consent: consent?,
+        kind: kind?,
+        ended: ended?,
+        every,
+        kept,
+    };
+    raw.read.unwrap_or(false).then_some(read)
 }
 
 /// `METHOD /path`, and whose token goes with it.
@@ -136,7 +190,7 @@ pub(super) fn parse(providers: &Providers, apis: &[Api], at: &At<'_>) -> BTreeMa
                 *first
             }
         };
-        if offered.revoke.is_none() && offered.info.is_none() {
+        if offered.revoke.is_none() && offered.info.is_none() && offered.feed.is_none() {
             return None;
         }
         Some((provider.clone(), settings(offered, api)?))
@@ -157,5 +211,6 @@ fn settings(offered: &Offered, api: &Api) -> Option<DeskSettings> {
         consent_dead: offered.consent_dead.clone(),
         revoke: offered.revoke.clone(),
         info: offered.info.clone(),
+        feed: offered.feed.clone(),
     })
 }

@@ -182,13 +182,18 @@ fn profile(name: &str, at: &At<'_>) -> Option<RawProfile> {
     Some(profile)
 }
 
-/// The operator's keys over the profile's. Within `client_auth`, too, since the method is the bank's and the secret ours.
+/// The operator's keys over the profile's. Within `client_auth` and `feed`, too, since the method is the bank's and the secret ours.
 fn overlay(own: RawProvider, profile: RawProvider) -> RawProvider {
     let client_auth = match (own.client_auth.clone(), profile.client_auth.clone()) {
         (Some(own), Some(profile)) => Some(own.over(profile)),
         (own, profile) => own.or(profile),
     };
-    RawProvider { client_auth, ..own.over(profile) }
+    // How a feed is read is the bank's, and whether it is ours.
+    let feed = match (own.feed.clone(), profile.feed.clone()) {
+        (Some(own), Some(profile)) => Some(own.over(profile)),
+        (own, profile) => own.or(profile),
+    };
+    RawProvider { client_auth, feed, ..own.over(profile) }
 }
 
 fn client_id(text: Option<&str>, at: &At<'_>) -> Option<String> {
@@ -273,6 +278,7 @@ fn behaviour(raw: &RawProvider, at: &At<'_>) -> Option<BankBehaviour> {
         consent_dead,
         request_id_headers,
         psu_headers,
+        tells_by_feed: raw.feed.is_some(),
     })
 }
 

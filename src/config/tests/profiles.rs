@@ -297,6 +297,25 @@ fn each_bank_is_asked_about_consents_as_it_documents() {
 }
 
 #[test]
+fn a_feed_is_read_where_the_operator_says_so_and_as_the_bank_documents() {
+    for (profile, _) in profiles::ALL {
+        let feed_of = |more: &str| {
+            let config = Folder::new().config(&file(profile, more));
+            config.desks.into_values().next().and_then(|desk| desk.feed)
+        };
+        assert_eq!(feed_of(own_addresses(profile)), None, "{profile}");
+        let Some(infix) = profile.strip_prefix("norsk-gjeld") else { continue };
+        let feed = feed_of("feed: {read: true}").expect("it is read");
+        let audience = format!("https://api{infix}.norskgjeld.no/feed/v1/consent");
+        assert_eq!(feed.token.audience, Some(audience));
+        assert_eq!(feed.token.scope, Scope::parse("client.access.consent.events"));
+        assert_eq!((format!("{:?}", feed.path).as_str(), feed.from.as_str()), ("/feed/v1/consent", "fromSequenceNr"));
+        assert_eq!((feed.every, feed.kept), (Duration::from_secs(30), Duration::from_secs(7 * 86_400)));
+        assert_eq!(feed_of("feed: {read: true, every: 5s}").expect("it is read").every, Duration::from_secs(5));
+    }
+}
+
+#[test]
 fn of_several_apis_the_first_is_asked_about_consents_unless_another_is_named() {
     let two = |more: &str| {
         let second = "  first: {path: /first, provider: bank, upstream: \"https://first.bank.example/v1\"}\n";

@@ -9,14 +9,16 @@
 //! outside, `leases`, `outcomes`, `memories` and `orders` what each step asks and answers, `event` what the history of a
 //! record tells, `provider` what the steps on a provider's record do, `age` how far a store has come, `attempt` what is
 //! kept of a customer on the way to the bank and back, `quota` how often a consent was used without its customer, `listing`
-//! a walk over all consents.
+//! a walk over all consents, `feed` what is kept of a bank's events.
 
 mod age;
 mod attempt;
 mod event;
+mod feed;
 mod leases;
 mod listing;
 mod memories;
+mod news;
 mod orders;
 mod outcomes;
 mod provider;
@@ -34,9 +36,11 @@ pub use attempt::{
     Settle, SettleOutcome, Tell, Term,
 };
 pub use event::{Event, EventKind, MOST_EVENTS, said_words};
+pub use feed::{Feeds, MOST_NAMED, MoveFeed, MoveFeedOutcome, TakeFeed, TakeFeedOutcome};
 pub use leases::{Arm, ArmOutcome, Begin, BeginOutcome, Grace, Lease, Renew, RenewOutcome, Waiting};
 pub use listing::{ListOutcome, ListPage, Listed, Listing, Place};
 pub use memories::{Holder, Reassert, ReassertOutcome, Restore, RestoreOutcome};
+pub use news::News;
 pub use orders::{End, EndOutcome, Resealed, Revive, ReviveOutcome, Seed, SeedOutcome};
 pub use outcomes::{Commit, CommitOutcome, Fail, FailOutcome, FailTo};
 pub use provider::{
@@ -192,6 +196,8 @@ pub enum Change {
         /// What it holds.
         version: Version,
     },
+    /// Something happened to a consent that others are told of.
+    Happened(News),
 }
 
 /// Why a step of the store has no outcome. The texts name servers and fields, never contents.

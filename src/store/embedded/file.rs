@@ -17,13 +17,14 @@ use redb::{
 use super::EmbeddedError;
 use crate::store::attempt::AttemptRecord;
 use crate::store::contract::{Event, MOST_EVENTS, RecordState, StoreError};
+use crate::store::feed::{FeedRecord, NameRecord};
 use crate::store::keys;
 use crate::store::provider::ProviderRecord;
 use crate::store::quota::QuotaRecord;
 use crate::store::record::{Record, TOMBSTONE};
 use crate::store::steps;
 use crate::words::clock::millis;
-use crate::words::ids::{ConsentId, ProviderId, StateDigest, TokenKey, Version};
+use crate::words::ids::{BankNameDigest, ConsentId, ProviderId, StateDigest, TokenKey, Version};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 /// Lines by the record's short name and their number, which grows.
@@ -292,6 +293,78 @@ impl RecordFile {
         Ok(())
     }
 
+    /// Runs `step` on a feed's record and writes what became of it, synced.
+    pub(super) fn change_feed<T>(
+        &self,
+        provider: &ProviderId,
+        now: u64,
+        step: impl FnOnce(&mut FeedRecord) -> T,
+    ) -> Result<T, StoreError> {
+        let name = keys::feed_name(provider);
+        let fields = self.fields_of_feed(&name)?;
+        let before =
+            FeedRecord::from_fields(&fields).map_err(|bad| feed_unreadable(&format!("the field {}", bad.0)))?;
+        let mut record = before.clone();
+        let outcome = step(&mut record);
+        if record != before {
+            self.write(&name, Some(&pack(record.to_fields())), now, &Happened::default(), Durability::Immediate)?;
+        }
+        Ok(outcome)
+    }
+
+    /// What is noted under a bank's name for consents, unless its time is over.
+    pub(super) fn named(
+        &self,
+        provider: &ProviderId,
+        name: &BankNameDigest,
+        now: u64,
+    ) -> Result<NameRecord, StoreError> {
+        let fields = self.fields_of_feed(&keys::bank_name(provider, name))?;
+        let record =
+            NameRecord::from_fields(&fields).map_err(|bad| feed_unreadable(&format!("the field {}", bad.0)))?;
+        Ok(if record.until <= now { NameRecord::default() } else { record })
+    }
+
+    /// Notes something under a bank's name, synced.
+    pub(super) fn note_name(
+        &self,
+        provider: &ProviderId,
+        name: &BankNameDigest,
+        now: u64,
+        note: impl FnOnce(&mut NameRecord),
+    ) -> Result<(), StoreError> {
+        let mut record = self.named(provider, name, now)?;
+        note(&mut record);
+        let packed = pack(record.to_fields());
+        let name = keys::bank_name(provider, name);
+        self.write(&name, Some(&packed), now, &Happened::default(), Durability::Immediate)?;
+        Ok(())
+    }
+
+    fn fields_of_feed(&self, name: &str) -> Result<Fields, StoreError> {
+        let stored = self.load(name)?.unwrap_or_default();
+        unpack(&stored).ok_or_else(|| feed_unreadable("the framing"))
+    }
+
+    /// Removes banks' names whose time is over.
+    pub(super) fn forget_names(&self, now: u64) -> Result<(), FileError> {
+        let past = |stored: &[u8]| {
+            let record = unpack(stored).and_then(|fields| NameRecord::from_fields(&fields).ok());
+            record.is_some_and(|record| record.until <= now)
+        };
+        let mut names = Vec::new();
+        for entry in self.database.begin_read()?.open_table(RECORDS)?.range("n:".."n;")? {
+            let (name, value) = entry?;
+            if past(value.value()) {
+                names.push(name.value().to_owned());
+            }
+        }
+        for name in names {
+            self.write(&name, None, now, &Happened::default(), Durability::None)?;
+        }
+        Ok(())
+    }
+
     fn write(
         &self,
         name: &str,
@@ -383,6 +456,10 @@ fn understand_quota(stored: &[u8]) -> Result<QuotaRecord, StoreError> {
     QuotaRecord::from_fields(&fields).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
 }
 
+fn feed_unreadable(what: &str) -> StoreError {
+    StoreError::Unreadable(format!("{what} of a feed's record is not what it has to be"))
+}
+
 fn pack(fields: Vec<(impl AsRef<str>, Vec<u8>)>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1_024);
     for (name, value) in fields {
@@ -394,7 +471,10 @@ fn pack(fields: Vec<(impl AsRef<str>, Vec<u8>)>) -> Vec<u8> {
     bytes
 }
 
-fn unpack(mut bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+/// Names and values.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn unpack(mut bytes: &[u8]) -> Option<Fields> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
         fields.push((take(&mut bytes)?, take(&mut bytes)?));

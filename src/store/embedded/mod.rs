@@ -12,9 +12,9 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::contract::{
     Arm, ArmOutcome, Begin, BeginOutcome, Change, Commit, CommitOutcome, End, EndOutcome, Event, Fail, FailOutcome,
-    Freeze, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew, RenewOutcome,
-    Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed, SeedOutcome,
-    Snapshot, Store, StoreError,
+    Freeze, News, Occasion, Pace, PermitAnswer, PermitAsk, ProviderStanding, Reassert, ReassertOutcome, Renew,
+    RenewOutcome, Report, Reported, Reprieve, ReprieveOutcome, Restore, RestoreOutcome, Revive, ReviveOutcome, Seed,
+    SeedOutcome, Snapshot, Store, StoreError,
 };
 use super::provider::{self, ProviderRecord};
 use super::record::Record;
@@ -23,6 +23,7 @@ use crate::words::clock::Clock;
 use crate::words::ids::{AttemptId, ProviderId, TokenKey};
 
 mod attempts;
+mod feeds;
 mod file;
 mod listing;
 mod quotas;
@@ -74,7 +75,8 @@ impl<C: Clock> EmbeddedStore<C> {
     pub fn open(path: &Path, clock: C) -> Result<Self, EmbeddedError> {
         let file = RecordFile::open(path)?;
         let time = StoreTime::starting(clock);
-        file.rebase(time.now()).map_err(|error| EmbeddedError::Unusable { path: path.to_owned(), why: error.0 })?;
+        let rebased = file.rebase(time.now()).and_then(|()| file.forget_names(time.now()));
+        rebased.map_err(|error| EmbeddedError::Unusable { path: path.to_owned(), why: error.0 })?;
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         Ok(Self { inner: Arc::new(Inner { file, time, turn: Arc::new(Semaphore::new(1)), changes }) })
     }
@@ -104,9 +106,13 @@ impl<C: Clock> EmbeddedStore<C> {
                 let outcome = step(slot, now, &asked);
                 let change = history::Change { before: before.as_ref(), after: slot.as_ref(), now };
                 let events = tell(change, &asked, &outcome);
-                (outcome, events)
+                let news = news(&key, slot.as_ref(), &events);
+                ((outcome, news), events)
             };
-            let (outcome, moved) = inner.file.change(&key, now, run)?;
+            let ((outcome, news), moved) = inner.file.change(&key, now, run)?;
+            for happened in news {
+                let _ = inner.changes.send(Change::Happened(happened));
+            }
             if let Some(version) = moved {
                 // Nobody following is fine.
                 let _ = inner.changes.send(Change::Moved { key, version });
@@ -258,6 +264,18 @@ impl<C: Clock> Store for EmbeddedStore<C> {
             }
         }
     }
+}
+
+/// What others are told of these events.
+fn news(key: &TokenKey, record: Option<&Record>, events: &[Event]) -> Vec<News> {
+    let (TokenKey::Consent(consent), Some(record)) = (key, record) else { return Vec::new() };
+    let told = events.iter().filter(|event| event.kind.is_news()).map(|event| News {
+        consent: consent.clone(),
+        provider: record.provider.clone(),
+        state: record.state,
+        event: event.clone(),
+    });
+    told.collect()
 }
 
 async fn blocking<T: Send + 'static>(

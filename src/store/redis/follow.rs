@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::{Live, server_error};
 use super::route::{Route, patient};
-use crate::store::contract::{Change, StoreError};
+use crate::store::contract::{Change, News, StoreError};
 use crate::store::keys;
 use crate::words::ids::random;
 
@@ -123,8 +123,12 @@ async fn messages(
         };
         match push.kind {
             PushKind::Message => {
-                if let Some((key, version)) = payload(&push).and_then(keys::parse_change) {
-                    tell(changes, Change::Moved { key, version }).await?;
+                let told = payload(&push).and_then(|message| match keys::parse_change(message) {
+                    Some((key, version)) => Some(Change::Moved { key, version }),
+                    None => News::parse(message).map(Change::Happened),
+                });
+                if let Some(change) = told {
+                    tell(changes, change).await?;
                 }
             }
             PushKind::Disconnection => return Ok(()),

@@ -1,7 +1,7 @@
 //! The store that replicas share: one hash per record in Redis, and one Lua script per step.
 //!
 //! Read [`settings`] for what it is told, `lua/` for the steps, `scripts` for how they are called, `outcomes` and
-//! `providers`, `attempts` and `quotas` for what their answers mean; `route` for the way to the server that has a record, be it the one there is, the one that
+//! `providers`, `attempts`, `quotas` and `feeds` for what their answers mean; `route` for the way to the server that has a record, be it the one there is, the one that
 //! sentinels name (`sentinel`) or a node of a cluster (`cluster`, `slots`); `link` and `connection` for how a server is
 //! reached and given up, `peer` and `identity` for what is learnt of it then, `exchange` for one step over one connection,
 //! `durability` for what has to have a write; `listing` for a walk over all consents; `follow` for how changes are heard of, and [`doctor`] for whether a server is
@@ -55,6 +55,7 @@ mod connection;
 pub mod doctor;
 mod durability;
 mod exchange;
+mod feeds;
 mod follow;
 mod identity;
 mod link;

@@ -7,6 +7,7 @@ use redis::{Cmd, Value};
 
 use crate::store::attempt::AttemptRecord;
 use crate::store::contract::{Sealed, StoreError};
+use crate::store::feed::{FeedRecord, NameRecord};
 use crate::store::provider::ProviderRecord;
 use crate::store::record::Record;
 
@@ -14,6 +15,7 @@ const COMMON: &str = include_str!("lua/common.lua");
 const PROVIDER_COMMON: &str = include_str!("lua/provider/common.lua");
 const ATTEMPT_COMMON: &str = include_str!("lua/attempt/common.lua");
 const QUOTA_COMMON: &str = include_str!("lua/quota/common.lua");
+const FEED_COMMON: &str = include_str!("lua/feed/common.lua");
 
 /// A script as the server knows it.
 pub(super) struct LuaScript {
@@ -56,6 +58,10 @@ pub(super) struct Scripts {
     pub(super) attempt_read: LuaScript,
     pub(super) spend: LuaScript,
     pub(super) refund: LuaScript,
+    pub(super) feed_take: LuaScript,
+    pub(super) feed_move: LuaScript,
+    pub(super) feed_name: LuaScript,
+    pub(super) feed_named: LuaScript,
 }
 
 impl Scripts {
@@ -90,6 +96,10 @@ impl Scripts {
             attempt_read: LuaScript::of_attempt("ATTEMPT READ", include_str!("lua/attempt/read.lua")),
             spend: LuaScript::of_quota("SPEND", include_str!("lua/quota/spend.lua")),
             refund: LuaScript::of_quota("REFUND", include_str!("lua/quota/refund.lua")),
+            feed_take: LuaScript::of_feed("TAKE FEED", include_str!("lua/feed/take.lua")),
+            feed_move: LuaScript::of_feed("MOVE FEED", include_str!("lua/feed/move.lua")),
+            feed_name: LuaScript::of_feed("NAME", include_str!("lua/feed/name.lua")),
+            feed_named: LuaScript::of_feed("NAMED", include_str!("lua/feed/named.lua")),
         }
     }
 }
@@ -112,6 +122,11 @@ impl LuaScript {
     /// A step of a quota.
     fn of_quota(name: &'static str, source: &str) -> Self {
         Self::with(QUOTA_COMMON, name, source)
+    }
+
+    /// A step on what is known of a feed.
+    fn of_feed(name: &'static str, source: &str) -> Self {
+        Self::with(FEED_COMMON, name, source)
     }
 
     fn with(common: &str, name: &'static str, source: &str) -> Self {
@@ -218,6 +233,16 @@ impl Reply {
         AttemptRecord::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
     }
 
+    /// A feed's record after the step, and the server's time.
+    pub(super) fn feed(&self) -> Result<(FeedRecord, u64), &'static str> {
+        FeedRecord::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
+    }
+
+    /// What is noted under a bank's name.
+    pub(super) fn named(&self) -> Result<NameRecord, &'static str> {
+        NameRecord::from_fields(&self.fields).map_err(|bad| bad.0)
+    }
+
     /// A provider's record after the step, and the server's time.
     pub(super) fn provider(&self) -> Result<(ProviderRecord, u64), &'static str> {
         ProviderRecord::from_fields(&self.fields).map(|record| (record, self.now)).map_err(|bad| bad.0)
@@ -280,13 +305,16 @@ mod tests {
             &scripts.attempt_claim,
             &scripts.attempt_settle,
             &scripts.refund,
+            &scripts.feed_take,
+            &scripts.feed_move,
+            &scripts.feed_name,
         ];
         for script in writers {
             assert!(script.text.starts_with("#!lua flags=allow-oom\n"), "{}", script.name);
             assert!(script.text.contains("local function load()"), "{}", script.name);
         }
         assert!(scripts.spend.text.starts_with("#!lua\n") && scripts.spend.text.contains("local function load()"));
-        for reader in [&scripts.read, &scripts.history, &scripts.standing, &scripts.attempt_read] {
+        for reader in [&scripts.read, &scripts.history, &scripts.standing, &scripts.attempt_read, &scripts.feed_named] {
             assert!(reader.text.starts_with("#!lua flags=no-writes,allow-oom\n"), "{}", reader.name);
         }
     }

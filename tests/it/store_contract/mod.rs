@@ -138,7 +138,12 @@ pub(crate) async fn read(store: &impl Store, key: &TokenKey) -> Snapshot {
 }
 
 pub(crate) async fn next(changes: &mut mpsc::Receiver<Change>) -> Change {
-    tokio::time::timeout(Duration::from_secs(5), changes.recv()).await.unwrap().unwrap()
+    loop {
+        match tokio::time::timeout(Duration::from_secs(5), changes.recv()).await.unwrap().unwrap() {
+            Change::Happened(_) => {}
+            change => break change,
+        }
+    }
 }
 
 pub(crate) fn granted(outcome: BeginOutcome) -> (Lease, Snapshot) {

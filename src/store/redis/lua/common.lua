@@ -162,8 +162,12 @@ end
 
 -- Writes one line of the consent's history, as Event::to_line has it, unless the last one says the same. `said` is what
 -- is known of the request, three words; `till` until when nobody tries again. The history is a help: where this user may
--- not write it, the step is done all the same. A history begins with its record: where there is a record and no line, they
+-- not write it, the step is done all the same. What is news to others they are told besides. A history begins with its record: where there is a record and no line, they
 -- are at another node of a cluster, on their way here, and must not meet others.
+local NEWS = {
+  seeded = true, replaced = true, revived = true, committed = true, uncertain = true, holder_lost = true,
+  suspended = true, ended = true,
+}
 local function event(rec, kind, attempt, why, said, till)
   if name:sub(1, 2) ~= 'c:' then return end
   local line = table.concat({
@@ -171,6 +175,9 @@ local function event(rec, kind, attempt, why, said, till)
   }, ' ')
   local last = redis.pcall('LRANGE', history, -1, -1)
   if last[1] and last[1]:match('^%d+ (.*)$') == line then return end
+  if NEWS[kind] then
+    redis.pcall('PUBLISH', channel, table.concat({ '!', name:sub(3), rec.prov, rec.st, str(now), line }, ' '))
+  end
   if stored.gen and not last[1] then return end
   local count = redis.pcall('RPUSH', history, str(now) .. ' ' .. line)
   if type(count) ~= 'number' then return end
