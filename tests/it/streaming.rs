@@ -17,7 +17,7 @@ use crate::support::client::request;
 use crate::support::sidecar::Replica;
 
 const GIB: u64 = 1024 * 1024 * 1024;
-const LIMIT_KIB: u64 = 64 * 1024;
+const LIMIT_KIB: u64 = 48 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gibibyte_each_way_leaves_memory_flat() {

@@ -119,10 +119,10 @@ impl Program {
         }
     }
 
-    /// Resident memory in KiB, by the kernel's account.
+    /// Resident memory of its own in KiB, by the kernel's account: what it has asked for, and none of the program's code.
     pub(crate) fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }
