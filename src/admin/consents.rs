@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::answer;
 use super::body::{self, BodyLimits};
 use super::precondition;
 use super::problem::{AdminProblem, Refusal, set_etag};
@@ -207,21 +208,14 @@ fn not_imported(error: &ImportError) -> Refusal {
     }
 }
 
+/// The same with the version that the answer is about.
 pub(super) fn answer(
     status: StatusCode,
     view: &impl Serialize,
     version: Version,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let json = serde_json::to_vec(view).map_err(|_| {
-        // Strings and numbers always have a JSON form.
-        Refusal::new(ProblemType::ConsentUnreadable, "the record has no JSON form")
-    })?;
-    let mut response = Response::new(Full::from(json));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    set_etag(headers, version);
+    let mut response = answer::json(status, view)?;
+    set_etag(response.headers_mut(), version);
     Ok(response)
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{Response, StatusCode};
 use http_body_util::Full;
 
+use super::answer;
 use super::problem::Refusal;
 use crate::consent::{ListError, ListRequest, list};
 use crate::oauth::TokenEndpoint;
@@ -22,15 +23,7 @@ pub(super) async fn list_consents<S: Listing, E: TokenEndpoint, C: Clock>(
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let request = ListRequest::parse(query.unwrap_or_default()).map_err(|fault| not_listed(&fault.into()))?;
     let page = list(tokens, clock, &request).await.map_err(|error| not_listed(&error))?;
-    let json = serde_json::to_vec(&page).map_err(|_| {
-        // Strings and numbers always have a JSON form.
-        Refusal::new(ProblemType::ConsentUnreadable, "the list has no JSON form")
-    })?;
-    let mut response = Response::new(Full::from(json));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    answer::json(StatusCode::OK, &page)
 }
 
 fn not_listed(error: &ListError) -> Refusal {

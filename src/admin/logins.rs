@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
-use serde::Serialize;
 use serde_json::json;
 
+use super::answer;
 use super::body::{self, BodyLimits};
 use super::consents::{faults, only_json};
 use super::problem::{AdminProblem, Refusal};
@@ -39,7 +39,7 @@ where
     let json = body::read(request.into_body(), limits).await?;
     let request = StartRequest::parse_login(&json).map_err(|error| faults(AdminProblem::StartInvalid, error))?;
     let started = begin_login(tokens, asking.ok_or_else(not_offered)?, clock, request).await;
-    answer(StatusCode::CREATED, &started.map_err(|error| not_started(&error))?)
+    answer::json(StatusCode::CREATED, &started.map_err(|error| not_started(&error))?)
 }
 
 /// `POST /v1/logins/return`
@@ -67,9 +67,9 @@ where
     };
     match arrival {
         Arrival::Over { consent, return_url: _, ending } => {
-            answer(StatusCode::OK, &json!({ "consent_id": consent.as_str(), "status": ending.as_str() }))
+            answer::json(StatusCode::OK, &json!({ "consent_id": consent.as_str(), "status": ending.as_str() }))
         }
-        Arrival::Busy => answer(StatusCode::ACCEPTED, &json!({ "status": "working" })),
+        Arrival::Busy => answer::json(StatusCode::ACCEPTED, &json!({ "status": "working" })),
         Arrival::Foreign => {
             Err(Refusal::new(AdminProblem::LoginUnknown, "the address belongs to another attempt than the key does"))
         }
@@ -89,19 +89,6 @@ where
 fn not_offered() -> Refusal {
     let detail = "the configuration has no callback section, so no consent is started here";
     Refusal::new(AdminProblem::StartNotOffered, detail)
-}
-
-fn answer(status: StatusCode, view: &impl Serialize) -> Result<Response<Full<Bytes>>, Refusal> {
-    let json = serde_json::to_vec(view).map_err(|_| {
-        // Strings and numbers always have a JSON form.
-        Refusal::new(ProblemType::ConsentUnreadable, "the answer has no JSON form")
-    })?;
-    let mut response = Response::new(Full::from(json));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
 }
 
 const A_MOMENT: Duration = Duration::from_secs(1);

@@ -10,6 +10,7 @@
 //! `problem`. `readiness` is how the rest of the program says that it has started.
 
 mod access;
+mod answer;
 mod body;
 mod consents;
 mod endings;

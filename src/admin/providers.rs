@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::answer;
 use super::body::{self, BodyLimits};
 use super::consents::only_json;
 use super::problem::{AdminProblem, Refusal};
@@ -31,7 +32,7 @@ pub(super) async fn show_providers<S: Store, E: TokenEndpoint, C: Clock>(
         providers: Vec<ProviderView>,
     }
     let providers = providers(tokens, clock, suspects).await.map_err(|error| refused(&error))?;
-    answer(&All { providers })
+    answer::json(StatusCode::OK, &All { providers })
 }
 
 /// `GET /v1/providers/{name}`
@@ -41,7 +42,7 @@ pub(super) async fn show_provider<S: Store, E: TokenEndpoint, C: Clock>(
     id: &ProviderId,
     suspects: Suspects,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    answer(&provider(tokens, clock, id, suspects).await.map_err(|error| refused(&error))?)
+    answer::json(StatusCode::OK, &provider(tokens, clock, id, suspects).await.map_err(|error| refused(&error))?)
 }
 
 /// What a freeze or a thaw is asked with.
@@ -94,7 +95,7 @@ where
         }
     };
     let standing = changed.map_err(|error| refused(&error))?;
-    answer(&ProviderView::new(id, standing, clock, Suspects::Named))
+    answer::json(StatusCode::OK, &ProviderView::new(id, standing, clock, Suspects::Named))
 }
 
 fn refused(error: &StandingError) -> Refusal {
@@ -106,18 +107,6 @@ fn refused(error: &StandingError) -> Refusal {
             Refusal::new(ProblemType::StoreUnavailable, detail).retry_after(A_MOMENT)
         }
     }
-}
-
-fn answer(view: &impl Serialize) -> Result<Response<Full<Bytes>>, Refusal> {
-    let json = serde_json::to_vec(view).map_err(|_| {
-        // Strings and numbers always have a JSON form.
-        Refusal::new(AdminProblem::ProviderUnreadable, "the record has no JSON form")
-    })?;
-    let mut response = Response::new(Full::from(json));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
 }
 
 /// Bytes.

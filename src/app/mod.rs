@@ -5,6 +5,7 @@
 //! [`App::run`]: replay what an earlier process left, serve, and end in two stages. Softly, nothing new is taken on and
 //! what is under way finishes, refreshes above all; after the grace period, hard.
 
+mod error;
 mod reload;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+pub use error::StartError;
 pub use reload::Replaceable;
 
 use crate::admin::{Admin, Health, Latch, Readiness, Vitals, Writes};
@@ -23,19 +25,17 @@ use crate::callback::Callback;
 use crate::config::renewal::{self, Watched};
 use crate::config::{Config, StoreConfig, StoreKind};
 use crate::consent::{Desk, DeskSettings, Desks, read_feed};
-use crate::http::host::NotAHostName;
-use crate::net::dial::DialerError;
-use crate::net::serve::{Bind, BindError, Listener, serve, unhurried};
+use crate::net::serve::{Bind, Listener, serve, unhurried};
 use crate::net::shutdown::Shutdown;
 use crate::net::workers;
 use crate::oauth::HttpTokenEndpoint;
 use crate::oauth::settings::Registration;
-use crate::proxy::{Proxy, ProxyError};
+use crate::proxy::Proxy;
 use crate::store::Store;
 use crate::store::any::AnyStore;
-use crate::store::embedded::{EmbeddedError, EmbeddedStore};
-use crate::store::redis::{RedisStore, TlsSettingsError};
-use crate::store::spill::{SpillDirectory, SpillError};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::redis::RedisStore;
+use crate::store::spill::SpillDirectory;
 use crate::telemetry::registry;
 use crate::token::settings::TokenSettings;
 use crate::token::timing::Timing;
@@ -84,75 +84,9 @@ pub struct Addresses {
     pub callback: Option<Bind>,
 }
 
-/// Why the program cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listener's address is not to be had.
-    #[error("{listener}.listen: {cause}")]
-    Listen {
-        /// Which listener, as in the configuration.
-        listener: &'static str,
-        /// What is wrong.
-        cause: BindError,
-    },
-    /// A provider's token endpoint cannot be used as configured.
-    #[error("providers.{provider}: {cause}")]
-    Endpoint {
-        /// Which.
-        provider: ProviderId,
-        /// What is wrong.
-        cause: DialerError,
-    },
-    /// The API at which a provider tells of consents cannot be called as configured.
-    #[error("apis: the API of {provider} for consents: {cause}")]
-    Desk {
-        /// Whose.
-        provider: ProviderId,
-        /// What is wrong.
-        cause: DialerError,
-    },
-    /// A name of the admin listener is no host name.
-    #[error("admin.hosts: {0}")]
-    AdminHosts(NotAHostName),
-    /// A name of the callback listener is no host name.
-    #[error("callback.hosts: {0}")]
-    CallbackHosts(NotAHostName),
-    /// An API cannot be served as configured.
-    #[error(transparent)]
-    Proxy(#[from] ProxyError),
-    /// The Redis settings cannot work.
-    #[error("store.redis: {0}")]
-    Redis(#[from] TlsSettingsError),
-    /// The file of the embedded store cannot be used.
-    #[error("store.embedded: {0}")]
-    Embedded(#[from] EmbeddedError),
-    /// The spill directory cannot be used.
-    #[error("store.spill: {0}")]
-    Spill(#[from] SpillError),
-    /// The protocol's constants contradict each other.
-    #[error("the refresh protocol's constants are unsafe: {0}")]
-    Timing(&'static str),
-}
-
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App").field("addresses", &self.addresses()).finish_non_exhaustive()
-    }
-}
-
-impl StartError {
-    /// Whether something else on this machine has to give way, as opposed to the configuration being wrong.
-    pub fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Listen { .. } | Self::Embedded(_) | Self::Spill(_) => true,
-            Self::Endpoint { .. }
-            | Self::Desk { .. }
-            | Self::AdminHosts(_)
-            | Self::CallbackHosts(_)
-            | Self::Proxy(_)
-            | Self::Redis(_)
-            | Self::Timing(_) => false,
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::exit::Failure;
 use super::{notify, reload, runtime, signals};
 use crate::admin::Writes;
 use crate::app::{App, StartError};
-use crate::config::{Config, Files, LogFormat, LogSettings, Warning};
+use crate::config::{Config, Faults, Files, LogFormat, LogSettings, Warning};
 use crate::net::descriptors;
 use crate::net::shutdown::Shutdown;
 use crate::proxy::settings::Limits;
@@ -21,13 +21,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (mut config, warnings) = load(&arguments.config)?;
+    let loaded = Files::load(&arguments.config, |name| std::env::var(name).ok());
+    let (files, mut config, warnings) = loaded.map_err(|faults| unusable(&arguments.config, &faults))?;
     prepare(&config.log)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     bound_connections(&mut config.proxy.limits);
-    let files = Files::of(&arguments.config, &config);
     runtime()?.block_on(async {
         let shutdown = Shutdown::new();
         let app = App::start(config, Writes::Guarded, shutdown.clone()).await.map_err(|error| failed(&error))?;
@@ -96,7 +96,11 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 /// Reads the configuration, or says everything that is wrong with it.
 pub(super) fn load(path: &Path) -> Result<(Config, Vec<Warning>), Failure> {
     let loaded = Config::load(path, |name| std::env::var(name).ok());
-    loaded.map_err(|faults| Failure::Config(format!("{} in {}", faults.to_string().trim_end(), path.display())))
+    loaded.map_err(|faults| unusable(path, &faults))
+}
+
+fn unusable(path: &Path, faults: &Faults) -> Failure {
+    Failure::Config(format!("{} in {}", faults.to_string().trim_end(), path.display()))
 }
 
 /// The exit code for a program that did not start.

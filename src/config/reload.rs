@@ -4,7 +4,7 @@
 //! is read is taken over once two looks have found the same, so that a file which is just being written is not. Files
 //! whose content is renewed by itself (`renewal`) call for no reload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub struct Files {
 }
 
 /// What files held: a number for each, `None` where one cannot be read. It tells one content from another, and nothing more.
-type Content = Vec<Option<u64>>;
+type Content = BTreeMap<PathBuf, Option<u64>>;
 
 /// A configuration that may take the place of the one in use.
 #[derive(Debug)]
@@ -53,16 +53,24 @@ pub struct Reloaded {
 pub struct FilesRead {
     tree: Node,
     others: Vec<PathBuf>,
+    content: Content,
 }
 
 impl Files {
-    /// The files from which `config` was read.
-    pub fn of(path: &Path, config: &Config) -> Self {
-        let tree = read(path).ok().and_then(|text| tree::read(&text, &Collector::default()).ok());
-        let (first, others) = (tree.unwrap_or(Node::Null), others(config));
-        let settled = content(path, &others);
-        let (in_use, looked) = (first.clone(), settled.clone());
-        Self { path: path.to_owned(), first, in_use, others, settled, looked }
+    /// Reads the configuration at `path`, as [`Config::load`] does, and its files with it.
+    pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<(Self, Config, Vec<Warning>), Faults> {
+        let mut files = Self {
+            path: path.to_owned(),
+            first: Node::Null,
+            in_use: Node::Null,
+            others: Vec::new(),
+            settled: Content::new(),
+            looked: Content::new(),
+        };
+        let Reloaded { config, warnings, files: read, .. } = files.reload(env)?;
+        files.first.clone_from(&read.tree);
+        files.take_over(read);
+        Ok((files, config, warnings))
     }
 
     /// Whether they hold something else than what was last taken over or refused, and the same as a look before.
@@ -75,21 +83,26 @@ impl Files {
 
     /// Reads all of it again. Whatever comes of it, the files call for no other reload until they change once more.
     pub fn reload(&mut self, env: impl Fn(&str) -> Option<String>) -> Result<Reloaded, Faults> {
+        // Before anything is read: what changes after that is not in what is read, and has to be seen as a change.
         self.settled = content(&self.path, &self.others);
         let text = read(&self.path)?;
         let (config, warnings) = Config::parse(&text, folder_of(&self.path), &env)?;
         let tree = tree::read(&text, &Collector::default())?;
         let changes = differences(&self.in_use, &tree);
         let waits = differences(&self.first, &tree).iter().any(|change| !change.is_taken_over());
-        let files = FilesRead { tree, others: others(&config) };
+        let others = others(&config);
+        let mut content = content(&self.path, &others);
+        for (path, held) in &mut content {
+            *held = self.settled.get(path).copied().unwrap_or(*held);
+        }
+        let files = FilesRead { tree, others, content };
         Ok(Reloaded { config, warnings, changes, waits, files })
     }
 
     /// From now on this is what is in use.
     pub fn take_over(&mut self, read: FilesRead) {
-        (self.in_use, self.others) = (read.tree, read.others);
-        self.settled = content(&self.path, &self.others);
-        self.looked.clone_from(&self.settled);
+        self.looked.clone_from(&read.content);
+        (self.in_use, self.others, self.settled) = (read.tree, read.others, read.content);
     }
 }
 
@@ -105,8 +118,8 @@ fn content(path: &Path, others: &[PathBuf]) -> Content {
         hasher.finish()
     };
     let configuration = read(path).ok().map(|text| number(text.as_bytes()));
-    let secret = |file: &PathBuf| read_bounded(file).ok().map(|(bytes, _)| number(&bytes));
-    std::iter::once(configuration).chain(others.iter().map(secret)).collect()
+    let secret = |file: &PathBuf| (file.clone(), read_bounded(file).ok().map(|(bytes, _)| number(&bytes)));
+    std::iter::once((path.to_owned(), configuration)).chain(others.iter().map(secret)).collect()
 }
 
 #[cfg(all(test, feature = "sandbox"))]
@@ -132,8 +145,8 @@ mod tests {
             fs::write(home.path().join("api.key"), "one").expect("writes");
             let path = home.path().join("consentry.yaml");
             fs::write(&path, TEXT).expect("writes");
-            let (config, _) = Config::load(&path, |_| None).unwrap_or_else(|faults| panic!("{faults}"));
-            Self { files: Files::of(&path, &config), home }
+            let (files, ..) = Files::load(&path, |_| None).unwrap_or_else(|faults| panic!("{faults}"));
+            Self { home, files }
         }
 
         fn write(&self, name: &str, text: &str) {
@@ -172,6 +185,19 @@ mod tests {
             assert_eq!((reloaded.changes.len(), reloaded.waits), (changes, waits), "{more}");
             house.files.take_over(reloaded.files);
         }
+    }
+
+    #[test]
+    fn what_changes_while_it_is_taken_over_is_seen_afterwards() {
+        let mut house = House::new();
+        house.write("consentry.yaml", &TEXT.replace("/debt", "/loans"));
+        let reloaded = house.files.reload(|_| None).expect("good");
+        house.write("consentry.yaml", &TEXT.replace("/debt", "/konto"));
+        house.write("api.key", "two");
+        house.files.take_over(reloaded.files);
+        assert!(!house.files.have_changed() && house.files.have_changed());
+        let reloaded = house.files.reload(|_| None).expect("good");
+        assert_eq!(reloaded.changes[0].to_string(), "apis.debt.path: /loans is /konto now");
     }
 
     #[test]

@@ -19,15 +19,8 @@ impl<C: Clock> EmbeddedStore<C> {
         state: &StateDigest,
         step: impl FnOnce(&mut Option<AttemptRecord>, u64) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let closed = |_| StoreError::Unavailable("the embedded store is shutting down".into());
-        let turn = Arc::clone(&self.inner.turn).acquire_owned().await.map_err(closed)?;
-        let (inner, state) = (Arc::clone(&self.inner), *state);
-        blocking(move || {
-            let _turn = turn;
-            let now = inner.time.now();
-            inner.file.change_attempt(&state, now, |slot| step(slot, now))
-        })
-        .await
+        let state = *state;
+        self.in_turn(move |inner, now| inner.file.change_attempt(&state, now, |slot| step(slot, now))).await
     }
 }
 
@@ -49,14 +42,7 @@ impl<C: Clock> Attempts for EmbeddedStore<C> {
         let asked = open.clone();
         self.attempt_step(state, move |slot, now| steps::open(slot, now, &asked)).await?;
         // No clock removes what is past, so whoever comes next does.
-        let inner = Arc::clone(&self.inner);
-        let closed = |_| StoreError::Unavailable("the embedded store is shutting down".into());
-        let turn = Arc::clone(&self.inner.turn).acquire_owned().await.map_err(closed)?;
-        blocking(move || {
-            let _turn = turn;
-            inner.file.forget_attempts(inner.time.now())
-        })
-        .await
+        self.in_turn(|inner, now| Ok(inner.file.forget_attempts(now)?)).await
     }
 
     async fn bind(&self, state: &StateDigest, bind: &Bind) -> Result<BindOutcome, StoreError> {

@@ -17,14 +17,12 @@ use redb::{
 use super::EmbeddedError;
 use crate::store::attempt::AttemptRecord;
 use crate::store::contract::{Event, MOST_EVENTS, RecordState, StoreError};
-use crate::store::feed::{FeedRecord, NameRecord};
 use crate::store::keys;
 use crate::store::provider::ProviderRecord;
-use crate::store::quota::QuotaRecord;
 use crate::store::record::{Record, TOMBSTONE};
 use crate::store::steps;
 use crate::words::clock::millis;
-use crate::words::ids::{BankNameDigest, ConsentId, ProviderId, StateDigest, TokenKey, Version};
+use crate::words::ids::{ProviderId, StateDigest, TokenKey, Version};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 /// Lines by the record's short name and their number, which grows.
@@ -61,7 +59,7 @@ pub(super) struct Named {
 
 /// What is told of a record's past together with a change.
 #[derive(Default)]
-struct Happened<'a> {
+pub(super) struct Happened<'a> {
     events: &'a [Event],
     /// Whether the past before it is forgotten.
     anew: bool,
@@ -122,7 +120,7 @@ impl RecordFile {
         Ok(understand(key, stored.as_deref())?.filter(|record| !is_past(record, now)))
     }
 
-    fn load(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
+    pub(super) fn load(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
         let records = self.database.begin_read()?.open_table(RECORDS)?;
         Ok(records.get(name)?.map(|value| value.value().to_vec()))
     }
@@ -132,11 +130,11 @@ impl RecordFile {
     pub(super) fn consents_after(&self, after: &str, count: usize, now: u64) -> Result<(Vec<Named>, bool), FileError> {
         let records = self.database.begin_read()?.open_table(RECORDS)?;
         let mut consents = Vec::new();
-        let mut last = false;
+        let mut is_more = false;
         for entry in records.range::<&str>((Bound::Excluded(after), Bound::Excluded("c;")))?.take(count + 1) {
             let (name, value) = entry?;
             if consents.len() == count {
-                last = true;
+                is_more = true;
                 break;
             }
             consents.push((name.value().to_owned(), value.value().to_vec()));
@@ -150,7 +148,7 @@ impl RecordFile {
             };
             Named { name, record }
         });
-        Ok((named.collect(), last))
+        Ok((named.collect(), is_more))
     }
 
     /// What is told of the record's past, oldest first. A line that cannot be understood is passed over.
@@ -246,36 +244,13 @@ impl RecordFile {
     }
 
     /// Removes the attempts whose time is over.
-    pub(super) fn forget_attempts(&self, now: u64) -> Result<(), StoreError> {
+    pub(super) fn forget_attempts(&self, now: u64) -> Result<(), FileError> {
         let past = |stored: &[u8]| understand_attempt(Some(stored)).ok().flatten().is_some_and(|it| it.is_past(now));
         self.forget("a:".."a;", now, past)
     }
 
-    /// Runs `step` on what is counted of a consent and writes what became of it, synced. What of others counts no more is
-    /// removed with the first count of a consent: no clock does.
-    pub(super) fn change_quota<T>(
-        &self,
-        consent: &ConsentId,
-        now: u64,
-        step: impl FnOnce(&mut QuotaRecord) -> T,
-    ) -> Result<T, StoreError> {
-        let name = keys::quota_name(consent);
-        let stored = self.load(&name)?;
-        let before = understand_quota(stored.as_deref().unwrap_or_default())?;
-        let mut record = before.clone();
-        let outcome = step(&mut record);
-        if record == before {
-            return Ok(outcome);
-        }
-        self.write(&name, Some(&pack(record.to_fields())), now, &Happened::default(), Durability::Immediate)?;
-        if stored.is_none() {
-            self.forget("q:".."q;", now, |stored| understand_quota(stored).is_ok_and(|it| it.is_past(now)))?;
-        }
-        Ok(outcome)
-    }
-
     /// Removes the records of these names that are past.
-    fn forget(&self, names: Range<&str>, now: u64, past: impl Fn(&[u8]) -> bool) -> Result<(), StoreError> {
+    pub(super) fn forget(&self, names: Range<&str>, now: u64, past: impl Fn(&[u8]) -> bool) -> Result<(), FileError> {
         let found = || {
             let records = self.database.begin_read()?.open_table(RECORDS)?;
             let mut found = Vec::new();
@@ -293,79 +268,7 @@ impl RecordFile {
         Ok(())
     }
 
-    /// Runs `step` on a feed's record and writes what became of it, synced.
-    pub(super) fn change_feed<T>(
-        &self,
-        provider: &ProviderId,
-        now: u64,
-        step: impl FnOnce(&mut FeedRecord) -> T,
-    ) -> Result<T, StoreError> {
-        let name = keys::feed_name(provider);
-        let fields = self.fields_of_feed(&name)?;
-        let before =
-            FeedRecord::from_fields(&fields).map_err(|bad| feed_unreadable(&format!("the field {}", bad.0)))?;
-        let mut record = before.clone();
-        let outcome = step(&mut record);
-        if record != before {
-            self.write(&name, Some(&pack(record.to_fields())), now, &Happened::default(), Durability::Immediate)?;
-        }
-        Ok(outcome)
-    }
-
-    /// What is noted under a bank's name for consents, unless its time is over.
-    pub(super) fn named(
-        &self,
-        provider: &ProviderId,
-        name: &BankNameDigest,
-        now: u64,
-    ) -> Result<NameRecord, StoreError> {
-        let fields = self.fields_of_feed(&keys::bank_name(provider, name))?;
-        let record =
-            NameRecord::from_fields(&fields).map_err(|bad| feed_unreadable(&format!("the field {}", bad.0)))?;
-        Ok(if record.until <= now { NameRecord::default() } else { record })
-    }
-
-    /// Notes something under a bank's name, synced.
-    pub(super) fn note_name(
-        &self,
-        provider: &ProviderId,
-        name: &BankNameDigest,
-        now: u64,
-        note: impl FnOnce(&mut NameRecord),
-    ) -> Result<(), StoreError> {
-        let mut record = self.named(provider, name, now)?;
-        note(&mut record);
-        let packed = pack(record.to_fields());
-        let name = keys::bank_name(provider, name);
-        self.write(&name, Some(&packed), now, &Happened::default(), Durability::Immediate)?;
-        Ok(())
-    }
-
-    fn fields_of_feed(&self, name: &str) -> Result<Fields, StoreError> {
-        let stored = self.load(name)?.unwrap_or_default();
-        unpack(&stored).ok_or_else(|| feed_unreadable("the framing"))
-    }
-
-    /// Removes banks' names whose time is over.
-    pub(super) fn forget_names(&self, now: u64) -> Result<(), FileError> {
-        let past = |stored: &[u8]| {
-            let record = unpack(stored).and_then(|fields| NameRecord::from_fields(&fields).ok());
-            record.is_some_and(|record| record.until <= now)
-        };
-        let mut names = Vec::new();
-        for entry in self.database.begin_read()?.open_table(RECORDS)?.range("n:".."n;")? {
-            let (name, value) = entry?;
-            if past(value.value()) {
-                names.push(name.value().to_owned());
-            }
-        }
-        for name in names {
-            self.write(&name, None, now, &Happened::default(), Durability::None)?;
-        }
-        Ok(())
-    }
-
-    fn write(
+    pub(super) fn write(
         &self,
         name: &str,
         record: Option<&[u8]>,
@@ -450,17 +353,7 @@ fn understand_attempt(stored: Option<&[u8]>) -> Result<Option<AttemptRecord>, St
     AttemptRecord::from_fields(&fields).map(Some).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
 }
 
-fn understand_quota(stored: &[u8]) -> Result<QuotaRecord, StoreError> {
-    let unreadable = |what: &str| StoreError::Unreadable(format!("{what} of a quota is not what it has to be"));
-    let fields = unpack(stored).ok_or_else(|| unreadable("the framing"))?;
-    QuotaRecord::from_fields(&fields).map_err(|bad| unreadable(&format!("the field {}", bad.0)))
-}
-
-fn feed_unreadable(what: &str) -> StoreError {
-    StoreError::Unreadable(format!("{what} of a feed's record is not what it has to be"))
-}
-
-fn pack(fields: Vec<(impl AsRef<str>, Vec<u8>)>) -> Vec<u8> {
+pub(super) fn pack(fields: Vec<(impl AsRef<str>, Vec<u8>)>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1_024);
     for (name, value) in fields {
         for part in [name.as_ref().as_bytes(), &value] {
@@ -472,9 +365,9 @@ fn pack(fields: Vec<(impl AsRef<str>, Vec<u8>)>) -> Vec<u8> {
 }
 
 /// Names and values.
-type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-fn unpack(mut bytes: &[u8]) -> Option<Fields> {
+pub(super) fn unpack(mut bytes: &[u8]) -> Option<Fields> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
         fields.push((take(&mut bytes)?, take(&mut bytes)?));

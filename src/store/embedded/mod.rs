@@ -95,12 +95,8 @@ impl<C: Clock> EmbeddedStore<C> {
         T: Send + 'static,
     {
         let asked = asked.clone();
-        let closed = |_| StoreError::Unavailable("the embedded store is shutting down".into());
-        let turn = Arc::clone(&self.inner.turn).acquire_owned().await.map_err(closed)?;
-        let (inner, key) = (Arc::clone(&self.inner), key.clone());
-        blocking(move || {
-            let _turn = turn;
-            let now = inner.time.now();
+        let key = key.clone();
+        self.in_turn(move |inner, now| {
             let run = |slot: &mut Option<Record>| {
                 let before = slot.clone();
                 let outcome = step(slot, now, &asked);
@@ -122,21 +118,29 @@ impl<C: Clock> EmbeddedStore<C> {
         .await
     }
 
+    /// Does work that writes, when it is its turn. It is finished even if the caller stops waiting.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner<C>, u64) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let closed = |_| StoreError::Unavailable("the embedded store is shutting down".into());
+        let turn = Arc::clone(&self.inner.turn).acquire_owned().await.map_err(closed)?;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let _turn = turn;
+            work(&inner, inner.time.now())
+        })
+        .await
+    }
+
     /// [`EmbeddedStore::step`] on a provider's record.
     async fn provider_step<T: Send + 'static>(
         &self,
         provider: &ProviderId,
         step: impl FnOnce(&mut ProviderRecord, u64) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let closed = |_| StoreError::Unavailable("the embedded store is shutting down".into());
-        let turn = Arc::clone(&self.inner.turn).acquire_owned().await.map_err(closed)?;
-        let (inner, provider) = (Arc::clone(&self.inner), provider.clone());
-        blocking(move || {
-            let _turn = turn;
-            let now = inner.time.now();
-            inner.file.change_provider(&provider, now, |record| step(record, now))
-        })
-        .await
+        let provider = provider.clone();
+        self.in_turn(move |inner, now| inner.file.change_provider(&provider, now, |record| step(record, now))).await
     }
 }
 
